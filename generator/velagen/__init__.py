@@ -1,0 +1,1 @@
+"""KubeVela definitions from JSON Schemas and Python templates."""
