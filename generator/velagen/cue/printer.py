@@ -1,0 +1,364 @@
+"""The syntax tree as CUE text, laid out as ``cue fmt`` would: one method a node, same tree, same bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal
+
+from velagen.cue import syntax as s
+
+_IDENTIFIER = re.compile(r"^[A-Za-z][A-Za-z0-9_$]*$")
+#: Words that are not plain labels or would read as something else.
+_RESERVED = frozenset(
+    [
+        "true",
+        "false",
+        "null",
+        "for",
+        "in",
+        "if",
+        "let",
+        "import",
+        "package",
+        "func",
+        "_",
+        "bool",
+        "string",
+        "bytes",
+        "number",
+        "int",
+        "float",
+        "uint",
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "uint64",
+        "int64",
+        "uint128",
+        "int128",
+        "float32",
+        "float64",
+        "rune",
+        "len",
+        "close",
+        "and",
+        "or",
+        "div",
+        "mod",
+        "quo",
+        "rem",
+        "error",
+    ]
+)
+_BINARY_STRENGTH = {
+    "|": 1, "&": 2, "||": 3, "&&": 4,
+    "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5, ">=": 5, "=~": 5, "!~": 5,
+    "+": 6, "-": 6, "*": 7, "/": 7,
+}  # fmt: skip
+_UNARY_STRENGTH = 8
+_PRIMARY_STRENGTH = 9
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+#: Characters that may not stand in CUE source as they are, or that an editor would hide.
+_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\u202a-\u202e\u2066-\u2069]")
+_LINE_BREAKS = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+
+
+def to_cue(node: s.Node) -> str:
+    """*node* as CUE text; a file ends with a newline, anything else does not.
+
+    Raises ValueError for what CUE can't hold: NaN, infinities, lone surrogates.
+    """
+    return _Printer(node).print()
+
+
+def quote(text: str, *, multiline: bool = False, indent: str = "") -> str:
+    """*text* as a CUE string literal.
+
+    Raises ValueError for a lone surrogate, which no UTF-8 file can hold.
+    """
+    escaped = _escape(text, multiline=multiline)
+    if not multiline:
+        return f'"{escaped}"'
+    inner = indent + "\t"
+    lines = "\n".join(inner + line if line else "" for line in escaped.split("\n"))
+    return f'"""\n{lines}\n{inner}"""'
+
+
+def _escape(text: str, *, multiline: bool) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a lone surrogate at position {error.start} is not text") from error
+    out = []
+    for char in text:
+        if multiline and char in "\n\t":
+            out.append(char)
+        elif char in _ESCAPES:
+            out.append(_ESCAPES[char])
+        elif _UNSAFE.match(char):
+            out.append(f"\\u{ord(char):04x}")
+        else:
+            out.append(char)
+    joined = "".join(out)
+    return joined.replace('"""', '\\"\\"\\"') if multiline else joined.replace('"', '\\"')
+
+
+def comment_lines(text: str) -> list[str]:
+    """*text* as comment lines that can't end the comment early."""
+    return [
+        ("// " + _UNSAFE.sub(" ", line).rstrip()).rstrip()
+        for line in _LINE_BREAKS.split(text.encode("utf-8", "replace").decode("utf-8"))
+    ]
+
+
+class _Printer:
+    def __init__(self, root: s.Node) -> None:
+        self._root = root
+        packages: set[str] = set()
+        referenced: set[str] = set()
+        for node in root.walk():
+            match node:
+                case s.Package(path=path):
+                    packages.add(path)
+                case s.Raw(text=text, imports=imports):
+                    packages.update(imports)
+                    referenced.update(re.findall(r"[A-Za-z_$][\w$]*", text))
+                case s.Ident(name=name):
+                    referenced.add(name)
+        self._packages = sorted(packages)
+        # A bare label would capture these names for everything below it, so data labels that equal them are quoted.
+        self._captured = referenced | {_package_name(path) for path in packages}
+        #: Above zero inside a string interpolation, which must stay on one line.
+        self._on_one_line = 0
+
+    def print(self) -> str:
+        if not isinstance(self._root, s.File):
+            if isinstance(self._root, s.Decl):
+                return "\n".join(self._decl(self._root, ""))
+            if isinstance(self._root, s.Expr):
+                return self._expr(self._root, "")
+            raise TypeError(f"{type(self._root).__name__} does not stand alone")
+        blocks: list[str] = []
+        if self._root.doc:
+            blocks.append("\n".join(line for text in self._root.doc for line in comment_lines(text)))
+        if self._root.package:
+            blocks.append(f"package {self._root.package}")
+        if self._packages:
+            body = "\n".join("\t" + quote(path) for path in self._packages)
+            blocks.append(f"import (\n{body}\n)")
+        blocks.append("\n".join(self._decls(self._root.decls, "")))
+        return "\n\n".join(blocks) + "\n"
+
+    # ------------------------------------------------------------ declarations
+
+    def _decls(self, decls: tuple[s.Decl, ...], indent: str) -> list[str]:
+        """The lines of *decls*; the values of neighbouring one-line fields stand in a column."""
+        lines: list[str] = []
+        column: list[tuple[str, str]] = []
+
+        def flush() -> None:
+            width = max((len(label) for label, _ in column), default=0)
+            lines.extend(f"{indent}{label.ljust(width)} {value}" for label, value in column)
+            column.clear()
+
+        for decl in decls:
+            if isinstance(decl, s.Field):
+                head = self._label(decl.label) + decl.constraint + ":"
+                value = self._expr(decl.value, indent)
+                stands_alone = "\n" in value or value.startswith("{")
+                if decl.doc or stands_alone:
+                    flush()
+                lines.extend(indent + line for text in decl.doc for line in comment_lines(text))
+                if stands_alone:
+                    lines.append(f"{indent}{head} {value}")
+                else:
+                    column.append((head, value))
+                continue
+            flush()
+            lines.extend(self._decl(decl, indent))
+        flush()
+        return lines
+
+    def _decl(self, decl: s.Decl, indent: str) -> list[str]:
+        match decl:
+            case s.Field():
+                return self._decls((decl,), indent)
+            case s.LetDecl(name=name, value=value):
+                return [f"{indent}let {name} = {self._expr(value, indent)}"]
+            case s.Embed(of=of):
+                return [indent + self._expr(of, indent)]
+            case s.Ellipsis(of=of):
+                return [indent + self._ellipsis(of, indent)]
+            case s.Comment(text=text):
+                return [indent + line for line in comment_lines(text)]
+            case s.Comprehension():
+                return [indent + self._comprehension(decl, indent)]
+        raise TypeError(f"no declaration: {type(decl).__name__}")
+
+    def _ellipsis(self, of: s.Expr | None, indent: str) -> str:
+        return "..." if of is None else "..." + self._expr(of, indent, _UNARY_STRENGTH)
+
+    def _comprehension(self, node: s.Comprehension, indent: str) -> str:
+        clauses = " ".join(self._clause(clause, indent) for clause in node.clauses)
+        body = node.body if isinstance(node.body, s.Struct) else s.Struct((s.Embed(node.body),))
+        return f"{clauses} {self._struct(body, indent)}"
+
+    def _clause(self, clause: s.Node, indent: str) -> str:
+        match clause:
+            case s.For(value=value, source=source, key=key):
+                names = f"{key}, {value}" if key else value
+                return f"for {names} in {self._expr(source, indent)}"
+            case s.Guard(condition=condition):
+                return f"if {self._expr(condition, indent)}"
+            case s.LetClause(name=name, value=value):
+                return f"let {name} = {self._expr(value, indent)}"
+        raise TypeError(f"no clause: {type(clause).__name__}")
+
+    def _label(self, label: s.Label) -> str:
+        match label:
+            case str():
+                return label if self._is_plain(label) else quote(label)
+            case s.Name(name=name):
+                return name
+            case s.Hidden(name=name):
+                return "_" + name
+            case s.Definition(name=name):
+                return "#" + name
+            case s.Pattern(matching=matching, alias=alias):
+                head = f"{alias}=" if alias else ""
+                return f"[{head}{self._expr(matching, '')}]"
+            case s.Dynamic(of=of):
+                return f"({self._expr(of, '')})"
+            case s.Interpolation():
+                return self._expr(label, "")
+        raise TypeError(f"no label: {type(label).__name__}")
+
+    def _is_plain(self, label: str) -> bool:
+        return bool(_IDENTIFIER.match(label)) and label not in _RESERVED and label not in self._captured
+
+    # ------------------------------------------------------------ expressions
+
+    def _expr(self, node: s.Node, indent: str, strength: int = 0) -> str:
+        """*node* as text, in parentheses where it binds less tightly than *strength* asks for."""
+        match node:
+            case s.Ident(name=name):
+                return name
+            case s.Package(path=path):
+                return _package_name(path)
+            case s.Lit(value=value, raw=raw):
+                text = self._literal(value, raw, indent)
+                return f"({text})" if text.startswith("-") and strength > _UNARY_STRENGTH else text
+            case s.Interpolation(parts=parts):
+                return self._interpolation(parts, indent)
+            case s.Selector(of=of, name=name):
+                member = (
+                    self._label(name)
+                    if not isinstance(name, str)
+                    else (name if _IDENTIFIER.match(name) else quote(name))
+                )
+                return f"{self._expr(of, indent, _PRIMARY_STRENGTH)}.{member}"
+            case s.Index(of=of, index=index):
+                return f"{self._expr(of, indent, _PRIMARY_STRENGTH)}[{self._expr(index, indent)}]"
+            case s.Call(function=function, args=args):
+                inside = ", ".join(self._expr(arg, indent) for arg in args)
+                return f"{self._expr(function, indent, _PRIMARY_STRENGTH)}({inside})"
+            case s.Unary(op=op, of=of):
+                text = op + self._expr(of, indent, _UNARY_STRENGTH)
+                return f"({text})" if strength > _UNARY_STRENGTH else text
+            case s.Binary(op=op, left=left, right=right):
+                own = _BINARY_STRENGTH[op]
+                text = f"{self._expr(left, indent, own)} {op} {self._expr(right, indent, own + 1)}"
+                return f"({text})" if strength > own else text
+            case s.Struct():
+                return self._struct(node, indent)
+            case s.ListLit(items=items):
+                return self._list(items, indent)
+            case s.Raw(text=raw_text):
+                lines = raw_text.strip().split("\n")
+                text = ("\n" + indent).join(lines)
+                return f"({text})" if strength > 0 else text
+            case s.Comprehension():
+                return self._comprehension(node, indent)
+            case s.Ellipsis(of=of):
+                return self._ellipsis(of, indent)
+        raise TypeError(f"no expression: {type(node).__name__}")
+
+    def _literal(self, value: s.Scalar, raw: bool, indent: str) -> str:
+        match value:
+            case None:
+                return "null"
+            case bool():
+                return "true" if value else "false"
+            case int():
+                return str(value)
+            case float() | Decimal():
+                if not math.isfinite(value):
+                    raise ValueError(f"{value} is no JSON number")
+                return repr(value) if isinstance(value, float) else str(value)
+            case str():
+                if raw and "\\" in value and '"#' not in value and not _UNSAFE.search(value) and "\n" not in value:
+                    _escape(value, multiline=False)  # raises for what is not text
+                    return f'#"{value}"#' if "\\#" not in value else quote(value)
+                multiline = _reads_better_in_lines(value) and not self._on_one_line
+                return quote(value, multiline=multiline, indent=indent)
+        raise TypeError(f"no constant: {type(value).__name__}")
+
+    def _interpolation(self, parts: tuple[str | s.Expr, ...], indent: str) -> str:
+        multiline = not self._on_one_line and _reads_better_in_lines(
+            "".join(part for part in parts if isinstance(part, str))
+        )
+        self._on_one_line += 1
+        text = "".join(
+            _escape(part, multiline=multiline) if isinstance(part, str) else f"\\({self._expr(part, indent)})"
+            for part in parts
+        )
+        self._on_one_line -= 1
+        if not multiline:
+            return f'"{text}"'
+        inner = indent + "\t"
+        lines = "\n".join(inner + line if line else "" for line in text.split("\n"))
+        return f'"""\n{lines}\n{inner}"""'
+
+    def _struct(self, node: s.Struct, indent: str) -> str:
+        if not node.decls:
+            return "{}"
+        if self._on_one_line:
+            return "{" + ", ".join(line for decl in node.decls for line in self._decl(decl, "")) + "}"
+        if len(node.decls) == 1:
+            only = node.decls[0]
+            if isinstance(only, s.Ellipsis) or (isinstance(only, s.Embed) and not isinstance(only.of, s.Struct)):
+                text = self._decl(only, indent)[0].removeprefix(indent)
+                if "\n" not in text and len(text) < 80:
+                    return "{" + text + "}"
+            if isinstance(only, s.Field) and not only.doc and isinstance(only.label, s.Pattern):
+                text = self._decls((only,), "")[0]
+                if "\n" not in text and len(text) < 60:
+                    return "{" + text + "}"
+        lines = "\n".join(self._decls(node.decls, indent + "\t"))
+        return f"{{\n{lines}\n{indent}}}"
+
+    def _list(self, items: tuple[s.Node, ...], indent: str) -> str:
+        if not items:
+            return "[]"
+        flat = [self._expr(item, indent) for item in items]
+        one_line = "[" + ", ".join(flat) + "]"
+        if self._on_one_line or ("\n" not in one_line and len(one_line) <= 100):
+            return one_line
+        if len(items) == 1 and not isinstance(items[0], (s.Lit, s.Interpolation)):
+            return f"[{flat[0]}]"
+        inner = indent + "\t"
+        lines = "".join(f"{inner}{self._expr(item, inner)},\n" for item in items)
+        return f"[\n{lines}{indent}]"
+
+
+def _package_name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _reads_better_in_lines(text: str) -> bool:
+    """Scripts and configuration files keep their lines; a carriage return would not survive that."""
+    return text.count("\n") >= 2 and "\r" not in text
