@@ -8,51 +8,15 @@ from decimal import Decimal
 
 from velagen.cue import syntax as s
 
-_IDENTIFIER = re.compile(r"^[A-Za-z][A-Za-z0-9_$]*$")
+_IDENTIFIER = re.compile(r"^[A-Za-z$][A-Za-z0-9_$]*$")
 #: Words that are not plain labels or would read as something else.
 _RESERVED = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "for",
-        "in",
-        "if",
-        "let",
-        "import",
-        "package",
-        "func",
-        "_",
-        "bool",
-        "string",
-        "bytes",
-        "number",
-        "int",
-        "float",
-        "uint",
-        "uint8",
-        "int8",
-        "uint16",
-        "int16",
-        "uint32",
-        "int32",
-        "uint64",
-        "int64",
-        "uint128",
-        "int128",
-        "float32",
-        "float64",
-        "rune",
-        "len",
-        "close",
-        "and",
-        "or",
-        "div",
-        "mod",
-        "quo",
-        "rem",
-        "error",
-    ]
+    {
+        *("true", "false", "null", "for", "in", "if", "let", "import", "package", "func", "_", "len", "close"),
+        *("and", "or", "div", "mod", "quo", "rem", "error"),
+        *("bool", "string", "bytes", "number", "int", "float", "rune", "uint", "float32", "float64"),
+        *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64, 128)),
+    }
 )
 _BINARY_STRENGTH = {
     "|": 1, "&": 2, "||": 3, "&&": 4,
@@ -83,8 +47,12 @@ def quote(text: str, *, multiline: bool = False, indent: str = "") -> str:
     escaped = _escape(text, multiline=multiline)
     if not multiline:
         return f'"{escaped}"'
+    return _in_lines(escaped, indent)
+
+
+def _in_lines(text: str, indent: str) -> str:
     inner = indent + "\t"
-    lines = "\n".join(inner + line if line else "" for line in escaped.split("\n"))
+    lines = "\n".join(inner + line if line else "" for line in text.split("\n"))
     return f'"""\n{lines}\n{inner}"""'
 
 
@@ -300,6 +268,9 @@ class _Printer:
                     raise ValueError(f"{value} is no JSON number")
                 return repr(value) if isinstance(value, float) else str(value)
             case str():
+                if raw and "\n" in value and '"""' not in value and "\\#" not in value:
+                    _escape(value, multiline=True)  # raises for what is not text
+                    return f"#{_in_lines(value, indent)}#"
                 if raw and "\\" in value and '"#' not in value and not _UNSAFE.search(value) and "\n" not in value:
                     _escape(value, multiline=False)  # raises for what is not text
                     return f'#"{value}"#' if "\\#" not in value else quote(value)
@@ -319,9 +290,7 @@ class _Printer:
         self._on_one_line -= 1
         if not multiline:
             return f'"{text}"'
-        inner = indent + "\t"
-        lines = "\n".join(inner + line if line else "" for line in text.split("\n"))
-        return f'"""\n{lines}\n{inner}"""'
+        return _in_lines(text, indent)
 
     def _struct(self, node: s.Struct, indent: str) -> str:
         if not node.decls:

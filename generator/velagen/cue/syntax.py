@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Union
+from typing import TypeAlias
 
-Scalar = Union[None, bool, int, float, Decimal, str]
+Scalar = bool | int | float | Decimal | str | None
 
 
 class Node:
@@ -83,7 +83,7 @@ class Dynamic(Node):
 
 
 #: A plain ``str`` is data: quoted wherever a bare word would mean something else.
-Label = Union[str, Name, Hidden, Definition, Pattern, Dynamic, "Interpolation"]
+Label: TypeAlias = "str | Name | Hidden | Definition | Pattern | Dynamic | Interpolation"
 
 
 # ---------------------------------------------------------------- expressions
@@ -225,7 +225,7 @@ class Embed(Decl):
 
 
 @dataclass(frozen=True)
-class Ellipsis(Decl):  # noqa: A001  # the grammar's own word
+class Ellipsis(Decl):
     """``...`` or ``...T``: the struct or list is open."""
 
     of: Expr | None = None

@@ -1,0 +1,388 @@
+"""X-definitions in CUE: metadata, attributes, status, template and parameter of each definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from velagen import cue
+from velagen.definition.load import Source, load_definitions
+from velagen.definition.model import (
+    DEFINITION_TYPES,
+    AddonTemplate,
+    Component,
+    Definition,
+    DefinitionType,
+    Policy,
+    Status,
+    Trait,
+    WorkflowStep,
+    Workload,
+)
+from velagen.errors import Place, Problem, VelagenError
+from velagen.project import Project
+from velagen.schema import CompiledSchema, Schema, compile_schema
+from velagen.template.compiler import ObjectSchemas, TemplateCompiler, parameter_type
+from velagen.template.types import UNKNOWN, JsonType, ObjectType, Type
+
+#: Source: kubevela pkg/definition/ast/transformer.go.
+_LONGEST_DETAIL = 31
+
+
+@dataclass(frozen=True)
+class BuiltDefinition:
+    """A definition as the addon carries it."""
+
+    name: str
+    type: DefinitionType
+    cue: str
+    schema: Schema
+    definition: Definition
+    source: Path
+
+
+@dataclass(frozen=True)
+class BuiltAddonTemplate:
+    """The addon's own files."""
+
+    template_cue: str
+    parameter_cue: str
+    notes_cue: str
+    schema: Schema | None
+
+
+def build_definitions(project: Project) -> tuple[BuiltDefinition, ...]:
+    """Every definition of *project* in CUE, by module name.
+
+    Raises VelagenError with all problems of all definitions.
+    """
+    return build(project)[0]
+
+
+def build_addon_template(project: Project) -> BuiltAddonTemplate:
+    """The addon's Application, parameter and notes in CUE; an addon of definitions only where there is no addon.py.
+
+    Raises VelagenError with all problems.
+    """
+    return build(project)[1]
+
+
+def build(project: Project) -> tuple[tuple[BuiltDefinition, ...], BuiltAddonTemplate]:
+    """The definitions and the addon's own template, everything read once.
+
+    Raises VelagenError with all problems.
+    """
+    schemas = _object_schemas(project)
+    problems: list[Problem] = []
+    built: list[BuiltDefinition] = []
+    addon = BuiltAddonTemplate(_EMPTY_TEMPLATE, _EMPTY_PARAMETER, "", None)
+    for source in load_definitions(project):
+        try:
+            if isinstance(source.definition, AddonTemplate):
+                addon = _addon_template(source, source.definition, schemas)
+            else:
+                built.append(_definition(source, source.definition, schemas))
+        except VelagenError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise VelagenError(
+            sorted(set(problems), key=lambda problem: (problem.place.file or "", problem.place.line or 0))
+        )
+    return tuple(built), addon
+
+
+# ---------------------------------------------------------------- definitions
+
+
+def _definition(source: Source, definition: Definition, schemas: ObjectSchemas) -> BuiltDefinition:
+    compiled = compile_schema(source.schema)
+    return BuiltDefinition(
+        name=definition.name,
+        type=DEFINITION_TYPES[type(definition)],
+        cue=_Builder(source, definition, compiled, schemas).text(),
+        schema=source.schema,
+        definition=definition,
+        source=source.module,
+    )
+
+
+class _Builder:
+    """One definition on its way to CUE."""
+
+    def __init__(
+        self, source: Source, definition: Definition, compiled: CompiledSchema, schemas: ObjectSchemas
+    ) -> None:
+        self._source, self._definition, self._compiled, self._schemas = source, definition, compiled, schemas
+        self._parameter = parameter_type(source.schema.shape)
+        self._problems: list[Problem] = []
+
+    def text(self) -> str:
+        template = self._template()
+        metadata = cue.Field(self._definition.name, self._metadata())
+        if self._problems:
+            raise VelagenError(
+                Problem(one.message, one.place if one.place.file else self._definition.place, one.hint)
+                for one in self._problems
+            )
+        return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), template))))
+
+    def _compiler(self, output: Type = UNKNOWN) -> TemplateCompiler:
+        return TemplateCompiler(parameter=self._parameter, output=output, object_schemas=self._schemas)
+
+    def _workload_type(self, workload: Workload | None) -> Type:
+        if workload is None:
+            return UNKNOWN
+        schema = self._schemas(workload.api_version, workload.kind)
+        if schema is None:
+            self._problems.append(
+                Problem(
+                    f"nothing is known of {workload.kind} in {workload.api_version}",
+                    self._definition.place,
+                    "put its CustomResourceDefinition into crds/ of the project, or mend the name",
+                )
+            )
+            return UNKNOWN
+        return ObjectType(schema, is_root=True)
+
+    # ------------------------------------------------------------ metadata
+
+    def _metadata(self) -> cue.Expr:
+        definition = self._definition
+        annotations = dict(definition.annotations)
+        labels = dict(definition.labels)
+        if isinstance(definition, WorkflowStep):
+            # Source: vela-templates/definitions/internal/workflowstep/*.cue, which all carry these two.
+            if definition.category:
+                annotations["category"] = definition.category
+            labels.setdefault("scope", "Application")
+        return cue.Struct(
+            (
+                cue.Field("type", cue.Lit(DEFINITION_TYPES[type(definition)])),
+                cue.Field("annotations", cue.literal(annotations)),
+                cue.Field("labels", cue.literal(labels)),
+                cue.Field("description", cue.Lit(definition.description)),
+                cue.Field("attributes", cue.Struct(tuple(self._attributes()))),
+            )
+        )
+
+    def _attributes(self) -> list[cue.Decl]:
+        found: list[cue.Decl] = []
+
+        def put(name: str, value: object) -> None:
+            if value:
+                found.append(cue.Field(name, cue.literal(value)))
+
+        match self._definition:
+            case Component() as component:
+                workload = component.workload
+                put(
+                    "workload",
+                    {
+                        "definition": {"apiVersion": workload.api_version, "kind": workload.kind},
+                        "type": workload.type,
+                    },
+                )
+                put("childResourceKinds", [dict(kind) for kind in component.child_resource_kinds])
+                put("podSpecPath", component.pod_spec_path)
+                self._status(found, component.status, self._workload_type(workload))
+            case Trait() as trait:
+                put("appliesToWorkloads", list(trait.applies_to))
+                put("conflictsWith", list(trait.conflicts_with))
+                found.append(cue.Field("podDisruptive", cue.Lit(trait.pod_disruptive)))
+                put("manageWorkload", trait.manage_workload)
+                put("workloadRefPath", trait.workload_ref_path)
+                put("stage", trait.stage)
+                # Its status sees its own outputs only: kubevela pkg/cue/definition/template.go, getTemplateContext.
+                self._status(found, trait.status, _NO_OUTPUT)
+            case Policy() as policy:
+                put("manageHealthCheck", policy.manage_health_check)
+        return found
+
+    def _status(self, attributes: list[cue.Decl], status: Status | None, output: Type) -> None:
+        if status is None:
+            return
+        fields: list[cue.Decl] = []
+        if status.details:
+            for name in status.details:
+                if len(name) > _LONGEST_DETAIL:
+                    self._problems.append(
+                        Problem(f"status detail {name!r} has over {_LONGEST_DETAIL} characters", self._definition.place)
+                    )
+            fields.append(self._status_field("details", dict(status.details), output))
+        if status.message is not None:
+            fields.append(self._status_field("customStatus", {"message": status.message}, output))
+        if status.healthy is not None:
+            fields.append(self._status_field("healthPolicy", {"isHealth": status.healthy}, output))
+        if fields:
+            attributes.append(cue.Field("status", cue.Struct(tuple(fields))))
+
+    def _status_field(self, name: str, values: Mapping[str, Any], output: Type) -> cue.Field:
+        compiler = self._compiler(output)
+        body = compiler.body(values, UNKNOWN, f"status.{name}")
+        self._problems += compiler.problems
+        decls = (*compiler.intermediates(), *(body.decls if isinstance(body, cue.Struct) else ()))
+        return cue.Field(name, cue.Lit(cue.to_cue(cue.File(decls)).rstrip("\n") + "\n", raw=True))
+
+    # ------------------------------------------------------------ template
+
+    def _template(self) -> cue.Struct:
+        decls: list[cue.Decl] = []
+        match self._definition:
+            case Component() as component:
+                compiler = self._compiler(self._workload_type(component.workload))
+                decls.append(self._output(compiler, component))
+                decls += _outputs(compiler, component.outputs)
+                decls += compiler.conflicts(component.checks)
+            case Trait() as trait:
+                target = self._workload_type(trait.patches)
+                compiler = self._compiler(target)
+                if trait.patch is not None:
+                    decls.append(cue.Field(cue.Name("patch"), compiler.patch(trait.patch, target, what="patch")))
+                if trait.patch_outputs is not None:
+                    body = compiler.body(trait.patch_outputs, UNKNOWN, "patchOutputs")
+                    decls.append(cue.Field(cue.Name("patchOutputs"), body))
+                decls += _outputs(compiler, trait.outputs)
+                if trait.checks:
+                    decls.append(cue.Field(cue.Name("errs"), compiler.errs(trait.checks)))
+            case Policy() as policy:
+                compiler = self._compiler()
+                if policy.output is not None:
+                    decls.append(cue.Field(cue.Name("output"), compiler.manifest(policy.output, what="output")))
+                decls += _outputs(compiler, policy.outputs)
+                decls += compiler.conflicts(policy.checks)
+            case WorkflowStep() as step:
+                compiler = self._compiler()
+                decls += _step_body(compiler, step.body)
+                decls += compiler.conflicts(step.checks)
+        self._problems += compiler.problems
+        parameter = cue.Field(cue.Name("parameter"), self._compiled.parameter)
+        return cue.Struct((*compiler.intermediates(), *decls, *self._compiled.declarations, parameter))
+
+    def _output(self, compiler: TemplateCompiler, component: Component) -> cue.Decl:
+        output = component.output
+        if isinstance(output, Mapping):
+            written = (output.get("apiVersion"), output.get("kind"))
+            declared = (component.workload.api_version, component.workload.kind)
+            if written != declared:
+                self._problems.append(
+                    Problem(
+                        f"the output is {written[1]} in {written[0]}, the workload {declared[1]} in {declared[0]}",
+                        component.place,
+                    )
+                )
+        return cue.Field(cue.Name("output"), compiler.manifest(output, what="output"))
+
+
+class _NoOutput(Type):
+    """``context.output`` where KubeVela does not fill it."""
+
+    types = frozenset({"object"})
+    open = False
+
+
+_NO_OUTPUT = _NoOutput()
+
+
+def _outputs(compiler: TemplateCompiler, outputs: Mapping[object, Any]) -> list[cue.Decl]:
+    """``outputs``: each entry an object of its own, checked against its own schema."""
+    if not outputs:
+        return []
+    body = compiler.manifests(outputs, what="outputs")
+    return [cue.Field(cue.Name("outputs"), body)]
+
+
+def _step_body(compiler: TemplateCompiler, body: Mapping[object, Any]) -> list[cue.Decl]:
+    """The fields of a step; each is a name that the others may refer to."""
+    struct = compiler.body(body, UNKNOWN, "step")
+    decls = struct.decls if isinstance(struct, cue.Struct) else ()
+    return [_referable(decl) for decl in decls]
+
+
+def _referable(decl: cue.Decl) -> cue.Decl:
+    match decl:
+        case cue.Field(label=str(name), value=value, constraint=constraint, doc=doc) if name.isidentifier():
+            return cue.Field(cue.Name(name), value, constraint, doc)
+        case cue.Comprehension(clauses=clauses, body=cue.Struct(decls=decls)):
+            return cue.Comprehension(clauses, cue.Struct(tuple(_referable(one) for one in decls)))
+    return decl
+
+
+# ---------------------------------------------------------------- the addon's own files
+
+_EMPTY_PARAMETER = "parameter: {}\n"
+_EMPTY_TEMPLATE = cue.to_cue(
+    cue.File(
+        (
+            cue.Field(
+                cue.Name("output"),
+                cue.literal({"apiVersion": "core.oam.dev/v1beta1", "kind": "Application", "spec": {"components": []}}),
+            ),
+        ),
+        package="main",
+    )
+)
+
+
+def _addon_template(source: Source, template: AddonTemplate, schemas: ObjectSchemas) -> BuiltAddonTemplate:
+    compiled = compile_schema(source.schema)
+    parameter = parameter_type(source.schema.shape)
+    compiler = TemplateCompiler(parameter=parameter, object_schemas=schemas)
+    decls: list[cue.Decl] = [
+        cue.Field(cue.Name("output"), compiler.manifest(template.output, what="output")),
+        *_outputs(compiler, template.outputs),
+    ]
+    notes = TemplateCompiler(parameter=parameter, object_schemas=schemas)
+    text = "" if template.notes is None else _notes(notes, template.notes)
+    problems = [*compiler.problems, *notes.problems]
+    if problems:
+        raise VelagenError(Problem(p.message, p.place if p.place.file else template.place, p.hint) for p in problems)
+    parameter_file = cue.File((*compiled.declarations, cue.Field(cue.Name("parameter"), compiled.parameter)))
+    return BuiltAddonTemplate(
+        template_cue=cue.to_cue(cue.File((*compiler.intermediates(), *decls), package="main")),
+        parameter_cue=cue.to_cue(parameter_file),
+        notes_cue=text,
+        schema=source.schema,
+    )
+
+
+def _notes(compiler: TemplateCompiler, notes: object) -> str:
+    body = compiler.body(notes, JsonType("string"), "notes")
+    return cue.to_cue(cue.File((*compiler.intermediates(), cue.Field(cue.Name("notes"), body))))
+
+
+# ---------------------------------------------------------------- what objects may hold
+
+
+def _object_schemas(project: Project) -> ObjectSchemas:
+    """Looks a kind up in the project's own crds/ folder, then in the pinned upstream sources."""
+    # The store reads and caches upstream's CRDs, which nothing else here needs.
+    from velagen.check.crds import object_schema
+
+    @cache
+    def own() -> dict[tuple[str, str], Mapping[str, object]]:
+        found: dict[tuple[str, str], Mapping[str, object]] = {}
+        for path in sorted((project.root / "crds").glob("*.yaml")):
+            try:
+                documents = list(yaml.load_all(path.read_bytes(), Loader=yaml.CSafeLoader))
+            except yaml.YAMLError as error:
+                raise VelagenError(Problem(f"no YAML: {error}", Place(str(path)))) from error
+            for crd in documents:
+                if isinstance(crd, dict) and crd.get("kind") == "CustomResourceDefinition":
+                    spec = crd["spec"]
+                    for version in spec["versions"]:
+                        schema = version.get("schema", {}).get("openAPIV3Schema", {})
+                        found[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
+        return found
+
+    def find(api_version: str, kind: str) -> Mapping[str, object] | None:
+        return own().get((api_version, kind)) or object_schema(api_version, kind)
+
+    return find
+
+
+__all__ = ["BuiltAddonTemplate", "BuiltDefinition", "build", "build_addon_template", "build_definitions"]
