@@ -137,7 +137,7 @@ class _Printer:
             if isinstance(decl, s.Field):
                 head = self._label(decl.label) + decl.constraint + ":"
                 value = self._expr(decl.value, indent)
-                stands_alone = "\n" in value or value.startswith("{")
+                stands_alone = "\n" in value or value.startswith(("{", "["))
                 if decl.doc or stands_alone:
                     flush()
                 lines.extend(indent + line for text in decl.doc for line in comment_lines(text))
