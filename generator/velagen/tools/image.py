@@ -1,0 +1,132 @@
+"""A binary out of a container image, by digest, over the registry's HTTP API. No Docker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from velagen.tools.fetch import RoadClosedError, download
+from velagen.tools.report import Reporter
+from velagen.tools.table import Digest, Image
+
+_TIMEOUT = (10.0, 60.0)
+_ACCEPT = ", ".join(
+    [
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ]
+)
+
+
+def take(image: Image, platform: str, target: Path, folder: Path, reporter: Reporter, *, scheme: str = "https") -> None:
+    """Write the binary of an image to a path.
+
+    :param platform: such as ``linux-amd64``; must be in ``image.digests``.
+    :param folder: where layers are kept while they are read.
+    :raises RoadClosedError: the registry can't be reached, or the image does not hold the file.
+    :raises VelagenError: a layer is not what its digest says.
+    """
+    host, _, repository = image.repository.partition("/")
+    with requests.Session() as session:
+        client = _Registry(session, f"{scheme}://{host}/v2/{repository}")
+        manifest = client.manifest(image.digests[platform])
+        if "manifests" in manifest:
+            manifest = client.manifest(_pick(manifest["manifests"], platform))
+        # The file of the last layer that has it is the one a container would see.
+        for layer in reversed(manifest["layers"]):
+            algorithm, _, value = layer["digest"].partition(":")
+            if algorithm != "sha256":
+                raise RoadClosedError(f"layer digest {layer['digest']} is not a sha256")
+            label = f"{repository}, layer {value[:12]}"
+            blob = download(
+                f"{client.base}/blobs/{layer['digest']}",
+                folder,
+                Digest("sha256", value),
+                reporter,
+                label=label,
+                headers=client.headers(),
+                session=session,
+            )
+            found = _read(blob, image.member, target)
+            blob.unlink()
+            if found:
+                return
+    raise RoadClosedError(f"{image.member} is in no layer of {image.repository}@{image.digests[platform]}")
+
+
+class _Registry:
+    """The two requests of the distribution API that are needed."""
+
+    def __init__(self, session: requests.Session, base: str) -> None:
+        self.base = base
+        self._session = session
+        self._token = ""
+
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def manifest(self, digest: str) -> dict[str, Any]:
+        url = f"{self.base}/manifests/{digest}"
+        try:
+            answer = self._session.get(url, headers={"Accept": _ACCEPT, **self.headers()}, timeout=_TIMEOUT)
+            if answer.status_code == requests.codes.unauthorized and not self._token:
+                self._log_in(answer.headers.get("WWW-Authenticate", ""))
+                answer = self._session.get(url, headers={"Accept": _ACCEPT, **self.headers()}, timeout=_TIMEOUT)
+        except requests.RequestException as error:
+            raise RoadClosedError(f"{url}: {error}") from error
+        if not answer.ok:
+            raise RoadClosedError(f"{url} answered {answer.status_code} {answer.reason}")
+        got = "sha256:" + hashlib.sha256(answer.content).hexdigest()
+        if got != digest:
+            raise RoadClosedError(f"{url}: the manifest's digest is {got}")
+        data: dict[str, Any] = json.loads(answer.content)
+        return data
+
+    def _log_in(self, challenge: str) -> None:
+        """Fetch the anonymous token a public registry asks for."""
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        if "realm" not in fields:
+            raise RoadClosedError(f"{self.base} wants a login")
+        answer = self._session.get(
+            fields["realm"],
+            params={key: fields[key] for key in ("service", "scope") if key in fields},
+            timeout=_TIMEOUT,
+        )
+        if not answer.ok:
+            raise RoadClosedError(f"{fields['realm']} answered {answer.status_code} {answer.reason}")
+        body = answer.json()
+        self._token = str(body.get("token") or body.get("access_token") or "")
+
+
+def _pick(manifests: list[dict[str, Any]], platform: str) -> str:
+    for entry in manifests:
+        where = entry.get("platform", {})
+        if f"{where.get('os')}-{where.get('architecture')}" == platform:
+            return str(entry["digest"])
+    raise RoadClosedError(f"the image is not published for {platform}")
+
+
+def _read(blob: Path, member: str, target: Path) -> bool:
+    wanted = member.lstrip("/")
+    try:
+        with tarfile.open(blob) as tar:
+            for entry in tar:
+                if entry.isfile() and entry.name.removeprefix("./").lstrip("/") == wanted:
+                    stream = tar.extractfile(entry)
+                    if stream is None:
+                        return False
+                    with stream, target.open("wb") as out:
+                        while chunk := stream.read(1 << 20):
+                            out.write(chunk)
+                    return True
+    except tarfile.ReadError as error:
+        raise RoadClosedError(f"layer {blob.name[:12]} is packed in a way Python can't read: {error}") from error
+    return False
