@@ -1,0 +1,1 @@
+"""Offline checks: objects against their OpenAPI schemas, application files, the definitions themselves."""
