@@ -90,9 +90,9 @@ class Row:
     ask: tuple[str, ...]
     #: Regular expression whose first group is the version.
     answer: str
-    release: Release | None
-    image: Image | None
-    build: Build | None
+    release: Release | None = field(compare=False)
+    image: Image | None = field(compare=False)
+    build: Build | None = field(compare=False)
 
     def __str__(self) -> str:
         """``etcd 3.6.5``."""
