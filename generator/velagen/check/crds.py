@@ -29,8 +29,8 @@ JsonObject = dict[str, Any]
 #: Raise it when what is kept in the cache changes its form.
 _CACHE_FORMAT = 2
 
-#: Where the CustomResourceDefinitions are, inside each upstream module. Of a kind that stands in several files the first
-#: wins.
+#: Where the CustomResourceDefinitions are, inside each upstream module. Of a kind that stands in several files the
+#: first wins.
 _CRD_FOLDERS: tuple[tuple[str, str], ...] = (
     ("kserve", "config/crd/full"),
     ("kserve", "test/crds"),
@@ -210,7 +210,7 @@ def _documents(file: Path) -> Iterator[str]:
 
 
 def _kinds_of_crd(text: str) -> Iterable[str]:
-    """The ``apiVersion/kind`` keys of a CRD document, its megabytes of schema unparsed where the layout is the usual."""
+    """The ``apiVersion/kind`` keys of a CRD document, its megabytes of schema unparsed where that can be."""
     if not re.search(r"^kind: ['\"]?CustomResourceDefinition['\"]?\s*$", text, re.MULTILINE):
         return []
     group = re.search(r"^  group: ['\"]?([\w.-]+)", text, re.MULTILINE)
@@ -296,7 +296,7 @@ def _resolve(schema: Any, components: JsonObject, path: tuple[str, ...]) -> Any:
 
 
 def _write_atomically(path: Path, value: object) -> None:
-    """Keep a value for the next run. Two runs at once write the same whole file; a cache that can't be written is no error."""
+    """Keep a value for the next run. Two runs at once write the same whole file; no cache is no error."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")

@@ -1,0 +1,226 @@
+"""The addon folder: what has to be in it, whether it is, and putting it there whole or not at all."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from velagen.addon.metadata import checked_metadata
+from velagen.addon.readme import readme
+from velagen.addon.uischema import ui_schema
+from velagen.check.crds import use_project_crds
+from velagen.definition import BuiltAddonTemplate, BuiltDefinition, build
+from velagen.errors import Place, Problem, VelagenError
+from velagen.project import Project
+
+#: What a project may bring along as it is, and the suffixes KubeVela reads there (kubevela pkg/addon/addon.go).
+_COPIED = {
+    "resources": (".cue", ".yaml"),
+    "config-templates": (".cue",),
+    "views": (".cue", ".yaml"),
+}
+
+Files = dict[str, bytes]
+
+
+def render_addon(project: Project) -> Files:
+    """The addon's files by their path within its folder: same project, same bytes. Writes nothing.
+
+    Raises VelagenError with the problems of metadata.yaml, the schemas and the definitions together.
+    """
+    problems: list[Problem] = []
+
+    def part(make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except VelagenError as error:
+            problems.extend(error.problems)
+
+    use_project_crds(project.root / "crds")
+    metadata = part(lambda: checked_metadata(project))
+    built = part(lambda: build(project))
+    copied = part(lambda: _copied(project))
+    if problems:
+        raise VelagenError(problems)
+    definitions, template = built
+    return dict(sorted({**_generated(metadata, definitions, template), **copied}.items()))
+
+
+def write_addon(project: Project, files: Mapping[str, bytes] | None = None) -> bool:
+    """Make the addon folder hold exactly *files* (default: `render_addon`); false where it did already.
+
+    Everything is written beside the folder, which is then exchanged in one go: it is never half new, and nothing that
+    was in it by accident stays (KubeVela takes ``definitions.bak`` for a definition). Two at once wait for each other.
+    Raises VelagenError as `render_addon`, before anything is touched; OSError where the folder can't be written.
+    """
+    wanted = render_addon(project) if files is None else dict(files)
+    target = project.addon
+    parent = target.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    # The lock lies outside the project: the addon's folder is replaced, and its parent is committed whole.
+    with FileLock(Path(tempfile.gettempdir()) / f"velagen-{_digest(target)}.lock"):
+        for leftover in (*parent.glob(f".{target.name}.new-*"), *parent.glob(f".{target.name}.old-*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        if read_folder(target) == wanted and not _has_empty_folders(target):
+            return False
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=parent))
+        try:
+            # mkdtemp makes the folder private; an addon is to be read by everybody.
+            fresh.chmod(0o755)
+            for path, content in wanted.items():
+                file = fresh / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            _exchange(fresh, target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return True
+
+
+def stale_diff(project: Project, files: Mapping[str, bytes] | None = None) -> str:
+    """The unified diff from the addon folder on disk to what a build would write; empty where they agree.
+
+    Writes nothing. Raises VelagenError as `render_addon`.
+    """
+    wanted = render_addon(project) if files is None else dict(files)
+    there = read_folder(project.addon)
+    name = project.addon.relative_to(project.root).as_posix()
+    parts = []
+    for path in sorted(wanted.keys() | there.keys()):
+        old, new = there.get(path), wanted.get(path)
+        if old != new:
+            parts.append(_diff(f"{name}/{path}", old, new))
+    return "".join(parts)
+
+
+def read_folder(folder: Path) -> Files:
+    """The files of a folder by their path within it; none where it isn't there."""
+    if not folder.is_dir():
+        return {}
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
+    }
+
+
+def _generated(
+    metadata: Mapping[str, Any], definitions: tuple[BuiltDefinition, ...], template: BuiltAddonTemplate
+) -> Files:
+    files = {
+        "metadata.yaml": _yaml(metadata),
+        "template.cue": template.template_cue.encode(),
+        "parameter.cue": template.parameter_cue.encode(),
+        "README.md": readme(
+            metadata,
+            [(one.type, one.name, one.definition.description, one.schema.document) for one in definitions],
+            template.schema.document if template.schema is not None else None,
+        ).encode(),
+    }
+    if template.notes_cue:
+        files["NOTES.cue"] = template.notes_cue.encode()
+    for one in definitions:
+        files[f"definitions/{one.name}.cue"] = one.cue.encode()
+        form = ui_schema(one.schema.document)
+        if form:
+            # KubeVela names the ConfigMap by this file's name, VelaUX looks it up by it.
+            files[f"schemas/{one.type.replace('-', '')}-uischema-{one.name}.yaml"] = _yaml(form)
+    return files
+
+
+def _copied(project: Project) -> Files:
+    found: Files = {}
+    problems = []
+    for folder, suffixes in _COPIED.items():
+        for path, content in read_folder(project.root / folder).items():
+            place = Place(str(project.root / folder / path))
+            if Path(path).suffix not in suffixes:
+                problems.append(
+                    Problem(
+                        f"KubeVela reads no such file in {folder}/", place, f"it reads {' and '.join(suffixes)} there"
+                    )
+                )
+            elif path.endswith(".yaml"):
+                problems += _yaml_problems(content, place)
+            found[f"{folder}/{path}"] = content
+    if problems:
+        raise VelagenError(problems)
+    return found
+
+
+def _yaml_problems(content: bytes, place: Place) -> Iterator[Problem]:
+    try:
+        count = sum(one is not None for one in yaml.compose_all(content, Loader=yaml.CSafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        yield Problem(f"no YAML: {error.problem}", Place(place.file, line, column))
+    else:
+        if count != 1:
+            yield Problem(
+                f"KubeVela takes one YAML document of a file, there are {count}", place, "a file for each of them"
+            )
+
+
+class _Dumper(yaml.CSafeDumper):
+    """No aliases: what is written is read by people."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        del data
+        return True
+
+
+def _yaml(value: object) -> bytes:
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=False)
+    return text.encode()
+
+
+def _exchange(fresh: Path, target: Path) -> None:
+    """Put a folder in another's place: two renames, the first undone where the second fails."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+    kept = old / target.name
+    try:
+        target.rename(kept)
+        try:
+            fresh.rename(target)
+        except BaseException:
+            kept.rename(target)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _has_empty_folders(folder: Path) -> bool:
+    return any(path.is_dir() and not any(path.iterdir()) for path in folder.rglob("*"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+
+
+def _diff(name: str, old: bytes | None, new: bytes | None) -> str:
+    lines = difflib.unified_diff(
+        _lines(old),
+        _lines(new),
+        "/dev/null" if old is None else f"a/{name}",
+        "/dev/null" if new is None else f"b/{name}",
+    )
+    text = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    # An empty file that is missing, or one too many, has no lines to show.
+    return (
+        text
+        or f"--- {'/dev/null' if old is None else 'a/' + name}\n+++ {'/dev/null' if new is None else 'b/' + name}\n"
+    )
+
+
+def _lines(content: bytes | None) -> list[str]:
+    return [] if content is None else content.decode(errors="replace").splitlines(keepends=True)
