@@ -1,0 +1,696 @@
+"""The embedded control plane: real Kubernetes, KubeVela and KServe processes on loopback, kwok for the nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+import yaml
+from filelock import FileLock
+
+from velagen.errors import Problem, VelagenError
+from velagen.lab import objects
+from velagen.lab.api import Api, ApiError, condition, wait_until
+from velagen.lab.certs import Authority, make_key
+from velagen.lab.process import MARK, Process, free_ports, marked, stop
+from velagen.tools import cache_dir, install, table
+from velagen.tools.report import Reporter
+
+#: Tools a lab is made of, in the order of start.
+COMPONENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok",
+    "vela-core",
+    "kserve-manager",
+)
+_PORTS = (
+    "etcd",
+    "etcd-peer",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok",
+    "vela-core",
+    "vela-core-metrics",
+    "vela-core-webhook",
+    "kserve-manager",
+    "kserve-manager-metrics",
+    "kserve-manager-webhook",
+)
+_HEALTH = {
+    "etcd": "http://127.0.0.1:{port}/health",
+    "kube-apiserver": "https://127.0.0.1:{port}/readyz",
+    "kube-controller-manager": "https://127.0.0.1:{port}/healthz",
+    "kube-scheduler": "https://127.0.0.1:{port}/healthz",
+    "kwok": "http://127.0.0.1:{port}/healthz",
+    "vela-core": "http://127.0.0.1:{port}/readyz",
+    "kserve-manager": "http://127.0.0.1:{port}/readyz",
+}
+#: Seconds a component may take until it answers, on a machine that has other things to do.
+_PATIENCE = 90.0
+
+
+@dataclass(frozen=True)
+class LabOptions:
+    """What a lab's cluster looks like."""
+
+    nodes: int = 2
+    gpus_per_node: int = 2
+    #: A key of `velagen.lab.objects.GPUS`.
+    gpu_model: str = "T4"
+    #: Above 1 the GPUs are time-sliced: nodes offer nvidia.com/gpu.shared.
+    gpu_replicas: int = 1
+    #: KServe's default deployment mode: Standard or Knative.
+    deployment_mode: str = "Standard"
+    #: Seconds after which KubeVela looks again at an application that has settled (KubeVela's own default is 300).
+    resync_seconds: int = 15
+
+
+@dataclass
+class _State:
+    """What is written down: enough to find, revive and remove a lab."""
+
+    mark: str
+    options: LabOptions
+    ports: dict[str, int]
+    processes: list[Process] = field(default_factory=list)
+    #: Whether everything was applied; before that a lab is not worth reviving.
+    ready: bool = False
+
+    def process(self, name: str) -> Process | None:
+        return next((process for process in self.processes if process.name == name), None)
+
+    def write(self, path: Path) -> None:
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), indent=1))
+        part.chmod(0o600)
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> _State | None:
+        """Give what was written down; None where there is nothing, or something no version of ours wrote."""
+        try:
+            data = json.loads(path.read_text())
+            return cls(
+                mark=data["mark"],
+                options=LabOptions(**data["options"]),
+                ports=data["ports"],
+                processes=[Process(**process) for process in data["processes"]],
+                ready=data["ready"],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """One line of ``velagen lab status``."""
+
+    name: str
+    #: ``ready``, ``running`` (but not ready), or ``dead``.
+    state: str
+    pid: int | None
+    port: int | None
+
+
+class _PortTakenError(Exception):
+    """A component found its port taken: somebody was faster. Others are chosen."""
+
+
+class Lab:
+    """One embedded cluster, known by its folder. Safe to use from several processes: they take turns."""
+
+    def __init__(
+        self,
+        name: str = "default",
+        *,
+        folder: Path | None = None,
+        options: LabOptions | None = None,
+        reporter: Reporter | None = None,
+    ) -> None:
+        """Name a lab; nothing starts yet.
+
+        :param name: lower-case letters, digits and dashes.
+        :param folder: where its state is; default: ``lab/<name>`` in velagen's cache folder.
+        :param options: None = whatever it runs with, or the defaults.
+        :raises VelagenError: the name has other characters.
+        """
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", name):
+            raise VelagenError(Problem(f"{name!r} is no name for a lab", hint="Lower-case letters, digits and dashes."))
+        self.name = name
+        self.folder = (folder or cache_dir() / "lab" / name).absolute()
+        self.options = options
+        self.reporter = reporter or Reporter()
+        self._state_file = self.folder / "state.json"
+
+    # -- what others read
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The admin's kubeconfig; exists once the lab is up."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def api(self) -> Api:
+        """A client of the lab's API server.
+
+        :raises VelagenError: the lab is not up.
+        """
+        if not self.kubeconfig.is_file():
+            raise VelagenError(Problem(f"lab {self.name} is not up", hint=self._how_up()))
+        return Api.from_kubeconfig(self.kubeconfig)
+
+    def log_path(self, component: str) -> Path:
+        """Give the file of a component's output.
+
+        :raises VelagenError: no such component.
+        """
+        if component not in COMPONENTS:
+            raise VelagenError(
+                Problem(f"a lab has no component {component!r}", hint=f"Components: {', '.join(COMPONENTS)}.")
+            )
+        return self.folder / "logs" / f"{component}.log"
+
+    def logs(self, component: str, lines: int | None = None) -> str:
+        """Give a component's output, or its last lines; empty where it never started."""
+        path = self.log_path(component)
+        if not path.is_file():
+            return ""
+        text = path.read_text(errors="replace")
+        return text if lines is None else "\n".join(text.splitlines()[-lines:]) + "\n"
+
+    def status(self) -> list[ComponentStatus]:
+        """Give the state of each component; empty where the lab is not up."""
+        state = _State.read(self._state_file)
+        if state is None:
+            return []
+        found = []
+        for process in state.processes:
+            port = state.ports.get(process.name)
+            condition_ = "dead"
+            if process.alive:
+                condition_ = "ready" if self._healthy(process.name, state) else "running"
+            found.append(ComponentStatus(process.name, condition_, process.pid if process.alive else None, port))
+        return found
+
+    @property
+    def running(self) -> bool:
+        """Whether the lab is up and each component answers."""
+        state = _State.read(self._state_file)
+        return state is not None and state.ready and all(part.state == "ready" for part in self.status())
+
+    # -- what changes it
+
+    def up(self) -> None:
+        """Start the lab; a running one is left as it is, and components that died are started again.
+
+        :raises VelagenError: a tool can't be had, a component doesn't come up, or the lab runs with other options.
+        """
+        with self._locked():
+            binaries = dict(
+                zip(
+                    COMPONENTS,
+                    install([(name, None) for name in COMPONENTS], reporter=self.reporter),
+                    strict=True,
+                )
+            )
+            state = _State.read(self._state_file)
+            if state is not None and state.ready:
+                alive = any(process.alive for process in state.processes)
+                if alive and self.options is not None and self.options != state.options:
+                    raise VelagenError(
+                        Problem(
+                            f"lab {self.name} already runs with other options ("
+                            f"{_differences(state.options, self.options)})",
+                            hint=f"Take it down first: {self._command('down')}",
+                        )
+                    )
+                if self.options in (None, state.options) and self._revive(state):
+                    return
+            for attempt in range(3):
+                self._remove()
+                try:
+                    self._start(binaries)
+                except _PortTakenError as error:
+                    if attempt == 2:
+                        raise VelagenError(Problem(f"lab {self.name}: {error}", hint=self._how_up())) from error
+                    self.reporter.say(f"{error}; trying others")
+                except BaseException:
+                    # Nothing half-started stays behind, but the logs do.
+                    self._stop_all()
+                    raise
+                else:
+                    return
+
+    def down(self) -> bool:
+        """Stop the lab's processes and remove its folder. Safe after a crash, and twice.
+
+        :return: whether there was a lab.
+        """
+        there = self._state_file.exists()
+        with self._locked():
+            self._remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return there
+
+    def add_node(self, node: objects.Thing) -> None:
+        """Add or change a node, such as one made by `velagen.lab.objects.gpu_node`."""
+        _apply_node(self.api, node)
+
+    def __enter__(self) -> Self:
+        """Bring it up."""
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take it down."""
+        self.down()
+
+    # -- inside
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Beside the folder, which is removed as a whole.
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
+            yield
+
+    def _command(self, verb: str) -> str:
+        default = cache_dir() / "lab" / self.name
+        where = "" if self.folder == default.absolute() else f" --dir {self.folder}"
+        named = "" if self.name == "default" else f" --name {self.name}"
+        return f"velagen lab {verb}{named}{where}"
+
+    def _how_up(self) -> str:
+        return f"Start it with: {self._command('up')}"
+
+    def _stop_all(self) -> None:
+        state = _State.read(self._state_file)
+        if state is not None:
+            stop(state.processes)
+            stop(marked(state.mark), patience=0)
+
+    def _remove(self) -> None:
+        self._stop_all()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _healthy(self, name: str, state: _State) -> bool:
+        url = _HEALTH[name].format(port=state.ports[name])
+        try:
+            answer = _plain().get(url, timeout=3, verify=str(self.folder / "pki" / "ca.crt"))
+        except requests.RequestException:
+            return False
+        # 401: up, but it tells its health to nobody it does not know.
+        return answer.status_code in (requests.codes.ok, requests.codes.unauthorized)
+
+    def _wait_healthy(self, name: str, state: _State) -> None:
+        def look() -> bool:
+            process = state.process(name)
+            if process is None or not process.alive:
+                raise self._died(name)
+            return self._healthy(name, state)
+
+        try:
+            wait_until(look, what=name, timeout=_PATIENCE, every=0.05)
+        except TimeoutError as error:
+            raise VelagenError(
+                Problem(
+                    f"lab {self.name}: {name} did not become ready within {_PATIENCE:.0f} s; its last words:\n"
+                    + _indent(self.logs(name, 8)),
+                    hint=f"All of them: {self.log_path(name)}",
+                )
+            ) from error
+
+    def _died(self, name: str) -> Exception:
+        words = self.logs(name, 8)
+        if "address already in use" in words:
+            return _PortTakenError(f"{name}: its port was taken in between")
+        return VelagenError(
+            Problem(
+                f"lab {self.name}: {name} ended right after its start; its last words:\n" + _indent(words),
+                hint=f"All of them: {self.log_path(name)}",
+            )
+        )
+
+    def _revive(self, state: _State) -> bool:
+        """Start again what died of a lab that was whole. False = not worth it, start afresh."""
+        dead = [process for process in state.processes if not process.alive]
+        if not dead and all(self._healthy(process.name, state) for process in state.processes):
+            return True
+        if not (self.folder / "etcd").is_dir():
+            return False
+        self.reporter.say(
+            f"lab {self.name}: starting again what has died: {', '.join(process.name for process in dead)}"
+        )
+        try:
+            # In the order of start: the later ones need the earlier ones.
+            for process in dead:
+                self._spawn(state, process)
+                self._wait_healthy(process.name, state)
+            for process in state.processes:
+                self._wait_healthy(process.name, state)
+        except (VelagenError, _PortTakenError) as error:
+            self.reporter.say(f"{error}\nlab {self.name}: starting afresh; what was in it is lost")
+            return False
+        return True
+
+    def _spawn(self, state: _State, process: Process) -> None:
+        process.spawn(self.log_path(process.name), self.folder)
+        if process not in state.processes:
+            state.processes.append(process)
+        state.write(self._state_file)
+
+    def _start(self, binaries: dict[str, Path]) -> None:
+        options = self.options or LabOptions()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        for name in ("logs", "etcd", "pki", "tmp", "home", "webhook"):
+            (self.folder / name).mkdir(exist_ok=True)
+        state = _State(mark=uuid.uuid4().hex, options=options, ports=free_ports(_PORTS))
+        state.write(self._state_file)
+        commands = self._prepare(state, binaries)
+        ca = (self.folder / "pki" / "ca.crt").read_bytes()
+        writing = threading.Lock()
+
+        def begin(name: str) -> None:
+            with writing:
+                self._spawn(state, commands[name])
+
+        with ThreadPoolExecutor(8) as pool:
+            # Reading and parsing goes on while etcd and the API server start.
+            vela_crds = pool.submit(objects.vela_crds)
+            definitions = pool.submit(objects.vela_definitions)
+            kserve_crds = pool.submit(objects.kserve_crds)
+            route_crds = pool.submit(objects.route_crds)
+            runtimes = pool.submit(objects.kserve_runtimes)
+            begin("etcd")
+            self._wait_healthy("etcd", state)
+            begin("kube-apiserver")
+            self._wait_healthy("kube-apiserver", state)
+            api = self.api
+            self._wait_admin(api)
+            for name in ("kube-controller-manager", "kube-scheduler", "kwok"):
+                begin(name)
+            api.apply_all(objects.namespaces())
+
+            def vela() -> None:
+                crds = vela_crds.result()
+                api.apply_all(crds)
+                _wait_served(api, crds)
+                begin("vela-core")
+                api.apply_all(definitions.result())
+                self._wait_healthy("vela-core", state)
+
+            def kserve() -> None:
+                crds = [*kserve_crds.result(), *route_crds.result()]
+                api.apply_all([*crds, *objects.kserve_config(options.deployment_mode)])
+                _wait_served(api, crds)
+                begin("kserve-manager")
+                api.apply_all(runtimes.result())
+                self._wait_healthy("kserve-manager", state)
+
+            def nodes() -> None:
+                for number in range(options.nodes):
+                    node = objects.gpu_node(
+                        f"gpu-node-{number}",
+                        model=options.gpu_model,
+                        gpus=options.gpus_per_node,
+                        replicas=options.gpu_replicas,
+                    )
+                    _apply_node(api, node)
+
+            _all([pool.submit(vela), pool.submit(kserve), pool.submit(nodes)])
+            api.apply_all(
+                [
+                    *objects.vela_webhooks(state.ports["vela-core-webhook"], ca),
+                    *objects.kserve_webhooks(state.ports["kserve-manager-webhook"], ca),
+                ]
+            )
+            waits: list[Callable[[], None]] = [
+                lambda: self._wait_nodes(api, options.nodes),
+                lambda: self._wait_denied(api, _WRONG_APPLICATION),
+                lambda: self._wait_denied(api, _WRONG_SERVICE),
+                *(
+                    lambda name=name: self._wait_healthy(name, state)
+                    for name in ("kube-controller-manager", "kube-scheduler", "kwok")
+                ),
+            ]
+            _all([pool.submit(wait) for wait in waits])
+        with writing:
+            state.ready = True
+            state.write(self._state_file)
+
+    def _prepare(self, state: _State, binaries: dict[str, Path]) -> dict[str, Process]:
+        """Write keys, certificates, the kubeconfig and the stages; give the command of each component."""
+        pki = self.folder / "pki"
+        ports = state.ports
+        authority = Authority(pki)
+        authority.issue(pki / "server.crt", pki / "server.key")
+        make_key(pki / "service-account.key")
+        token = secrets.token_urlsafe(24)
+        tokens = pki / "tokens.csv"
+        tokens.touch(mode=0o600)
+        tokens.write_text(f'{token},admin,admin,"system:masters"\n')
+        self._write_kubeconfig(f"https://127.0.0.1:{ports['kube-apiserver']}", token, authority.certificate_file)
+        # controller-runtime looks for tls.crt and tls.key in a fixed place below TMPDIR; vela-core is told where.
+        for folder in (self.folder / "webhook", self.folder / "tmp" / "k8s-webhook-server" / "serving-certs"):
+            folder.mkdir(parents=True, exist_ok=True)
+            authority.issue(folder / "tls.crt", folder / "tls.key")
+        (self.folder / "stages.yaml").write_text(objects.stages())
+        kubeconfig = str(self.kubeconfig)
+        client = [f"--kubeconfig={kubeconfig}"]
+        etcd = f"http://127.0.0.1:{ports['etcd']}"
+        peer = f"http://127.0.0.1:{ports['etcd-peer']}"
+        serving = [f"--tls-cert-file={pki / 'server.crt'}", f"--tls-private-key-file={pki / 'server.key'}"]
+        secure = {name: f"--secure-port={ports[name]}" for name in COMPONENTS}
+        flags: dict[str, list[str]] = {
+            "etcd": [
+                "--name=lab",
+                f"--data-dir={self.folder / 'etcd'}",
+                f"--listen-client-urls={etcd}",
+                f"--advertise-client-urls={etcd}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=lab={peer}",
+                # A lab's data is worth nothing after a power cut, and fsync is most of etcd's time.
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+            ],
+            "kube-apiserver": [
+                f"--etcd-servers={etcd}",
+                secure["kube-apiserver"],
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                # Nobody dials the API server through a Service here, and loopback is no valid endpoint.
+                "--endpoint-reconciler-type=none",
+                *serving,
+                f"--cert-dir={pki}",
+                f"--service-account-key-file={pki / 'service-account.key.pub'}",
+                f"--service-account-signing-key-file={pki / 'service-account.key'}",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--authorization-mode=RBAC",
+                f"--token-auth-file={tokens}",
+                "--allow-privileged=true",
+                "--disable-admission-plugins=ServiceAccount",
+                "--enable-priority-and-fairness=false",
+                "--profiling=false",
+            ],
+            "kube-controller-manager": [
+                *client,
+                secure["kube-controller-manager"],
+                "--bind-address=127.0.0.1",
+                *serving,
+                "--leader-elect=false",
+                f"--service-account-private-key-file={pki / 'service-account.key'}",
+                f"--root-ca-file={pki / 'ca.crt'}",
+                "--kube-api-qps=200",
+                "--kube-api-burst=400",
+            ],
+            "kube-scheduler": [
+                *client,
+                secure["kube-scheduler"],
+                "--bind-address=127.0.0.1",
+                *serving,
+                "--leader-elect=false",
+            ],
+            "kwok": [
+                *client,
+                "--manage-all-nodes=true",
+                "--cidr=10.244.0.0/16",
+                "--node-ip=10.0.0.1",
+                # Without leases nodes turn NotReady after 40 s, and pods lose Ready for good.
+                "--node-lease-duration-seconds=40",
+                f"--config={self.folder / 'stages.yaml'}",
+                f"--server-address=127.0.0.1:{ports['kwok']}",
+            ],
+            "vela-core": [
+                f"--metrics-addr=127.0.0.1:{ports['vela-core-metrics']}",
+                f"--health-addr=127.0.0.1:{ports['vela-core']}",
+                "--use-webhook=true",
+                f"--webhook-port={ports['vela-core-webhook']}",
+                f"--webhook-cert-dir={self.folder / 'webhook'}",
+                f"--application-re-sync-period={state.options.resync_seconds}s",
+                "--max-workflow-wait-backoff-time=5",
+                "--max-workflow-failed-backoff-time=10",
+                "--kube-api-qps=200",
+                "--kube-api-burst=400",
+            ],
+            "kserve-manager": [
+                f"-kubeconfig={kubeconfig}",
+                f"-health-probe-addr=127.0.0.1:{ports['kserve-manager']}",
+                f"-metrics-addr=127.0.0.1:{ports['kserve-manager-metrics']}",
+                f"-webhook-port={ports['kserve-manager-webhook']}",
+            ],
+        }
+        # Little of the person's environment: a proxy, a kubeconfig or a ~/.kwok of theirs must not change the lab.
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            # vela-core has no flag for it.
+            "KUBECONFIG": kubeconfig,
+            "POD_NAMESPACE": objects.KSERVE_NAMESPACE,
+            MARK: state.mark,
+        }
+        return {
+            name: Process(name=name, argv=[str(binaries[name]), *arguments], env=environment)
+            for name, arguments in flags.items()
+        }
+
+    def _write_kubeconfig(self, server: str, token: str, ca: Path) -> None:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": {"server": server, "certificate-authority": str(ca)}}],
+            "users": [{"name": "admin", "user": {"token": token}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "admin", "namespace": "default"}}],
+            "current-context": "lab",
+        }
+        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+
+    def _wait_admin(self, api: Api) -> None:
+        """Wait until the admin's rights and the namespace ``default`` are there: hooks after the start make both."""
+
+        def look() -> bool:
+            try:
+                return api.get("v1", "Namespace", "default") is not None
+            except (ApiError, requests.RequestException):
+                return False
+
+        wait_until(look, what="the API server's own objects", timeout=_PATIENCE)
+
+    def _wait_nodes(self, api: Api, count: int) -> None:
+        def look() -> bool:
+            nodes = api.list("v1", "Node")
+            return sum(condition(node, "Ready") == "True" for node in nodes) >= count
+
+        wait_until(look, what=f"{count} nodes Ready", timeout=_PATIENCE)
+
+    def _wait_denied(self, api: Api, wrong: objects.Thing) -> None:
+        """Wait until a webhook refuses what is wrong: registered webhooks take effect a moment later."""
+
+        def look() -> bool:
+            try:
+                api.apply(wrong, dry_run=True, patience=0)
+            except ApiError as error:
+                return "denied the request" in str(error)
+            except (LookupError, requests.RequestException):
+                return False
+            return False
+
+        wait_until(look, what=f"the webhook of {wrong['kind']}", timeout=_PATIENCE)
+
+
+#: Refused by KubeVela's webhook: there is no such component type.
+_WRONG_APPLICATION: objects.Thing = {
+    "apiVersion": "core.oam.dev/v1beta1",
+    "kind": "Application",
+    "metadata": {"name": "lab-probe", "namespace": "default"},
+    "spec": {"components": [{"name": "probe", "type": "no-such-type", "properties": {}}]},
+}
+#: Refused by KServe's webhook: fewer than no replicas.
+_WRONG_SERVICE: objects.Thing = {
+    "apiVersion": "serving.kserve.io/v1beta1",
+    "kind": "InferenceService",
+    "metadata": {"name": "lab-probe", "namespace": "default"},
+    "spec": {"predictor": {"minReplicas": -1, "model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://a/b"}}},
+}
+
+
+def _plain() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
+def _apply_node(api: Api, node: objects.Thing) -> None:
+    """Apply a node and then its status, which an apply of the object leaves out."""
+    api.apply({key: value for key, value in node.items() if key != "status"})
+    path = api.path("v1", "Node", node["metadata"]["name"]) + "/status"
+    api.request(
+        "PATCH",
+        path,
+        headers={"Content-Type": "application/merge-patch+json"},
+        data=json.dumps({"status": node["status"]}).encode(),
+    )
+
+
+def _wait_served(api: Api, crds: list[objects.Thing]) -> None:
+    for crd in crds:
+        if crd["kind"] != "CustomResourceDefinition":
+            continue
+        spec = crd["spec"]
+        kind = spec["names"]["kind"]
+        version = next(entry["name"] for entry in spec["versions"] if entry["served"])
+        api_version = f"{spec['group']}/{version}"
+        wait_until(
+            lambda api_version=api_version, kind=kind: api.serves(api_version, kind),  # type: ignore[misc]
+            what=f"CRD {kind}",
+            timeout=_PATIENCE,
+            every=0.05,
+        )
+
+
+def _all(futures: list[Future[Any]]) -> None:
+    """Wait for all; raise the first failure after the others have ended."""
+    failures = [error for future in futures if (error := future.exception()) is not None]
+    if failures:
+        raise failures[0]
+
+
+def _indent(text: str) -> str:
+    return "\n".join("    " + line[:400] for line in text.splitlines())
+
+
+def _differences(have: LabOptions, want: LabOptions) -> str:
+    return ", ".join(
+        f"{item.name}: {getattr(have, item.name)}, not {getattr(want, item.name)}"
+        for item in dataclasses.fields(LabOptions)
+        if getattr(have, item.name) != getattr(want, item.name)
+    )
+
+
+def tools_needed() -> tuple[str, ...]:
+    """Give the names of the tools a lab and the demo need."""
+    return (*COMPONENTS, "vela", *(row.name for row in table().tools if row.name == "cue" and row.default))

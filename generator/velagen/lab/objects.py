@@ -1,0 +1,339 @@
+"""What the lab puts into an empty API server: CRDs, definitions, runtimes, webhooks, nodes.
+
+All of it but the nodes is read from the pinned upstream modules.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from velagen.errors import Problem, VelagenError
+from velagen.tools import cache_dir, source, table
+
+Thing = dict[str, Any]
+
+SYSTEM_NAMESPACE = "vela-system"
+KSERVE_NAMESPACE = "kserve"
+
+#: The only template expression in the chart files the lab reads.
+_NAMESPACE_EXPRESSION = '{{ include "systemDefinitionNamespace" . }}'
+
+#: CRDs of projects that traits write objects for; kserve keeps them for its own tests.
+_ROUTE_CRDS = (
+    "gatewayapi_gateway.yaml",
+    "gatewayapi_gatewayclasses.yaml",
+    "gatewayapi_httproute.yaml",
+    "istio_virtualservice.yaml",
+    "keda.yaml",
+    "knative_service.yaml",
+)
+
+_CORE_WEBHOOKS = {
+    "mutating": ("applications", "componentdefinitions"),
+    "validating": (
+        "applications",
+        "componentdefinitions",
+        "traitdefinitions",
+        "policydefinitions",
+        "workflowstepdefinitions",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU model, in the words of GPU feature discovery's labels."""
+
+    product: str
+    memory_mib: int
+    family: str
+    compute: str
+
+
+GPUS = {
+    "T4": Gpu("Tesla-T4", 15360, "turing", "7.5"),
+    "V100": Gpu("Tesla-V100-SXM2-16GB", 16384, "volta", "7.0"),
+    "L4": Gpu("NVIDIA-L4", 23034, "ada-lovelace", "8.9"),
+    "A100-40GB": Gpu("NVIDIA-A100-SXM4-40GB", 40960, "ampere", "8.0"),
+    "A100-80GB": Gpu("NVIDIA-A100-SXM4-80GB", 81920, "ampere", "8.0"),
+    "H100-80GB": Gpu("NVIDIA-H100-80GB-HBM3", 81559, "hopper", "9.0"),
+}
+
+
+def _load_all(text: str) -> list[Thing]:
+    # libyaml reads the 2 MB of the InferenceService CRD in a second, pure Python in ten.
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [thing for thing in yaml.load_all(text, loader) if thing]
+
+
+def _read(folder: Path, names: Iterable[str]) -> list[Thing]:
+    return [thing for name in names for thing in _load_all((folder / name).read_text())]
+
+
+def _yaml_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")
+
+
+def _remembered(name: str, make: Callable[[], list[Thing]]) -> list[Thing]:
+    """Keep parsed objects as JSON in velagen's cache: reading them again takes milliseconds instead of seconds."""
+    key = hashlib.sha256(Path(__file__).read_bytes())
+    key.update(repr([(row.module, row.version) for row in table().sources]).encode())
+    path = cache_dir() / "lab-objects" / f"{name}-{key.hexdigest()[:16]}.json"
+    if path.is_file():
+        known: list[Thing] = json.loads(path.read_text())
+        return known
+    things = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(things))
+    part.replace(path)
+    return things
+
+
+def vela_crds() -> list[Thing]:
+    """Give KubeVela's CRDs."""
+
+    def make() -> list[Thing]:
+        folder = source("kubevela") / "charts/vela-core/crds"
+        return _read(folder, _yaml_names(folder))
+
+    return _remembered("vela-crds", make)
+
+
+def vela_definitions() -> list[Thing]:
+    """Give KubeVela's built-in definitions and velaQL views, and a Deployment without pods.
+
+    ``vela addon enable`` reads the version of KubeVela off that Deployment's image.
+    """
+
+    def make() -> list[Thing]:
+        templates = source("kubevela") / "charts/vela-core/templates"
+        things = []
+        for folder in (templates / "defwithtemplate", templates / "velaql"):
+            for name in _yaml_names(folder):
+                text = (folder / name).read_text().replace(_NAMESPACE_EXPRESSION, SYSTEM_NAMESPACE)
+                if "{{-" in text or "{{ include" in text:
+                    raise VelagenError(Problem(f"{folder / name} holds a template expression the lab does not know"))
+                things += _load_all(text)
+        return things
+
+    labels = {"app.kubernetes.io/name": "vela-core", "app.kubernetes.io/instance": "kubevela"}
+    version = table().row("vela-core").version
+    marker = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "kubevela-vela-core",
+            "namespace": SYSTEM_NAMESPACE,
+            "labels": {**labels, "controller.oam.dev/name": "vela-core"},
+        },
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "kubevela", "image": f"oamdev/vela-core:v{version}"}]},
+            },
+        },
+    }
+    return [*_remembered("vela-definitions", make), marker]
+
+
+def kserve_crds() -> list[Thing]:
+    """Give KServe's full CRDs (LLMInferenceService apart: it has a controller of its own)."""
+
+    def make() -> list[Thing]:
+        full = source("kserve") / "config/crd/full"
+        things = []
+        for folder in (full, full / "clusterstoragecontainer", full / "localmodel"):
+            things += _read(folder, _yaml_names(folder))
+        return things
+
+    return _remembered("kserve-crds", make)
+
+
+def route_crds() -> list[Thing]:
+    """Give the CRDs of Gateway API, Istio, KEDA and Knative that objects are written for; nobody acts on them here."""
+    return _remembered("route-crds", lambda: _read(source("kserve") / "test/crds", _ROUTE_CRDS))
+
+
+def kserve_config(mode: str) -> list[Thing]:
+    """Give KServe's ConfigMap, with what differs where there is no gateway.
+
+    :param mode: the default deployment mode, Standard or Knative.
+    """
+    (config,) = _remembered(
+        "kserve-config", lambda: _read(source("kserve") / "config/configmap", ["inferenceservice.yaml"])
+    )
+    data = dict(config["data"])
+    data.pop("_example", None)
+    ingress = json.loads(data["ingress"])
+    ingress["disableIngressCreation"] = True
+    data["ingress"] = json.dumps(ingress)
+    data["deploy"] = json.dumps({"defaultDeploymentMode": mode})
+    # KServe reads Knative's autoscaler settings in Knative mode; an empty map means Knative's defaults.
+    autoscaler = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "config-autoscaler", "namespace": "knative-serving"},
+        "data": {},
+    }
+    return [{**config, "data": data}, autoscaler]
+
+
+def kserve_runtimes() -> list[Thing]:
+    """Give KServe's ClusterServingRuntimes and storage containers, with the image names its kustomization fills in."""
+
+    def make() -> list[Thing]:
+        config = source("kserve") / "config"
+        things = []
+        for folder in (config / "runtimes", config / "storagecontainers"):
+            (kustomization,) = _load_all((folder / "kustomization.yaml").read_text())
+            images = {entry["name"]: entry for entry in kustomization.get("images", ())}
+            for thing in _read(folder, kustomization["resources"]):
+                _fill_images(thing, images)
+                things.append(thing)
+        return things
+
+    return _remembered("kserve-runtimes", make)
+
+
+def _fill_images(node: Any, images: dict[str, Thing]) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _fill_images(item, images)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key == "image" and isinstance(value, str):
+                entry = images.get(value.rpartition(":")[0] or value)
+                if entry:
+                    node[key] = f"{entry.get('newName', entry['name'])}:{entry.get('newTag', 'latest')}"
+            else:
+                _fill_images(value, images)
+
+
+def namespaces() -> list[Thing]:
+    """Give the namespaces the controllers live in."""
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        for name in (SYSTEM_NAMESPACE, KSERVE_NAMESPACE, "knative-serving")
+    ]
+
+
+def kserve_webhooks(port: int, ca: bytes) -> list[Thing]:
+    """Give KServe's own webhook configurations, pointed at a process on this machine.
+
+    :param port: where kserve-manager's webhook server listens on 127.0.0.1.
+    :param ca: PEM of the authority that signed its certificate.
+    """
+    things = _remembered("kserve-webhooks", lambda: _read(source("kserve") / "config/webhook", ["manifests.yaml"]))
+    for thing in things:
+        thing["metadata"].pop("creationTimestamp", None)
+        for hook in thing["webhooks"]:
+            hook["clientConfig"] = _client(port, hook["clientConfig"]["service"]["path"], ca)
+    return things
+
+
+def vela_webhooks(port: int, ca: bytes) -> list[Thing]:
+    """Give the webhooks KubeVela's chart registers, pointed at a process on this machine; as `kserve_webhooks`."""
+    things = []
+    for sort, plurals in _CORE_WEBHOOKS.items():
+        hooks = [
+            {
+                "name": f"{sort}.core.oam.dev.v1beta1.{plural}",
+                "clientConfig": _client(port, f"/{sort}-core-oam-dev-v1beta1-{plural}", ca),
+                "rules": [
+                    {
+                        "apiGroups": ["core.oam.dev"],
+                        "apiVersions": ["v1beta1"],
+                        "operations": ["CREATE", "UPDATE"],
+                        "resources": [plural],
+                    }
+                ],
+                "admissionReviewVersions": ["v1beta1", "v1"],
+                "failurePolicy": "Fail",
+                "sideEffects": "None",
+                "timeoutSeconds": 10,
+            }
+            for plural in plurals
+        ]
+        kind = "MutatingWebhookConfiguration" if sort == "mutating" else "ValidatingWebhookConfiguration"
+        things.append(
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": kind,
+                "metadata": {"name": "kubevela-vela-core-admission"},
+                "webhooks": hooks,
+            }
+        )
+    return things
+
+
+def _client(port: int, path: str, ca: bytes) -> Thing:
+    return {"url": f"https://127.0.0.1:{port}{path}", "caBundle": base64.b64encode(ca).decode()}
+
+
+def stages() -> str:
+    """Give kwok's stages (YAML): nodes that stay Ready by their lease, pods that run, complete and go."""
+    folder = source("kwok") / "kustomize/stage"
+    names = (
+        "node/fast/node-initialize.yaml",
+        "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+        "pod/fast/pod-ready.yaml",
+        "pod/fast/pod-complete.yaml",
+        "pod/fast/pod-delete.yaml",
+    )
+    return "\n---\n".join((folder / name).read_text() for name in names)
+
+
+def gpu_node(name: str, *, model: str = "T4", gpus: int = 2, replicas: int = 1) -> Thing:
+    """Give a node kwok plays, labelled as GPU feature discovery labels a real one.
+
+    :param model: a key of `GPUS`.
+    :param gpus: cards in the node; 0 = a node without GPUs.
+    :param replicas: above 1 the cards are time-sliced: gpus times replicas of ``nvidia.com/gpu.shared``.
+    :raises VelagenError: an unknown model, or a negative number.
+    """
+    if model not in GPUS:
+        raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))
+    if gpus < 0 or replicas < 1:
+        raise VelagenError(Problem(f"{name}: {gpus} GPUs with {replicas} replicas make no node"))
+    resources = {"cpu": "32", "memory": "256Gi", "ephemeral-storage": "500Gi", "pods": "110"}
+    labels = {
+        "type": "kwok",
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+    }
+    if gpus:
+        gpu = GPUS[model]
+        shared = replicas > 1
+        resources["nvidia.com/gpu.shared" if shared else "nvidia.com/gpu"] = str(gpus * replicas)
+        major, _, minor = gpu.compute.partition(".")
+        labels |= {
+            "nvidia.com/gpu.present": "true",
+            "nvidia.com/gpu.product": gpu.product + ("-SHARED" if shared else ""),
+            "nvidia.com/gpu.count": str(gpus),
+            "nvidia.com/gpu.replicas": str(replicas),
+            "nvidia.com/gpu.memory": str(gpu.memory_mib),
+            "nvidia.com/gpu.family": gpu.family,
+            "nvidia.com/gpu.compute.major": major,
+            "nvidia.com/gpu.compute.minor": minor,
+            "nvidia.com/gpu.sharing-strategy": "time-slicing" if shared else "none",
+            "nvidia.com/mig.capable": str(gpu.family in {"ampere", "hopper"}).lower(),
+        }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "status": {"capacity": resources, "allocatable": resources},
+    }
