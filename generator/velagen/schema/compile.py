@@ -1,0 +1,880 @@
+"""A schema as the value of ``parameter``: types a reader would write by hand, and checks for what types can't say."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from velagen.cue import (
+    BOTTOM,
+    TOP,
+    Binary,
+    Call,
+    Comment,
+    Comprehension,
+    Decl,
+    Ellipsis,
+    Embed,
+    Expr,
+    Field,
+    File,
+    For,
+    Guard,
+    Hidden,
+    Ident,
+    ListLit,
+    Lit,
+    Name,
+    Node as Cue,
+    Pattern,
+    Selector,
+    Struct,
+    Unary,
+    absent,
+    call,
+    joined,
+    literal,
+    present,
+)
+from velagen.errors import Problem, VelagenError
+from velagen.schema.formats import FORMATS
+from velagen.schema.model import (
+    ALL_TYPES,
+    MAX_DEPTH,
+    MAX_NODES,
+    TYPES,
+    Node,
+    Refusal,
+    Schema,
+    Shape,
+    children,
+    json_type,
+    layers_of,
+    types_of,
+)
+from velagen.schema.patterns import PatternError, to_re2
+from velagen.schema.validate import validator_for
+from velagen.schema.violations import (
+    ANY_KEYWORDS,
+    ARRAY_KEYWORDS,
+    ASSERTIONS,
+    NUMBER_KEYWORDS,
+    OBJECT_KEYWORDS,
+    STRING_KEYWORDS,
+    TYPE,
+    Violations,
+    interpolation,
+    is_type,
+    length,
+    number,
+)
+from velagen.schema.words import Words, sentence
+
+_PLAIN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
+#: Names that mean something in the text around a property, so that no property may be referred to by them.
+_MEANT = frozenset(
+    "true false null for in if let import package func bool string bytes number int float uint uint8 int8 uint16 int16 "
+    "uint32 int32 uint64 int64 uint128 int128 float32 float64 rune len close and or div mod quo rem error "
+    "strings math list struct time net regexp json yaml parameter context output outputs template".split()
+)
+_OPEN = Struct((Ellipsis(),))
+
+
+@dataclass(frozen=True)
+class CompiledSchema:
+    """A schema in CUE."""
+
+    #: What stands after ``parameter:``.
+    parameter: Expr
+    #: What stands beside ``parameter``: checks that read it as a whole.
+    declarations: tuple[Decl, ...]
+    warnings: tuple[Problem, ...] = ()
+
+    def file(self, doc: tuple[str, ...] = ()) -> File:
+        """A file with ``parameter`` and all that belongs to it."""
+        return File((Field(Name("parameter"), self.parameter), *self.declarations), doc=doc)
+
+
+@dataclass
+class Rest:
+    """What the type at a place leaves to checks."""
+
+    #: The types that a value of the CUE type can have.
+    types: frozenset[str] = ALL_TYPES
+    own: list[tuple[Node, frozenset[str]]] = field(default_factory=list)
+    required: list[tuple[Node, str]] = field(default_factory=list)
+    #: Name, whether it is always present, and what its type leaves.
+    properties: list[tuple[str, bool, Rest]] = field(default_factory=list)
+    items: Rest | None = None
+    #: Conditions on a name (made from a reference to it), and what the type of such a value leaves.
+    values: list[tuple[tuple[tuple[str, Lit], ...], Rest]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.own or self.required or self.properties or self.items or self.values)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    clauses: tuple[Cue, ...]
+    message: Expr
+    label: str
+
+
+def compile_schema(
+    schema: Schema,
+    *,
+    allow_unchecked: bool = False,
+    assert_formats: bool = True,
+    integers: Literal["auto", "json", "kubevela"] = "auto",
+    standalone: bool = False,
+    context: str | None = "context.name",
+) -> CompiledSchema:
+    """*schema* as CUE, each keyword exactly or refused.
+
+    A keyword that can't be exact is refused with its pointer, the reason and what to write instead; with
+    *allow_unchecked* it becomes a comment and a warning. *assert_formats* makes ``format`` a rule. *integers* says how
+    whole numbers arrive: ``kubevela`` as Go writes them (1.0 as 1, so ``int``), ``json`` as the instance spells them,
+    ``auto`` the first for a schema whose root is an object. A rule that an empty parameter breaks waits for *context*,
+    which KubeVela gives at render and not when it reads the definition alone; *standalone* text needs no KubeVela
+    around it, for ``cue vet``.
+
+    Raises VelagenError with every refusal of the schema.
+    """
+    if integers == "auto":
+        contents = schema.document
+        integers = "kubevela" if isinstance(contents, dict) and contents.get("type") == "object" else "json"
+    compiler = _Compiler(schema, allow_unchecked, assert_formats, integers, standalone, context)
+    try:
+        compiled = compiler.compile()
+    except RecursionError as error:
+        raise VelagenError(Problem("nested too deeply", schema.root.place(schema.origin))) from error
+    errors = [problem for problem in compiler.problems if problem.severity == "error"]
+    if errors:
+        raise VelagenError(dict.fromkeys(errors))
+    return compiled
+
+
+class _Compiler:
+    def __init__(
+        self,
+        schema: Schema,
+        allow_unchecked: bool,
+        assert_formats: bool,
+        integers: str,
+        standalone: bool,
+        context: str | None,
+    ) -> None:
+        self.schema = schema
+        self.allow_unchecked = allow_unchecked
+        self.assert_formats = assert_formats
+        self.integers = integers
+        self.standalone = standalone
+        self.context = context
+        self.problems: list[Problem] = []
+        self.path: list[Any] = []
+        self.cost = 0
+        root = layers_or_none(schema.root)
+        self.root_names = frozenset(name for node in root for name in node.get("properties", {}))
+        self.violations = Violations(assert_formats, integers, self.root_names | _MEANT)
+
+    # ------------------------------------------------------------ the whole
+
+    def compile(self) -> CompiledSchema:
+        if self.schema.root.contents is False:
+            self.refuse(Refusal(self.schema.root, "", "nothing satisfies the schema false", "write what is allowed"))
+            return CompiledSchema(TOP, ())
+        expr, rest = self.typed(self.layers(self.schema.root))
+        is_object = rest.types == frozenset(["object"])
+        inside, outside = self.placed(rest, is_object)
+        self.sweep()
+        if inside:
+            expr = _extended(expr, inside)
+        expr = self.aliased(expr)
+        declarations: list[Decl] = []
+        if outside:
+            declarations.append(Field(Hidden("parameter"), Struct(tuple(outside))))
+        if self.standalone and any(
+            isinstance(node, Ident) and node.name == "context" for decl in (*inside, *outside) for node in decl.walk()
+        ):
+            declarations.append(Field(Name("context"), _OPEN, "?"))
+        warnings = tuple(dict.fromkeys(problem for problem in self.problems if problem.severity == "warning"))
+        comments = tuple(Comment(f"Unchecked: {problem.message} ({problem.place.pointer})") for problem in warnings)
+        return CompiledSchema(expr, (*comments, *declarations), warnings)
+
+    def refuse(self, refusal: Refusal) -> None:
+        what = f"{refusal.keyword}: " if refusal.keyword else ""
+        self.problems.append(
+            Problem(
+                what + str(refusal),
+                refusal.node.place(self.schema.origin, refusal.keyword),
+                refusal.instead,
+                "warning" if self.allow_unchecked else "error",
+            )
+        )
+
+    def layers(self, *nodes: Node) -> tuple[Node, ...]:
+        try:
+            return layers_of(*nodes)
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return ()
+
+    def sweep(self) -> None:
+        """Refuse what nothing else looked at: patterns of schemas that an enum or a boolean made irrelevant."""
+
+    # ------------------------------------------------------------ types
+
+    def typed(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
+        """The CUE type of a value that satisfies *layers*, and what it leaves to checks."""
+        key = tuple(node.identity for node in layers)
+        self.cost += 1
+        if key in self.path and layers:
+            self.refuse(
+                Refusal(
+                    layers[0], "$ref", "the schema contains itself", "give the depth that is needed, level by level"
+                )
+            )
+            return TOP, Rest()
+        if len(self.path) > MAX_DEPTH or self.cost > MAX_NODES:
+            what = "too deeply nested" if len(self.path) > MAX_DEPTH else "too large"
+            self.refuse(Refusal(layers[0], "", f"written out, the schema is {what}", "split it, or make it flatter"))
+            return TOP, Rest()
+        self.path.append(key)
+        try:
+            return self._typed(layers)
+        finally:
+            self.path.pop()
+
+    def _everything(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
+        return TOP, Rest(own=[(node, ASSERTIONS) for node in layers if node.contents is not True])
+
+    def _typed(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
+        types = types_of(layers)
+        if not types or any(node.contents is False for node in layers):
+            return self._everything(layers)
+        if any("enum" in node or "const" in node for node in layers):
+            return self._enumerated(layers)
+        union = self._union(layers)
+        if union is not None:
+            return union
+        if types == ALL_TYPES:
+            return self._everything(layers) if any(ASSERTIONS & set(node.view) for node in layers) else (TOP, Rest())
+        spoken = any("x-message" in node for node in layers)
+        parts: list[Expr] = []
+        rest = Rest(types=types)
+        for name in TYPES:
+            if name not in types:
+                continue
+            match name:
+                case "null":
+                    parts.append(Ident("null"))
+                case "boolean":
+                    parts.append(Ident("bool"))
+                case "integer" | "number":
+                    parts.append(self._number(layers, name, rest, spoken))
+                case "string":
+                    parts.append(self._string(layers, rest, spoken))
+                case "array":
+                    parts.append(self._array(layers, rest, spoken))
+                case "object":
+                    parts.append(self._object(layers, rest))
+        for node in layers:
+            left = frozenset(ANY_KEYWORDS) - {"type", "enum", "const"} & set(node.view)
+            left &= set(node.view)
+            if left:
+                rest.own.append((node, left))
+        return joined("|", parts), rest
+
+    def _leave(self, rest: Rest, layers: Iterable[Node], keywords: Iterable[str]) -> None:
+        for node in layers:
+            found = frozenset(keywords) & set(node.view)
+            if found:
+                rest.own.append((node, found))
+
+    def _enumerated(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
+        first = next(node for node in layers if "enum" in node or "const" in node)
+        candidates = [first["const"]] if "const" in first else list(first["enum"])
+        validators = [validator_for(node, assert_formats=self.assert_formats) for node in layers]
+        candidates = [value for value in candidates if all(validator.is_valid(value) for validator in validators)]
+        if (
+            not candidates
+            or any(isinstance(value, (dict, list)) for value in candidates)
+            or any("x-message" in node for node in layers)
+        ):
+            return self._everything(layers)
+        options: list[Expr] = []
+        for value in candidates:
+            option = self._constant(value)
+            if option not in options:
+                options.append(option)
+        types = frozenset(json_type(value) for value in candidates)
+        return joined("|", options), Rest(types=types)
+
+    def _constant(self, value: Any) -> Expr:
+        if json_type(value) == "number" and self.integers == "json":
+            return self.violations.scalar(value)
+        return number(value) if json_type(value) == "number" else Lit(value)
+
+    def _union(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest] | None:
+        """``anyOf`` or ``oneOf`` of scalar types as a disjunction, where that is exact; None where it is not."""
+        unions = [(node, word) for node in layers for word in ("anyOf", "oneOf") if word in node]
+        if len(unions) != 1 or any("x-message" in node for node in layers):
+            return None
+        node, keyword = unions[0]
+        if any(keyword in other and keyword in ("not", "if") for other in layers):
+            return None
+        bare = [
+            dataclasses.replace(
+                other, contents={name: value for name, value in other.view.items() if name not in ("anyOf", "oneOf", "$ref", "allOf", "$dynamicRef", "$recursiveRef", "default")}, dialect=2020,
+            ) if isinstance(other.contents, dict) else other
+            for other in layers
+        ]  # fmt: skip
+        options: list[Expr] = []
+        seen: list[frozenset[str]] = []
+        for index in range(len(node[keyword])):
+            own = self.layers(node.sub(keyword, index))
+            branch = (*bare, *own)
+            types = types_of(branch)
+            if not types or types & {"array", "object"} or not own:
+                return None
+            if any(set(one.view) & {"if", "not", "anyOf", "oneOf", "default"} for one in branch):
+                return None
+            if keyword == "oneOf" and any(_overlap(types, other) for other in seen):
+                return None
+            seen.append(types)
+            expr, rest = self.typed(branch)
+            if rest:
+                return None
+            for option in _options(expr):
+                if option not in options:
+                    options.append(option)
+        return joined("|", options), Rest(types=frozenset().union(*seen))
+
+    def _number(self, layers: tuple[Node, ...], name: str, rest: Rest, spoken: bool) -> Expr:
+        base: Expr = Ident("number")
+        if name == "integer":
+            whole = Binary("&", base, call("math", "MultipleOf", Lit(1)))
+            base = Ident("int") if self.integers == "kubevela" else whole
+        if spoken:
+            self._leave(rest, layers, NUMBER_KEYWORDS)
+            return base
+        bounds = self._bounds(layers)
+        for op in (">", ">=", "<", "<="):
+            if op in bounds:
+                base = Binary("&", base, Unary(op, number(bounds[op])))
+        factors = list(dict.fromkeys(node["multipleOf"] for node in layers if "multipleOf" in node))
+        for factor in factors:
+            if isinstance(factor, int) or float(factor).is_integer():
+                base = Binary("&", base, call("math", "MultipleOf", number(factor)))
+            else:  # KubeVela's OpenAPI conversion fails on a fraction
+                self._leave(rest, [node for node in layers if node.get("multipleOf") == factor], ["multipleOf"])
+        return base
+
+    @staticmethod
+    def _bounds(layers: tuple[Node, ...]) -> dict[str, Any]:
+        """The tightest bounds, by CUE operator."""
+        least = [
+            (node[word], word == "exclusiveMinimum")
+            for node in layers
+            for word in ("minimum", "exclusiveMinimum")
+            if word in node
+        ]
+        most = [(node[word], word == "exclusiveMaximum") for node in layers for word in ("maximum", "exclusiveMaximum") if word in node]  # fmt: skip
+        out: dict[str, Any] = {}
+        if least:
+            value, exclusive = max(least)
+            out[">" if exclusive else ">="] = value
+        if most:
+            value, exclusive = min(most, key=lambda one: (one[0], not one[1]))
+            out["<" if exclusive else "<="] = value
+        return out
+
+    def _string(self, layers: tuple[Node, ...], rest: Rest, spoken: bool) -> Expr:
+        if spoken:
+            self._leave(rest, layers, STRING_KEYWORDS)
+            return Ident("string")
+        parts: list[Expr] = []
+        least = max((int(node["minLength"]) for node in layers if "minLength" in node), default=0)
+        most = min((int(node["maxLength"]) for node in layers if "maxLength" in node), default=None)
+        if least:
+            parts.append(call("strings", "MinRunes", Lit(least)))
+        if most is not None:
+            parts.append(call("strings", "MaxRunes", Lit(most)))
+        for node in layers:
+            if "pattern" in node:
+                try:
+                    parts.append(Unary("=~", self.violations.pattern(node, "pattern", node["pattern"])))
+                except Refusal as refusal:
+                    self.refuse(refusal)
+            if self.assert_formats and node.get("format") in FORMATS:
+                parts.append(FORMATS[node["format"]].cue)
+        if not parts:
+            parts.append(Ident("string"))
+        return joined("&", dict.fromkeys(parts))
+
+    def _array(self, layers: tuple[Node, ...], rest: Rest, spoken: bool) -> Expr:
+        self._leave(rest, layers, ("minItems", "contains"))
+        if (
+            any("prefixItems" in node for node in layers)
+            or any(node.get("items") is False for node in layers)
+            or spoken
+        ):
+            self._leave(rest, layers, ("prefixItems", "items", "maxItems", "uniqueItems", "unevaluatedItems"))
+            return TYPE["array"]
+        nodes = [node.sub("items") for node in layers if "items" in node]
+        item, below = self.typed(self.layers(*nodes)) if nodes else (None, Rest())
+        if below:
+            rest.items = below
+        expr: Expr = ListLit((Ellipsis(item),))
+        most = min((int(node["maxItems"]) for node in layers if "maxItems" in node), default=None)
+        if most is not None:
+            expr = Binary("&", expr, call("list", "MaxItems", Lit(most)))
+        if any(node.get("uniqueItems") for node in layers):
+            comparable = {"null", "boolean", "string", *(["integer"] if self.integers == "kubevela" else [])}
+            if nodes and below.types <= comparable:
+                expr = Binary("&", expr, call("list", "UniqueItems"))
+            else:
+                self._leave(rest, layers, ["uniqueItems"])
+        if not nodes:
+            self._leave(rest, layers, ["unevaluatedItems"])
+        else:
+            self._leave(rest, [node for node in layers if "items" not in node], ["unevaluatedItems"])
+        return expr
+
+    # ------------------------------------------------------------ objects
+
+    def _object(self, layers: tuple[Node, ...], rest: Rest) -> Expr:
+        named: dict[str, list[Node]] = {}
+        patterns: dict[str, list[Node]] = {}
+        for node in layers:
+            for name in node.get("properties", {}):
+                named.setdefault(name, []).append(node.sub("properties", name))
+            for pattern in node.get("patternProperties", {}):
+                patterns.setdefault(pattern, []).append(node.sub("patternProperties", pattern))
+        others, closers = self._closing(layers, set(named), set(patterns), rest)
+        self._leave(
+            rest,
+            layers,
+            ("minProperties", "maxProperties", "propertyNames", "dependentRequired", "dependentSchemas", "x-checks"),
+        )
+        closed = any(node.contents is False for node in others)
+        required: dict[str, Node] = {}
+        for node in layers:
+            for name in node.get("required", ()):
+                required.setdefault(name, node)
+        decls: list[Decl] = []
+        for name, nodes in named.items():
+            decls.extend(self._property(name, nodes, required.pop(name, None), closed and not patterns, rest))
+        for name, node in required.items():
+            rest.required.append((node, name))
+            decls.append(Field(label_of(name), TOP, "!"))
+        literals: list[Lit] = []
+        for pattern, nodes in patterns.items():
+            try:
+                matching = self.violations.pattern(nodes[0], "", pattern)
+            except Refusal as refusal:
+                self.refuse(refusal)
+                continue
+            literals.append(matching)
+            expr, below = self.typed(self.layers(*nodes))
+            decls.append(Field(Pattern(Unary("=~", matching)), expr))
+            if below:
+                rest.values.append(((("=~", matching),), below))
+        if others and not closed:
+            expr, below = self.typed(self.layers(*others))
+            conditions: list[tuple[str, Lit]] = [("!~", one) for one in literals]
+            if named:
+                escaped = "|".join(re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) for name in named)
+                conditions.append(("!~", Lit(f"^({escaped})$", raw=True)))
+            if expr != TOP:
+                matching_all: Expr = (
+                    joined("&", (Unary(op, one) for op, one in conditions)) if conditions else Ident("string")
+                )
+                decls.append(Field(Pattern(matching_all), expr))
+            if below:
+                rest.values.append((tuple(conditions), below))
+        if closed:
+            return Call(Ident("close"), (Struct(tuple(decls)),))
+        return Struct(tuple(decls)) if decls else _OPEN
+
+    def _closing(
+        self, layers: tuple[Node, ...], named: set[str], patterns: set[str], rest: Rest
+    ) -> tuple[list[Node], list[Node]]:
+        """The schemas of the properties that nothing names, where a type can say them; the rest is left to checks."""
+        others: list[Node] = []
+        closers: list[Node] = []
+        dynamic = any(set(node.view) & {"anyOf", "oneOf", "if", "dependentSchemas", "not"} for node in layers)
+        for position, node in enumerate(layers):
+            if "additionalProperties" in node:
+                if named <= set(node.get("properties", {})) and patterns <= set(node.get("patternProperties", {})):
+                    others.append(node.sub("additionalProperties"))
+                    closers.append(node)
+                else:
+                    rest.own.append((node, frozenset(["additionalProperties"])))
+            if "unevaluatedProperties" in node:
+                if any("additionalProperties" in other for other in layers) or dynamic or position:
+                    rest.own.append((node, frozenset(["unevaluatedProperties"])))
+                else:
+                    others.append(node.sub("unevaluatedProperties"))
+        return [node for node in others if node.contents is not True], closers
+
+    def _property(
+        self, name: str, nodes: list[Node], required: Node | None, closed: bool, rest: Rest
+    ) -> Iterator[Decl]:
+        layers = self.layers(*nodes)
+        shape = Shape(layers)
+        if any(node.contents is False for node in layers):
+            if not closed:
+                yield Field(label_of(name), TOP, "?")
+                below = Rest(own=[(node, ASSERTIONS) for node in layers])
+                rest.properties.append((name, False, below))
+            elif required is not None:
+                rest.required.append((required, name))
+            return
+        expr, below = self.typed(layers)
+        constraint = "!" if required is not None else "?"
+        if shape.has_default:
+            default = shape.default
+            filled = self._defaulted(name, layers, expr, below, default)
+            if filled is not None:
+                expr, constraint = filled, ""
+        if constraint == "!" and required is not None:
+            rest.required.append((required, name))
+        if below:
+            rest.properties.append((name, constraint == "", below))
+        yield Field(label_of(name), expr, constraint, doc=self._doc(shape))
+
+    @staticmethod
+    def _doc(shape: Shape) -> tuple[str, ...]:
+        text = shape.description or shape.title
+        if not text:
+            return ()
+        # KubeVela reads one line.
+        return ("+usage=" + " ".join(text.split()),)
+
+    def _defaulted(self, name: str, layers: tuple[Node, ...], expr: Expr, rest: Rest, default: Any) -> Expr | None:
+        """*expr* with *default* marked, in a form that KubeVela's OpenAPI conversion takes; None where it is refused."""
+        place = next(node for node in layers if "default" in node)
+        for node in layers:
+            error = next(iter(validator_for(node, assert_formats=self.assert_formats).iter_errors(default)), None)
+            if error is not None:
+                reason = f"the default {_short(default)} breaks the schema it stands in: {error.message[:200]}"
+                self.refuse(Refusal(place, "default", reason, "give a default that is valid"))
+                return None
+        if isinstance(default, dict):
+            return self._object_default(expr, default)
+        if isinstance(default, list):
+            return Binary("|", Unary("*", literal(default)), expr)
+        mark = (
+            self._constant(default)
+            if not isinstance(default, (int, float)) or isinstance(default, bool)
+            else number(default)
+        )
+        options = list(_options(expr))
+        if mark in options or any(isinstance(option, Lit) for option in options):
+            wanted = [Unary("*", option) if option == mark else option for option in options]
+            if not any(isinstance(option, Unary) and option.op == "*" for option in wanted):
+                wanted.insert(0, Unary("*", mark))
+            return joined("|", wanted)
+        out: list[Expr] = []
+        for option in options:
+            out.extend(self._beside_default(layers, option, rest, default))
+        return joined("|", [Unary("*", mark), *out])
+
+    def _beside_default(self, layers: tuple[Node, ...], option: Expr, rest: Rest, default: Any) -> list[Expr]:
+        """*option* as it can stand beside a default: the conversion takes no ``&`` there unless ranges are split."""
+        parts = list(_conjuncts(option))
+        if len(parts) == 1:
+            return [option]
+        if _is_string(parts[0]):
+            strings = [part for part in parts if part != Ident("string")]
+            if len(strings) > 1:
+                self._leave(rest, layers, STRING_KEYWORDS)
+            return strings[:1]
+        types = types_of(layers)
+        bounds = self._bounds(layers)
+        whole = "integer" in types
+        base = [part for part in parts if not (isinstance(part, Unary) and part.op in (">", ">=", "<", "<="))]
+        if not bounds or json_type(default) != "number":
+            if len(base) > 1 and json_type(default) == "number":
+                return [joined("&", base)]
+            return [option]
+        low, high = _split(bounds, default, whole)
+        if low is None or high is None:
+            return [option]
+        return [joined("&", [*base, *(Unary(op, number(value)) for op, value in side)]) for side in (low, high)]
+
+    def _object_default(self, expr: Expr, default: dict[str, Any]) -> Expr:
+        if not default and not any(
+            isinstance(decl, Field) and decl.constraint == "!" for decl in _struct_of(expr).decls
+        ):
+            return expr
+        marked = Call(Ident("close"), (literal(default),)) if default else Struct()
+        return Binary("|", Unary("*", marked), expr)
+
+    # ------------------------------------------------------------ checks
+
+    def placed(self, rest: Rest, is_object: bool) -> tuple[list[Decl], list[Decl]]:
+        """The checks that stand inside ``parameter``, and those that stand beside it."""
+        root = Ident("parameter")
+        inside: list[Decl] = []
+        outside: list[Decl] = []
+        given = () if is_object else (Guard(_is_given(root)),)
+        for rule, waits in self.rules(rest, root, (), Words(()), waits=True):
+            message: Expr = rule.message
+            rewritten = tuple(self.inward(clause) for clause in rule.clauses) if is_object else None
+            if rewritten is not None and None not in rewritten:
+                verdict = Binary("&", message, self.waiting()) if waits and is_object else Binary("&", message, Lit(1))
+                clauses = tuple(clause for clause in rewritten if clause is not None)
+                inside.append(self.check(clauses, self.inward_expr(message), verdict, rule.label, hidden=True))
+            elif is_object and waits:
+                outside.append(self.check(rule.clauses, message, Binary("&", message, self.waiting()), rule.label))
+            else:
+                outside.append(self.check((*given, *rule.clauses), message, Binary("&", message, Lit(1)), rule.label))
+            if waits and is_object and self.standalone:
+                more = Guard(Binary(">", length(root), Lit(self.always_there())))
+                verdict = Binary("&", message, Lit(1))
+                outside.append(self.check((more, *rule.clauses), message, verdict, rule.label))
+        return inside, outside
+
+    def always_there(self) -> int:
+        """How many properties the root has when the user gives none."""
+        return len(self.defaults())
+
+    def waiting(self) -> Expr:
+        """Something that conflicts with a sentence, but only when KubeVela renders."""
+        if self.context is None:
+            return Lit(1)
+        first, *steps = self.context.split(".")
+        expr: Expr = Ident(first)
+        for step in steps:
+            expr = Selector(expr, step)
+        return expr
+
+    def check(
+        self, clauses: tuple[Cue, ...], message: Expr, verdict: Expr, label: str, *, hidden: bool = False
+    ) -> Decl:
+        found = Field(Hidden(label) if hidden else label, verdict)
+        return Comprehension(clauses, Struct((found,))) if clauses else found
+
+    def rules(
+        self, rest: Rest, ref: Expr, guards: tuple[Cue, ...], words: Words, *, waits: bool
+    ) -> Iterator[tuple[_Rule, bool]]:
+        """Every check that *rest* asks for, and whether an empty parameter could break it."""
+
+        def rule(clauses: tuple[Cue, ...], message: Words, node: Node, keyword: str) -> tuple[_Rule, bool]:
+            label = _label(words, message)
+            reads = waits and not self._guarded(clauses) and not self._holds_empty(node, keyword)
+            return _Rule((*guards, *clauses), interpolation(message), label), reads
+
+        for node, keywords in rest.own:
+            try:
+                for one in self.violations.of(node, ref, words, rest.types, keywords):
+                    yield rule(one.clauses, one.message, one.node, one.keyword)
+            except Refusal as refusal:
+                self.refuse(refusal)
+        is_object = () if rest.types == {"object"} else (Guard(is_type(ref, "object")),)
+        is_array = () if rest.types == {"array"} else (Guard(is_type(ref, "array")),)
+        for node, name in rest.required:
+            clauses = (*is_object, Guard(absent(Selector(ref, name))))
+            yield rule(clauses, sentence(node, "required", name, words), node, "required")
+        for name, always, below in rest.properties:
+            there = Selector(ref, name)
+            guard = (*is_object, *(() if always else (Guard(present(there)),)))
+            # A default was checked against its schema, so an empty parameter breaks nothing below.
+            yield from self.rules(below, there, (*guards, *guard), words.name(name), waits=False)
+        if rest.items is not None:
+            index, item = self.violations.name("i"), self.violations.name("x")
+            found = list(self.rules(rest.items, Ident(item), (), words.item(Ident(index)), waits=False))
+            for one, _ in found:
+                used = any(
+                    isinstance(part, Ident) and part.name == index
+                    for node in (one.message, *one.clauses)
+                    for part in node.walk()
+                )
+                loop = For(item, ref, key=index if used else "")
+                yield _Rule((*guards, *is_array, loop, *one.clauses), one.message, one.label), False
+        for conditions, below in rest.values:
+            key, item = self.violations.name("key"), self.violations.name("x")
+            matching = tuple(Guard(Binary(op, Ident(key), one)) for op, one in conditions)
+            guard = (*is_object, For(item, ref, key=key), *matching)
+            yield from self.rules(below, Ident(item), (*guards, *guard), words.name(Ident(key)), waits=False)
+
+    def _holds_empty(self, node: Node, keyword: str) -> bool:
+        """Whether a parameter of which nothing but the defaults is given satisfies *keyword* of *node*."""
+        if not isinstance(node.contents, dict) or keyword == "required":
+            return False
+        with_it = {"if": ("then", "else"), "contains": ("minContains", "maxContains")}.get(keyword, ())
+        view = {name: value for name, value in node.view.items() if name == keyword or name in with_it}
+        alone = dataclasses.replace(node, contents=view, dialect=2020)
+        try:
+            return validator_for(alone, assert_formats=self.assert_formats).is_valid(self.defaults())
+        except Refusal:
+            return False
+
+    def defaults(self) -> dict[str, Any]:
+        """What the root holds when the user gives nothing."""
+        try:
+            properties = Shape(layers_of(self.schema.root)).properties
+        except Refusal:
+            return {}
+        return {name: one.shape.default for name, one in properties.items() if one.shape.has_default}
+
+    def _guarded(self, clauses: tuple[Cue, ...]) -> bool:
+        """Whether the clauses ask first for a property that only a user can give."""
+        defaults = self.defaults()
+        for clause in clauses:
+            match clause:
+                case Guard(
+                    condition=Binary(op="!=", left=Selector(of=Ident("parameter"), name=str() as name), right=right)
+                ):
+                    if right == BOTTOM and name not in defaults:
+                        return True
+                case For():
+                    return False
+        return False
+
+    # ------------------------------------------------------------ references from inside parameter
+
+    def inward(self, node: Cue) -> Cue | None:
+        """*node* with ``parameter.x`` as ``x``, for a place inside ``parameter``; None where it needs the whole."""
+        if isinstance(node, Selector) and node.of == Ident("parameter") and isinstance(node.name, str):
+            return Ident(node.name) if plain(node.name) else None
+        if node == Ident("parameter"):
+            return None
+        changes: dict[str, Any] = {}
+        for one in dataclasses.fields(node):  # type: ignore[arg-type]  # every node is a dataclass
+            value = getattr(node, one.name)
+            if isinstance(value, Cue):
+                inner = self.inward(value)
+                if inner is None:
+                    return None
+                changes[one.name] = inner
+            elif isinstance(value, tuple) and any(isinstance(item, Cue) for item in value):
+                items = [self.inward(item) if isinstance(item, Cue) else item for item in value]
+                if any(item is None for item in items):
+                    return None
+                changes[one.name] = tuple(items)
+        return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]
+
+    def inward_expr(self, node: Expr) -> Expr:
+        """A message, which names no property of ``parameter`` by reference."""
+        return node
+
+    def aliased(self, expr: Expr) -> Expr:
+        return expr
+
+
+def layers_or_none(node: Node) -> tuple[Node, ...]:
+    """The layers, or none where a reference is broken; the compiler refuses that later."""
+    try:
+        return layers_of(node)
+    except Refusal:
+        return ()
+
+
+def plain(name: str) -> bool:
+    """Whether *name* can be a bare label that expressions refer to."""
+    return bool(_PLAIN.match(name)) and name not in _MEANT
+
+
+def label_of(name: str) -> Any:
+    """*name* as a label: bare where that is safe, quoted elsewhere."""
+    return Name(name) if plain(name) else name
+
+
+def _label(words: Words, message: Words) -> str:
+    """The label of a check: the property that it is about."""
+    text = "".join(part for part in words.parts if isinstance(part, str))
+    if not text:
+        first = message.parts[0] if message.parts and isinstance(message.parts[0], str) else ""
+        text = first.split(" ")[0]
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60] or "check"
+
+
+def _is_given(root: Expr) -> Expr:
+    """False for a parameter that nobody gave (which unifies with anything)."""
+    return Binary("||", absent(Binary("&", root, TYPE["null"])), absent(Binary("&", root, TYPE["boolean"])))
+
+
+def _overlap(left: frozenset[str], right: frozenset[str]) -> bool:
+    wide = {"integer": "number"}
+    return bool({wide.get(one, one) for one in left} & {wide.get(one, one) for one in right})
+
+
+def _options(expr: Expr) -> Iterator[Expr]:
+    """The alternatives of a disjunction."""
+    if isinstance(expr, Binary) and expr.op == "|":
+        yield from _options(expr.left)
+        yield from _options(expr.right)
+    else:
+        yield expr
+
+
+def _conjuncts(expr: Expr) -> Iterator[Expr]:
+    if isinstance(expr, Binary) and expr.op == "&":
+        yield from _conjuncts(expr.left)
+        yield from _conjuncts(expr.right)
+    else:
+        yield expr
+
+
+def _is_string(expr: Expr) -> bool:
+    match expr:
+        case Ident(name="string") | Unary(op="=~"):
+            return True
+        case Call(function=Selector(of=of)) | Selector(of=of):
+            return getattr(of, "path", "") in ("strings", "time", "net", "regexp")
+    return False
+
+
+_Side = list[tuple[str, Any]]
+
+
+def _split(bounds: dict[str, Any], default: Any, whole: bool) -> tuple[_Side | None, _Side | None]:
+    """Two ranges that together are the one of *bounds*; both None where it holds one number alone."""
+    low = next(((op, bounds[op]) for op in (">", ">=") if op in bounds), None)
+    high = next(((op, bounds[op]) for op in ("<", "<=") if op in bounds), None)
+    if low and high and low[1] == high[1]:
+        return None, None
+    step = 1 if whole else 0
+    middle = default
+    if low and (middle <= low[1] or (whole and middle < low[1] + 1)):
+        middle = low[1] + 10 if high is None else (low[1] + high[1]) / 2
+    if high and middle + step >= high[1]:
+        middle = high[1] - 10 if low is None else (low[1] + high[1]) / 2
+    if whole:
+        middle = int(middle // 1)
+        above: tuple[str, Any] = (">=", middle + 1)
+    else:
+        above = (">", middle)
+    first = [*([low] if low else []), ("<=", middle)]
+    second = [above, *([high] if high else [])]
+    return first, second
+
+
+def _struct_of(expr: Expr) -> Struct:
+    match expr:
+        case Struct():
+            return expr
+        case Call(function=Ident(name="close"), args=(Struct() as inner,)):
+            return inner
+    return Struct((Field("", TOP, "!"),))
+
+
+def _extended(expr: Expr, decls: list[Decl]) -> Expr:
+    """The struct *expr* with *decls* at its end."""
+    match expr:
+        case Struct(decls=own):
+            return Struct((*own, *decls))
+        case Call(function=Ident(name="close"), args=(Struct(decls=own),)):
+            return Call(Ident("close"), (Struct((*own, *decls)),))
+    raise TypeError(type(expr).__name__)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,591 @@
+"""Schemas as they are read: documents, references, drafts, and the conjunction of everything that holds at a place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema_specifications
+import referencing
+import referencing.exceptions
+import referencing.jsonschema as dialects
+from jsonschema import validators
+from referencing._core import Resolver
+
+from velagen.errors import Place, Problem, VelagenError
+
+#: JSON's types, in the order in which a disjunction lists them.
+TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+ALL_TYPES = frozenset(["null", "boolean", "number", "string", "array", "object"])
+#: Deeper than any schema written by a person; shallow enough for Python's and CUE's own recursion.
+MAX_DEPTH = 64
+MAX_NODES = 400_000
+
+_DIALECTS = {
+    "http://json-schema.org/draft-04/schema": 4,
+    "http://json-schema.org/draft-06/schema": 6,
+    "http://json-schema.org/draft-07/schema": 7,
+    "https://json-schema.org/draft/2019-09/schema": 2019,
+    "https://json-schema.org/draft/2020-12/schema": 2020,
+}
+_ROOT_URI = "velagen:schema"
+
+
+def pointer_token(token: object) -> str:
+    """One step of a JSON pointer, escaped as RFC 6901 asks."""
+    return "/" + str(token).replace("~", "~0").replace("/", "~1")
+
+
+def is_number(value: object) -> bool:
+    """A JSON number, which in Python a bool is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def json_type(value: object) -> str:
+    """The JSON type of *value*; ``number`` for every number."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case list() | tuple():
+            return "array"
+    return "object"
+
+
+class Refusal(Exception):  # noqa: N818  # not an error of the program: a keyword that can't be exact
+    """Raised for a keyword that can't be compiled exactly; the compiler collects them."""
+
+    def __init__(self, node: Node, keyword: str, reason: str, instead: str = "") -> None:
+        super().__init__(reason)
+        self.node = node
+        self.keyword = keyword
+        self.reason = reason
+        self.instead = instead
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A schema at a place, with what is needed to follow its references."""
+
+    contents: Any
+    resolver: Resolver[Any]
+    #: JSON pointer within the document, for messages.
+    pointer: str
+    dialect: int
+
+    def __getitem__(self, keyword: str) -> Any:
+        return self.view[keyword]
+
+    def __contains__(self, keyword: object) -> bool:
+        return keyword in self.view
+
+    def get(self, keyword: str, default: Any = None) -> Any:
+        """The keyword's value in the words of draft 2020-12, or *default*."""
+        return self.view.get(keyword, default)
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """The keywords, older drafts translated to 2020-12; empty for a boolean schema."""
+        cached = self.__dict__.get("_view")
+        if cached is None:
+            cached = _translate(self.contents, self.dialect) if isinstance(self.contents, dict) else {}
+            object.__setattr__(self, "_view", cached)
+        return cached  # type: ignore[no-any-return]
+
+    @property
+    def identity(self) -> tuple[int, tuple[str, ...]]:
+        """Equal for the same schema reached with the same dynamic scope."""
+        scope: list[str] = []
+        if self.dialect >= 2019:
+            for uri, _ in self.resolver.dynamic_scope():
+                if uri not in scope:
+                    scope.append(uri)
+        return (id(self.contents), tuple(scope))
+
+    def sub(self, *path: str | int) -> Node:
+        """The schema below this one at *path*, in the words of 2020-12."""
+        contents: Any = self.view
+        for step in path:
+            contents = contents[step]
+        pointer = self.pointer + "".join(pointer_token(step) for step in path)
+        return self.at(contents, pointer)
+
+    def at(self, contents: Any, pointer: str) -> Node:
+        """A schema with *contents* that stands inside this one."""
+        resolver, dialect = self.resolver, self.dialect
+        if isinstance(contents, dict):
+            dialect = _dialect_of(contents, dialect)
+            key = "id" if dialect == 4 else "$id"
+            if isinstance(contents.get(key), str) and not (dialect <= 7 and "$ref" in contents):
+                resolver = resolver.in_subresource(_specification(dialect).create_resource(contents))
+        return Node(contents, resolver, pointer, dialect)
+
+    def follow(self, keyword: str) -> Node:
+        """The schema that ``$ref``, ``$dynamicRef`` or ``$recursiveRef`` leads to.
+
+        Raises Refusal when nothing is there.
+        """
+        reference = self.view[keyword]
+        try:
+            if keyword == "$recursiveRef":
+                resolved = dialects.lookup_recursive_ref(self.resolver)
+            else:
+                resolved = self.resolver.lookup(reference)
+        except (referencing.exceptions.Unresolvable, ValueError) as error:
+            raise Refusal(
+                self, keyword, f"{keyword} {reference!r} leads nowhere", "reference a schema of this document"
+            ) from error
+        dialect = self.dialect
+        contents = resolved.contents
+        if isinstance(contents, dict):
+            dialect = _dialect_of(contents, dialect)
+        elif not isinstance(contents, bool):
+            raise Refusal(self, keyword, f"{keyword} {reference!r} leads to something that is no schema")
+        pointer = reference[1:] if keyword == "$ref" and reference.startswith("#/") else self.pointer
+        if reference == "#":
+            pointer = ""
+        return Node(contents, resolved.resolver, pointer, dialect)
+
+    def place(self, origin: str, keyword: str = "") -> Place:
+        """Where this schema stands, for messages."""
+        return Place(file=origin, pointer=self.pointer + (pointer_token(keyword) if keyword else ""))
+
+
+def _dialect_of(contents: Mapping[str, Any], default: int) -> int:
+    uri = contents.get("$schema")
+    return _DIALECTS.get(uri.rstrip("#"), default) if isinstance(uri, str) else default
+
+
+def _specification(dialect: int) -> referencing.Specification[Any]:
+    return {
+        4: dialects.DRAFT4,
+        6: dialects.DRAFT6,
+        7: dialects.DRAFT7,
+        2019: dialects.DRAFT201909,
+        2020: dialects.DRAFT202012,
+    }[dialect]
+
+
+def _translate(schema: Mapping[str, Any], dialect: int) -> Mapping[str, Any]:
+    """*schema* in the words of draft 2020-12; keywords its draft does not have are left out."""
+    if dialect <= 7 and "$ref" in schema:
+        return {"$ref": schema["$ref"]}  # siblings of $ref mean nothing before 2019-09
+    if dialect == 2020:
+        return schema
+    out = dict(schema)
+    newer = {
+        4: ["const", "contains", "propertyNames", "if", "then", "else", "examples"],
+        6: ["if", "then", "else"],
+    }.get(dialect, [])
+    if dialect <= 7:
+        newer = [
+            *newer,
+            "dependentRequired",
+            "dependentSchemas",
+            "unevaluatedItems",
+            "unevaluatedProperties",
+            "minContains",
+            "maxContains",
+        ]
+    for keyword in ["prefixItems", "$dynamicRef", *newer]:
+        out.pop(keyword, None)
+    if dialect == 4:
+        for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+            if out.pop(exclusive, False) is True and bound in out:
+                out[exclusive] = out.pop(bound)
+    items = out.get("items")
+    additional = out.pop("additionalItems", None)
+    if isinstance(items, list):
+        del out["items"]
+        out["prefixItems"] = items
+        if additional is not None:
+            out["items"] = additional
+    for name, dependency in (out.pop("dependencies", None) or {}).items():
+        target = "dependentRequired" if isinstance(dependency, list) else "dependentSchemas"
+        out[target] = {**out.get(target, {}), name: dependency}
+    return out
+
+
+@dataclass(frozen=True)
+class Property:
+    """A property of an object."""
+
+    name: str
+    shape: Shape
+    required: bool
+
+    @property
+    def present(self) -> bool:
+        """Whether a template may read it without asking first: it is required or has a default."""
+        return self.required or self.shape.has_default
+
+
+class Shape:
+    """What a template or a form may ask about a value; references are followed and ``allOf`` is merged."""
+
+    def __init__(self, layers: tuple[Node, ...]) -> None:
+        self._layers = layers
+        self._properties: dict[str, Property] | None = None
+
+    def __repr__(self) -> str:
+        return f"Shape({sorted(self.types)})"
+
+    def _first(self, keyword: str) -> Any:
+        return next((node[keyword] for node in self._layers if keyword in node), None)
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The JSON types a value may have; all of them where the schema does not say."""
+        return types_of(self._layers)
+
+    @property
+    def title(self) -> str | None:
+        """The title, or None."""
+        return self._first("title")  # type: ignore[no-any-return]
+
+    @property
+    def description(self) -> str | None:
+        """The description, or None."""
+        return self._first("description")  # type: ignore[no-any-return]
+
+    @property
+    def has_default(self) -> bool:
+        """Whether a value is filled in where the user writes nothing."""
+        return any("default" in node for node in self._layers)
+
+    @property
+    def default(self) -> Any:
+        """The default, or None; ask has_default first."""
+        return self._first("default")
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """The examples, none if there are none."""
+        return tuple(self._first("examples") or ())
+
+    @property
+    def enum(self) -> tuple[Any, ...] | None:
+        """The values a value must be one of (a ``const`` is an enum of one), or None."""
+        if any("const" in node for node in self._layers):
+            return (self._first("const"),)
+        values = self._first("enum")
+        return None if values is None else tuple(values)
+
+    @property
+    def const(self) -> Any:
+        """The one value allowed, or None."""
+        return self._first("const")
+
+    @property
+    def format(self) -> str | None:
+        """The format's name, or None."""
+        return self._first("format")  # type: ignore[no-any-return]
+
+    @property
+    def pattern(self) -> str | None:
+        """The pattern of a string, or None."""
+        return self._first("pattern")  # type: ignore[no-any-return]
+
+    @property
+    def min_length(self) -> int | None:
+        """The least number of characters, or None."""
+        return self._first("minLength")  # type: ignore[no-any-return]
+
+    @property
+    def max_length(self) -> int | None:
+        """The greatest number of characters, or None."""
+        return self._first("maxLength")  # type: ignore[no-any-return]
+
+    @property
+    def minimum(self) -> float | None:
+        """The lower bound that itself is allowed, or None."""
+        return self._first("minimum")  # type: ignore[no-any-return]
+
+    @property
+    def maximum(self) -> float | None:
+        """The upper bound that itself is allowed, or None."""
+        return self._first("maximum")  # type: ignore[no-any-return]
+
+    def keyword(self, name: str) -> Any:
+        """Any keyword's value as written (``x-…`` too), or None."""
+        return self._first(name)
+
+    @property
+    def properties(self) -> Mapping[str, Property]:
+        """The named properties, in the order written; those of ``oneOf``/``anyOf``/``if`` branches are not among them."""
+        if self._properties is None:
+            required = {name for node in self._layers for name in node.get("required", ())}
+            names: dict[str, list[Node]] = {}
+            for node in self._layers:
+                for name in node.get("properties", {}):
+                    names.setdefault(name, []).append(node.sub("properties", name))
+            self._properties = {
+                name: Property(name, Shape(layers_of(*nodes)), name in required) for name, nodes in names.items()
+            }
+        return self._properties
+
+    @property
+    def items(self) -> Shape | None:
+        """What an array's elements are, or None."""
+        nodes = [node.sub("items") for node in self._layers if "items" in node]
+        return Shape(layers_of(*nodes)) if nodes else None
+
+    @property
+    def values(self) -> Shape | None:
+        """What the values of a map are (``additionalProperties`` with a schema), or None."""
+        nodes = [node.sub("additionalProperties") for node in self._layers if "additionalProperties" in node]
+        return Shape(layers_of(*nodes)) if nodes and all(isinstance(node.contents, dict) for node in nodes) else None
+
+    @property
+    def open(self) -> bool:
+        """Whether an object may have properties that the schema does not name."""
+        return all(
+            node.get(keyword, True) is not False
+            for node in self._layers
+            for keyword in ("additionalProperties", "unevaluatedProperties")
+        )
+
+    @property
+    def branches(self) -> tuple[Shape, ...]:
+        """The alternatives of ``oneOf`` and ``anyOf``, none if there are none."""
+        return tuple(
+            Shape(layers_of(node.sub(keyword, index)))
+            for node in self._layers
+            for keyword in ("oneOf", "anyOf")
+            for index in range(len(node.get(keyword, ())))
+        )
+
+    # Last in the class: below it, `property` is this method.
+    def property(self, name: str) -> Property | None:
+        """The property called *name*; of an open map, an optional one; None where there is none."""
+        found = self.properties.get(name)
+        if found is None and self.values is not None:
+            return Property(name, self.values, required=False)
+        return found
+
+
+@dataclass
+class Schema:
+    """A JSON Schema that was read and whose references lead somewhere."""
+
+    document: Any
+    #: The file, or a name for messages.
+    origin: str
+    root: Node = field(repr=False)
+
+    @property
+    def shape(self) -> Shape:
+        """The root as a template sees it."""
+        return Shape(layers_of(self.root))
+
+
+def layers_of(*nodes: Node) -> tuple[Node, ...]:
+    """*nodes* and everything that holds together with them in place: references followed, ``allOf`` opened.
+
+    The layers are those schemas one by one; each keeps its own keywords, of which ``$ref`` and ``allOf`` are then done.
+    Raises Refusal for a reference that leads nowhere or back to itself.
+    """
+    out: list[Node] = []
+
+    def add(node: Node, chain: tuple[tuple[int, tuple[str, ...]], ...]) -> None:
+        key = node.identity
+        if key in chain:
+            raise Refusal(node, "$ref", "the reference leads back to itself", "end the loop with a schema")
+        out.append(node)
+        chain = (*chain, key)
+        for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if keyword in node:
+                add(node.follow(keyword), chain)
+        for index in range(len(node.get("allOf", ()))):
+            add(node.sub("allOf", index), chain)
+
+    for node in nodes:
+        add(node, ())
+    return tuple(out)
+
+
+def types_of(layers: Iterable[Node]) -> frozenset[str]:
+    """The JSON types that every layer allows; ``integer`` stands beside no ``number``."""
+    allowed = {*ALL_TYPES}
+    for node in layers:
+        if node.contents is False:
+            return frozenset()
+        wanted = node.get("type")
+        if wanted is None:
+            continue
+        own = {wanted} if isinstance(wanted, str) else set(wanted)
+        if "number" in own:
+            own.discard("integer")
+            own |= {"number"}
+        if "number" in allowed and "number" not in own:
+            allowed.discard("number")
+            allowed |= own & {"integer"}
+        elif "integer" in allowed and "number" in own:
+            own |= {"integer"}
+            own.discard("number")
+        allowed &= own
+    return frozenset(allowed)
+
+
+def _non_finite(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"the name {twice!r} stands twice in one object")
+    return out
+
+
+def load_schema(path: Path) -> Schema:
+    """The schema in the JSON file *path*.
+
+    Raises VelagenError with file, line and pointer: not readable, not JSON, not a schema, a reference that leads nowhere.
+    """
+    origin = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VelagenError(Problem(f"can't be read: {error}", Place(file=origin))) from error
+    try:
+        document = json.loads(text, parse_constant=_non_finite, parse_float=_float, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        place = Place(file=origin, line=error.lineno, column=error.colno)
+        raise VelagenError(Problem(f"not JSON: {error.msg}", place)) from error
+    except RecursionError as error:
+        raise VelagenError(Problem("nested too deeply to be read", Place(file=origin))) from error
+    except ValueError as error:
+        raise VelagenError(Problem(f"not JSON: {error}", Place(file=origin))) from error
+    return parse_schema(document, origin=origin)
+
+
+def parse_schema(
+    document: object, *, origin: str = "<schema>", registry: referencing.Registry[Any] | None = None
+) -> Schema:
+    """A schema from JSON data; *registry* holds the other documents that it may refer to.
+
+    Raises VelagenError: not a schema (every violation of its meta-schema), nested too deeply, lone surrogates,
+    references that lead nowhere.
+    """
+    if not isinstance(document, (dict, bool)):
+        raise VelagenError(Problem(f"a schema is an object, not {json_type(document)}", Place(file=origin, pointer="")))
+    _check_text(document, origin)
+    dialect = 2020
+    if isinstance(document, dict) and isinstance(document.get("$schema"), str):
+        uri = document["$schema"].rstrip("#")
+        if uri not in _DIALECTS and (registry is None or uri not in registry):
+            place = Place(file=origin, pointer="/$schema")
+            hint = 'write "$schema": "https://json-schema.org/draft/2020-12/schema"'
+            raise VelagenError(Problem(f"unknown draft {document['$schema']!r}", place, hint))
+        dialect = _DIALECTS.get(uri, 2020)
+    specification = _specification(dialect)
+    problems = list(_meta_problems(document, dialect, origin))
+    if problems:
+        raise VelagenError(problems)
+    resource = specification.create_resource(document)
+    uri = resource.id() or _ROOT_URI
+    base: referencing.Registry[Any] = jsonschema_specifications.REGISTRY if registry is None else registry
+    try:
+        resolver = base.with_resource(uri, resource).crawl().resolver(uri)
+        root = Node(document, resolver, "", dialect)
+        unresolved = list(_unresolved(root, origin))
+    except (RecursionError, referencing.exceptions.Unresolvable, ValueError, AttributeError, TypeError) as error:
+        raise VelagenError(Problem(f"its references can't be read: {error}", Place(file=origin, pointer=""))) from error
+    if unresolved:
+        raise VelagenError(unresolved)
+    return Schema(document, origin, root)
+
+
+def _check_text(document: object, origin: str) -> None:
+    """Refuse what no CUE file can hold, before anything walks the document recursively."""
+    stack: list[tuple[Any, str, int]] = [(document, "", 0)]
+    count = 0
+    while stack:
+        value, pointer, depth = stack.pop()
+        count += 1
+        if depth > MAX_DEPTH * 3 or count > MAX_NODES * 10:
+            what = "nested too deeply" if depth > MAX_DEPTH * 3 else "too large"
+            raise VelagenError(
+                Problem(f"the schema is {what}", Place(file=origin, pointer=pointer[:200]), "split it, or use $defs")
+            )
+        texts = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
+        for text in texts:
+            if not isinstance(text, str):
+                raise VelagenError(Problem(f"the name {text!r} is no text", Place(file=origin, pointer=pointer)))
+            if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+                raise VelagenError(
+                    Problem("a lone surrogate (half a character) is no text", Place(file=origin, pointer=pointer))
+                )
+        if isinstance(value, dict):
+            stack.extend((item, pointer + pointer_token(key), depth + 1) for key, item in value.items())
+        elif isinstance(value, list):
+            stack.extend((item, f"{pointer}/{index}", depth + 1) for index, item in enumerate(value))
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise VelagenError(Problem(f"{value} is no JSON number", Place(file=origin, pointer=pointer)))
+
+
+def _meta_problems(document: Any, dialect: int, origin: str) -> Iterator[Problem]:
+    validator = validators.validator_for({"$schema": next(u for u, d in _DIALECTS.items() if d == dialect)})
+    if isinstance(document, bool):
+        return
+    uri = next(u for u, d in _DIALECTS.items() if d == dialect) + ("#" if dialect <= 7 else "")
+    meta = {**document, "$schema": uri} if "$schema" in document else document
+    for error in validator(validator.META_SCHEMA).iter_errors(meta):
+        pointer = "".join(pointer_token(step) for step in error.absolute_path)
+        yield Problem(f"not a schema: {error.message[:300]}", Place(file=origin, pointer=pointer))
+
+
+def _unresolved(root: Node, origin: str) -> Iterator[Problem]:
+    """Every reference of the document that leads nowhere."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if keyword in node and isinstance(node[keyword], str):
+                try:
+                    node.follow(keyword)
+                except Refusal as refusal:
+                    yield Problem(refusal.reason, node.place(origin, keyword), refusal.instead)
+        stack.extend(reversed(list(children(node))))
+
+
+_MAPS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+_LISTS = ("prefixItems", "allOf", "anyOf", "oneOf")
+_SINGLES = (
+    "items", "contains", "additionalProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties",
+    "not", "if", "then", "else",
+)  # fmt: skip
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The schemas that stand directly in *node*."""
+    for keyword in _MAPS:
+        if isinstance(node.get(keyword), dict):
+            for name, value in node[keyword].items():
+                if isinstance(value, (dict, bool)):
+                    yield node.sub(keyword, name)
+    for keyword in _LISTS:
+        for index in range(len(node.get(keyword, ()))):
+            yield node.sub(keyword, index)
+    for keyword in _SINGLES:
+        if isinstance(node.get(keyword), (dict, bool)):
+            yield node.sub(keyword)

@@ -1,0 +1,590 @@
+"""Every keyword as the conditions under which a value breaks it: the exact road, for what a CUE type can't say.
+
+A violation is a row of comprehension clauses (``if``, ``for``) over a reference to a concrete value, and a sentence.
+The row yields something exactly when the rule is broken. Rows compose: a schema holds where the list of all its rows
+is empty, so ``not``, ``anyOf`` and the rest are arithmetic on lengths. No row unifies data with a struct, which keeps
+the forms clear of closedness, defaults and disjunctions, and equal on CUE 0.9.2 and 0.14.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from velagen.cue import (
+    Binary,
+    Call,
+    Comprehension,
+    Ellipsis,
+    Embed,
+    Expr,
+    For,
+    Guard,
+    Ident,
+    Index,
+    Interpolation,
+    ListLit,
+    Lit,
+    Node as Cue,
+    Selector,
+    Struct,
+    Unary,
+    absent,
+    call,
+    joined,
+    present,
+)
+from velagen.schema.formats import FORMATS
+from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, json_type, layers_of
+from velagen.schema.patterns import PatternError, to_re2
+from velagen.schema.words import Words, sentence
+
+Clauses = tuple[Cue, ...]
+
+TYPE: dict[str, Expr] = {
+    "null": Ident("null"),
+    "boolean": Ident("bool"),
+    "integer": Ident("int"),
+    "number": Ident("number"),
+    "string": Ident("string"),
+    "array": ListLit((Ellipsis(),)),
+    "object": Struct((Ellipsis(),)),
+}
+
+#: Keywords that can make a value invalid, by the type they speak of.
+NUMBER_KEYWORDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+STRING_KEYWORDS = ("minLength", "maxLength", "pattern", "format")
+ARRAY_KEYWORDS = ("minItems", "maxItems", "uniqueItems", "prefixItems", "items", "contains", "unevaluatedItems")
+OBJECT_KEYWORDS = (
+    "required", "minProperties", "maxProperties", "propertyNames", "dependentRequired", "dependentSchemas",
+    "properties", "patternProperties", "additionalProperties", "unevaluatedProperties", "x-checks",
+)  # fmt: skip
+ANY_KEYWORDS = ("type", "enum", "const", "not", "anyOf", "oneOf", "if")
+ASSERTIONS = frozenset((*NUMBER_KEYWORDS, *STRING_KEYWORDS, *ARRAY_KEYWORDS, *OBJECT_KEYWORDS, *ANY_KEYWORDS))
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken rule: the clauses that find it, and what is said about it."""
+
+    clauses: Clauses
+    message: Words
+    node: Node
+    keyword: str
+
+
+def length(of: Expr) -> Expr:
+    """``len(of)``."""
+    return Call(Ident("len"), (of,))
+
+
+def number(value: int | float) -> Lit:
+    """A number literal; an integral float as an integer, which CUE compares as equal."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return Lit(value)
+
+
+def is_type(ref: Expr, name: str) -> Expr:
+    """``(ref & T) != _|_`` for a concrete value."""
+    return present(Binary("&", ref, TYPE[name]))
+
+
+def _yield_one(clauses: Clauses) -> Cue:
+    return Comprehension(clauses, Struct((Embed(Lit(1)),))) if clauses else Lit(1)
+
+
+def listing(rows: Iterable[Clauses]) -> Expr:
+    """A list that is as long as the rows yield."""
+    return ListLit(tuple(_yield_one(row) for row in rows))
+
+
+@dataclass
+class Violations:
+    """Makes violations; holds what all of them share."""
+
+    assert_formats: bool = True
+    #: ``kubevela``: numbers arrive as Go's JSON writes them (1.0 as 1); ``json``: as the instance has them.
+    integers: str = "json"
+    #: Names that no loop variable may take.
+    taken: frozenset[str] = frozenset()
+    _count: int = 0
+    _cost: int = 0
+    _path: list[Any] = field(default_factory=list)
+
+    def name(self, stem: str) -> str:
+        """A new loop variable."""
+        while True:
+            self._count += 1
+            candidate = f"{stem}{self._count}"
+            if candidate not in self.taken:
+                return candidate
+
+    # ------------------------------------------------------------ putting together
+
+    def all_of(self, node: Node, ref: Expr, words: Words, known: frozenset[str] = ALL_TYPES) -> Iterator[Violation]:
+        """The violations of *node* with everything it refers to in place."""
+        key = (node.identity, ref)
+        same = node.identity
+        if key in self._path or sum(1 for one, _ in self._path if one == same) > 0:
+            raise Refusal(node, "$ref", "the schema contains itself", "give the depth that is needed, level by level")
+        self._path.append(key)
+        try:
+            found = [one for layer in layers_of(node) for one in self.of(layer, ref, words, known)]
+        finally:
+            self._path.pop()
+        yield from found
+
+    def failures(self, node: Node, ref: Expr, known: frozenset[str] = ALL_TYPES) -> Expr:
+        """A list that is empty exactly when the value at *ref* satisfies *node*."""
+        return listing(one.clauses for one in self.all_of(node, ref, Words(()), known))
+
+    def fails(self, node: Node, ref: Expr, known: frozenset[str] = ALL_TYPES) -> Expr:
+        """True when the value does not satisfy *node*."""
+        return Binary(">", length(self.failures(node, ref, known)), Lit(0))
+
+    def holds(self, node: Node, ref: Expr, known: frozenset[str] = ALL_TYPES) -> Expr:
+        """True when the value satisfies *node*."""
+        return Binary("==", length(self.failures(node, ref, known)), Lit(0))
+
+    def of(
+        self,
+        node: Node,
+        ref: Expr,
+        words: Words,
+        known: frozenset[str] = ALL_TYPES,
+        keywords: Iterable[str] = ASSERTIONS,
+    ) -> Iterator[Violation]:
+        """The violations of *keywords* as they stand in *node* itself, for a value whose type is among *known*."""
+        self._cost += 1
+        if self._cost > MAX_NODES // 8:
+            raise Refusal(node, "", "written out, the schema is too large", "split it, or make it less nested")
+        if node.contents is False:
+            yield Violation((), sentence(node, "false", None, words), node, "false")
+            return
+        wanted = set(keywords)
+        for group, of_type in (
+            (ANY_KEYWORDS, None),
+            (NUMBER_KEYWORDS, "number"),
+            (STRING_KEYWORDS, "string"),
+            (ARRAY_KEYWORDS, "array"),
+            (OBJECT_KEYWORDS, "object"),
+        ):
+            guard: Clauses = ()
+            if of_type is not None:
+                names = {of_type, "integer"} if of_type == "number" else {of_type}
+                if not known & names:
+                    continue
+                if not known <= names:
+                    guard = (Guard(is_type(ref, of_type)),)
+            for keyword in group:
+                if keyword in wanted and keyword in node:
+                    value = node[keyword]
+                    for clauses, message in getattr(self, "_" + keyword.replace("-", "_"))(
+                        node, value, ref, words, known
+                    ):
+                        yield Violation(guard + clauses, message, node, keyword)
+
+    def _say(self, node: Node, keyword: str, value: Any, words: Words) -> Words:
+        return sentence(node, keyword, value, words)
+
+    def _below(
+        self, node: Node, ref: Expr, words: Words, guard: Clauses, known: frozenset[str] = ALL_TYPES
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for one in self.all_of(node, ref, words, known):
+            yield guard + one.clauses, one.message
+
+    # ------------------------------------------------------------ any type
+
+    def _type(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        allowed = [value] if isinstance(value, str) else list(value)
+        if "number" in allowed and "integer" in allowed:
+            allowed.remove("integer")
+        if known <= set(allowed) or ("number" in allowed and known <= {*allowed, "integer"}):
+            return
+        message = self._say(node, "type", value, words)
+        clauses: list[Cue] = []
+        if allowed:
+            clauses.append(Guard(joined("&&", (absent(Binary("&", ref, TYPE[name])) for name in allowed))))
+        if "integer" in allowed and self.integers == "json":
+            whole = listing([(Guard(is_type(ref, "number")), Guard(call("math", "MultipleOf", ref, Lit(1))))])
+            clauses.append(Guard(Binary("==", length(whole), Lit(0))))
+        yield tuple(clauses), message
+
+    def _enum(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        scalars = [item for item in value if not isinstance(item, (dict, list))]
+        clauses: list[Cue] = []
+        if scalars:
+            clauses.append(Guard(joined("&&", (absent(Binary("&", ref, self.scalar(item))) for item in scalars))))
+        for item in value:
+            if isinstance(item, (dict, list)):
+                clauses.append(Guard(Binary(">", length(listing(self.differs(item, ref))), Lit(0))))
+        yield tuple(clauses), self._say(node, "enum", value, words)
+
+    def _const(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        message = self._say(node, "const", value, words)
+        for clauses in self.differs(value, ref):
+            yield clauses, message
+
+    def scalar(self, value: Any) -> Expr:
+        """A constant that a value is unified with; a number also takes its other spelling (1 and 1.0)."""
+        if json_type(value) == "number":
+            literal = number(value)
+            return Binary("&", Unary(">=", literal), Unary("<=", literal))
+        return Lit(value)
+
+    def differs(self, value: Any, ref: Expr) -> Iterator[Clauses]:
+        """The ways in which the value at *ref* is not the JSON value *value*."""
+        match value:
+            case dict():
+                yield (Guard(absent(Binary("&", ref, TYPE["object"]))),)
+                is_object = Guard(is_type(ref, "object"))
+                yield (is_object, Guard(Binary("!=", length(ref), Lit(len(value)))))
+                for name, item in value.items():
+                    yield (is_object, Guard(absent(Selector(ref, name))))
+                    for clauses in self.differs(item, Selector(ref, name)):
+                        yield (is_object, Guard(present(Selector(ref, name))), *clauses)
+            case list():
+                yield (Guard(absent(Binary("&", ref, TYPE["array"]))),)
+                is_array = Guard(is_type(ref, "array"))
+                yield (is_array, Guard(Binary("!=", length(ref), Lit(len(value)))))
+                for index, item in enumerate(value):
+                    for clauses in self.differs(item, Index(ref, Lit(index))):
+                        yield (is_array, Guard(Binary(">", length(ref), Lit(index))), *clauses)
+            case _:
+                yield (Guard(absent(Binary("&", ref, self.scalar(value)))),)
+
+    def _not(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        yield (Guard(self.holds(node.sub("not"), ref, known)),), self._say(node, "not", value, words)
+
+    def _anyOf(  # noqa: N802  # named as the keyword
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        branches = (node.sub("anyOf", index) for index in range(len(value)))
+        yield (
+            tuple(Guard(self.fails(branch, ref, known)) for branch in branches),
+            self._say(node, "anyOf", value, words),
+        )
+
+    def _oneOf(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        rows = [(Guard(self.holds(node.sub("oneOf", index), ref, known)),) for index in range(len(value))]
+        yield (Guard(Binary("!=", length(listing(rows)), Lit(1))),), self._say(node, "oneOf", value, words)
+
+    def _if(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        condition = node.sub("if")
+        if "then" in node:
+            yield from self._below(node.sub("then"), ref, words, (Guard(self.holds(condition, ref, known)),), known)
+        if "else" in node:
+            yield from self._below(node.sub("else"), ref, words, (Guard(self.fails(condition, ref, known)),), known)
+
+    # ------------------------------------------------------------ numbers
+
+    def _bound(self, op: str, keyword: str, node: Node, value: Any, ref: Expr, words: Words) -> tuple[Clauses, Words]:
+        return (Guard(Binary(op, ref, number(value))),), self._say(node, keyword, value, words)
+
+    def _minimum(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        yield self._bound("<", "minimum", node, value, ref, words)
+
+    def _maximum(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        yield self._bound(">", "maximum", node, value, ref, words)
+
+    def _exclusiveMinimum(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        yield self._bound("<=", "exclusiveMinimum", node, value, ref, words)
+
+    def _exclusiveMaximum(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        yield self._bound(">=", "exclusiveMaximum", node, value, ref, words)
+
+    def _multipleOf(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        holds = call("math", "MultipleOf", ref, number(value))
+        yield (Guard(Unary("!", holds)),), self._say(node, "multipleOf", value, words)
+
+    # ------------------------------------------------------------ strings
+
+    def _minLength(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        if value > 0:
+            holds = call("strings", "MinRunes", ref, Lit(int(value)))
+            yield (Guard(Unary("!", holds)),), self._say(node, "minLength", value, words)
+
+    def _maxLength(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        holds = call("strings", "MaxRunes", ref, Lit(int(value)))
+        yield (Guard(Unary("!", holds)),), self._say(node, "maxLength", value, words)
+
+    def pattern(self, node: Node, keyword: str, pattern: str) -> Lit:
+        """*pattern* as RE2; raises Refusal where that can't be."""
+        try:
+            return Lit(to_re2(pattern), raw=True)
+        except PatternError as error:
+            raise Refusal(
+                node, keyword, f"the pattern {pattern[:80]!r} can't be carried over: {error}",
+                "write it without lookaround and back-references, in characters that RE2 has",
+            ) from error  # fmt: skip
+
+    def _pattern(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        matching = self.pattern(node, "pattern", value)
+        yield (Guard(Binary("!~", ref, matching)),), self._say(node, "pattern", value, words)
+
+    def _format(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        if self.assert_formats and value in FORMATS:
+            yield (Guard(FORMATS[value].fails(ref)),), self._say(node, "format", value, words)
+
+    # ------------------------------------------------------------ arrays
+
+    def _minItems(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        if value > 0:
+            yield (Guard(Binary("<", length(ref), Lit(int(value)))),), self._say(node, "minItems", value, words)
+
+    def _maxItems(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        yield (Guard(Binary(">", length(ref), Lit(int(value)))),), self._say(node, "maxItems", value, words)
+
+    def _uniqueItems(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        if value is not True:
+            return
+        raise Refusal(
+            node, "uniqueItems", "CUE can't compare elements of any type as JSON does",
+            "give the items a type: string, boolean or integer",
+        )  # fmt: skip
+
+    def _prefixItems(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for index in range(len(value)):
+            guard = (Guard(Binary(">", length(ref), Lit(index))),)
+            yield from self._below(node.sub("prefixItems", index), Index(ref, Lit(index)), words.item(index), guard)
+
+    def _items(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        index, item = self.name("i"), self.name("x")
+        clauses: Clauses = (For(item, ref, key=index),)
+        prefix = len(node.get("prefixItems", ()))
+        if prefix:
+            clauses = (*clauses, Guard(Binary(">=", Ident(index), Lit(prefix))))
+        yield from self._below(node.sub("items"), Ident(item), words.item(Ident(index)), clauses)
+
+    def _contains(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        item = self.name("x")
+        matching = listing([(For(item, ref), Guard(self.holds(node.sub("contains"), Ident(item))))])
+        least, most = node.get("minContains", 1), node.get("maxContains")
+        if least > 0:
+            clauses: Clauses = (Guard(Binary("<", length(matching), Lit(int(least)))),)
+            yield clauses, self._say(node, "contains", value, words)
+        if most is not None:
+            clauses = (Guard(Binary(">", length(matching), Lit(int(most)))),)
+            yield clauses, self._say(node, "maxContains", most, words)
+
+    def _unevaluatedItems(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        index, item = self.name("i"), self.name("x")
+        evaluated = list(self._evaluated(node, ref, Ident(index), Ident(item), items=True, top=True))
+        if () in evaluated:
+            return
+        clauses: Clauses = (For(item, ref, key=index),)
+        if evaluated:
+            clauses = (*clauses, Guard(Binary("==", length(listing(evaluated)), Lit(0))))
+        yield from self._below(node.sub("unevaluatedItems"), Ident(item), words.item(Ident(index)), clauses)
+
+    # ------------------------------------------------------------ objects
+
+    def _required(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for name in value:
+            yield (Guard(absent(Selector(ref, name))),), self._say(node, "required", name, words)
+
+    def _minProperties(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        if value > 0:
+            yield (Guard(Binary("<", length(ref), Lit(int(value)))),), self._say(node, "minProperties", value, words)
+
+    def _maxProperties(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        yield (Guard(Binary(">", length(ref), Lit(int(value)))),), self._say(node, "maxProperties", value, words)
+
+    def _propertyNames(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        key = self.name("key")
+        loop = (For("_", ref, key=key),)
+        for one in self.all_of(node.sub("propertyNames"), Ident(key), words.key(Ident(key)), frozenset(["string"])):
+            yield loop + one.clauses, one.message
+
+    def _dependentRequired(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for name, needed in value.items():
+            for other in needed:
+                if other != name:
+                    guards = (Guard(present(Selector(ref, name))), Guard(absent(Selector(ref, other))))
+                    yield guards, self._say(node, "dependentRequired", (name, other), words)
+
+    def _dependentSchemas(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for name in value:
+            guard = (Guard(present(Selector(ref, name))),)
+            yield from self._below(node.sub("dependentSchemas", name), ref, words, guard, frozenset(["object"]))
+
+    def _properties(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for name in value:
+            below = Selector(ref, name)
+            yield from self._below(node.sub("properties", name), below, words.name(name), (Guard(present(below)),))
+
+    def _patternProperties(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for pattern in value:
+            key, item = self.name("key"), self.name("x")
+            matching = self.pattern(node, "patternProperties", pattern)
+            clauses = (For(item, ref, key=key), Guard(Binary("=~", Ident(key), matching)))
+            below = node.sub("patternProperties", pattern)
+            yield from self._below(below, Ident(item), words.name(Ident(key)), clauses)
+
+    def _additionalProperties(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        key, item = self.name("key"), self.name("x")
+        conditions = [Binary("!=", Ident(key), Lit(name)) for name in node.get("properties", {})]
+        conditions += [
+            Binary("!~", Ident(key), self.pattern(node, "patternProperties", pattern))
+            for pattern in node.get("patternProperties", {})
+        ]
+        clauses: Clauses = (For(item, ref, key=key),)
+        if conditions:
+            clauses = (*clauses, Guard(joined("&&", conditions)))
+        yield from self._below(node.sub("additionalProperties"), Ident(item), words.name(Ident(key)), clauses)
+
+    def _unevaluatedProperties(  # noqa: N802
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        key, item = self.name("key"), self.name("x")
+        evaluated = list(self._evaluated(node, ref, Ident(key), Ident(item), items=False, top=True))
+        if () in evaluated:
+            return
+        clauses: Clauses = (For(item, ref, key=key),)
+        if evaluated:
+            clauses = (*clauses, Guard(Binary("==", length(listing(evaluated)), Lit(0))))
+        yield from self._below(node.sub("unevaluatedProperties"), Ident(item), words.name(Ident(key)), clauses)
+
+    def _evaluated(
+        self, node: Node, ref: Expr, key: Expr, item: Expr, *, items: bool, top: bool = False, depth: int = 0
+    ) -> Iterator[Clauses]:
+        """The ways in which a key (or index) of the value at *ref* counts as evaluated by *node*.
+
+        Source: JSON Schema core 2020-12, sections 11.2 and 11.3.
+        """
+        if depth > 40:
+            raise Refusal(node, "$ref", "the schema contains itself", "give the depth that is needed, level by level")
+        if isinstance(node.contents, bool):
+            return
+        yield from self._evaluated_items(node, key, item, top) if items else self._evaluated_names(node, key, top)
+
+        def below(other: Node, *guards: Cue) -> Iterator[Clauses]:
+            for clauses in self._evaluated(other, ref, key, item, items=items, depth=depth + 1):
+                yield (*guards, *clauses)
+
+        for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if keyword in node:
+                yield from below(node.follow(keyword))
+        for index in range(len(node.get("allOf", ()))):
+            yield from below(node.sub("allOf", index))
+        for keyword in ("anyOf", "oneOf"):
+            for index in range(len(node.get(keyword, ()))):
+                branch = node.sub(keyword, index)
+                rows = list(below(branch))
+                if rows:
+                    yield from ((Guard(self.holds(branch, ref)), *row) for row in rows)
+        if "if" in node:
+            condition = node.sub("if")
+            yield from below(condition, Guard(self.holds(condition, ref)))
+            if "then" in node:
+                yield from below(node.sub("then"), Guard(self.holds(condition, ref)))
+            if "else" in node:
+                yield from below(node.sub("else"), Guard(self.fails(condition, ref)))
+        if not items:
+            for name in node.get("dependentSchemas", {}):
+                yield from below(node.sub("dependentSchemas", name), Guard(present(Selector(ref, name))))
+
+    def _evaluated_names(self, node: Node, key: Expr, top: bool) -> Iterator[Clauses]:
+        if "additionalProperties" in node or ("unevaluatedProperties" in node and not top):
+            yield ()
+            return
+        for name in node.get("properties", {}):
+            yield (Guard(Binary("==", key, Lit(name))),)
+        for pattern in node.get("patternProperties", {}):
+            yield (Guard(Binary("=~", key, self.pattern(node, "patternProperties", pattern))),)
+
+    def _evaluated_items(self, node: Node, index: Expr, item: Expr, top: bool) -> Iterator[Clauses]:
+        if "items" in node or ("unevaluatedItems" in node and not top):
+            yield ()
+            return
+        if "prefixItems" in node:
+            yield (Guard(Binary("<", index, Lit(len(node["prefixItems"])))),)
+        if "contains" in node and node.dialect >= 2020:
+            yield (Guard(self.holds(node.sub("contains"), item)),)
+
+    def _x_checks(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        from velagen.schema.checks import parse_check  # noqa: PLC0415
+
+        for index, entry in enumerate(value):
+            check = parse_check(node, index, entry)
+            guards = tuple(Guard(present(check.reference(ref, path))) for path in check.guards())
+            yield (*guards, Guard(Unary("!", check.cue(ref)))), Words((check.message,))
+
+
+def interpolation(words: Words) -> Expr:
+    """The sentence as a CUE string."""
+    parts: list[str | Expr] = []
+    for part in words.parts:
+        if isinstance(part, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += part
+        else:
+            parts.append(part)
+    if all(isinstance(part, str) for part in parts):
+        return Lit("".join(part for part in parts if isinstance(part, str)))
+    return Interpolation(tuple(parts))
