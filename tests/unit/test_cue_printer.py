@@ -19,7 +19,7 @@ HOSTILE = [
     'closes" } injected: 1 //',
     "\\(injected)",
     '"""',
-    "#\"",
+    '#"',
     "a\nb\nc",
     "tab\tend",
     "carriage\rreturn",
@@ -99,7 +99,7 @@ def test_imports_come_from_the_tree_sorted_once() -> None:
         (
             cue.Field("a", cue.call("strings", "MinRunes", cue.Lit(1))),
             cue.Field("b", cue.call("encoding/json", "Marshal", cue.Lit(1))),
-            cue.Field("c", cue.Raw("strings.ToLower(\"X\")", imports=("strings",))),
+            cue.Field("c", cue.Raw('strings.ToLower("X")', imports=("strings",))),
         )
     )
     assert to_cue(file).startswith('import (\n\t"encoding/json"\n\t"strings"\n)\n\n')
@@ -144,9 +144,7 @@ JSON = st.recursive(
 def test_any_json_survives(values: list[object]) -> None:
     binary = tool("cue")
     text = to_cue(cue.File((cue.Field("values", cue.literal(values)),)))
-    done = subprocess.run(
-        [binary, "export", "-"], input=text, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([binary, "export", "-"], input=text, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["values"] == values
 
@@ -175,7 +173,7 @@ LAYOUT = cue.File(
             cue.Struct(
                 (
                     cue.LetDecl("suffix", cue.Lit("-x")),
-                    cue.Field("script", cue.Lit("set -e\nexec \"$@\"\n")),
+                    cue.Field("script", cue.Lit('set -e\nexec "$@"\n')),
                     cue.Comprehension(
                         (cue.Guard(cue.present(cue.Selector(cue.Ident("parameter"), "a"))), cue.For("v", A, "k")),
                         cue.Struct((cue.Field(cue.Dynamic(cue.Ident("k")), cue.Ident("v")),)),

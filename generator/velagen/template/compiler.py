@@ -115,7 +115,7 @@ class TemplateCompiler:
 
     def _output_label(self, key: str) -> cue.Label:
         parts = e.split_text(key)
-        return key if parts == (key,) else self._interpolation(parts)
+        return key if all(isinstance(part, str) for part in parts) else self._interpolation(parts)
 
     def patch(self, body: e.Value, target: Type, *, what: str) -> cue.Expr:
         """The body of a patch of an object of type *target*."""
@@ -675,7 +675,7 @@ def _references(value: object) -> list[e.Reference]:
             return _references(source)
         case str():
             parts = e.split_text(value)
-            return [] if len(parts) == 1 and parts[0] == value else _references(e.Text(parts))
+            return [found for part in parts if isinstance(part, e.Expression) for found in _references(part)]
         case Mapping():
             return [found for key, item in value.items() for found in (*_references(key), *_references(item))]
         case list() | tuple():
