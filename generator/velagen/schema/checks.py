@@ -197,6 +197,22 @@ class Check:
 
         return build(self.term)
 
+    def broken(self, ref: Expr) -> Expr:
+        """The opposite of cue(): true where the rule is broken, written as a person would."""
+        opposite = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "=~": "!~", "!~": "=~"}
+
+        def negated(term: _Term) -> Expr:
+            match term:
+                case _Operation(op=("||" | "&&") as op, left=left, right=right):
+                    return Binary("&&" if op == "||" else "||", negated(left), negated(right))
+                case _Operation(op=op, left=left, right=right) if op in opposite:
+                    return Check(_Operation(opposite[op], left, right), "").cue(ref)
+                case _Not(op="!", of=of):
+                    return Check(of, "").cue(ref)
+            return Unary("!", Check(term, "").cue(ref))
+
+        return negated(self.term)
+
     def holds(self, instance: Any) -> bool:
         """Whether *instance* satisfies the rule; true where a property it reads is absent or of a type it can't read."""
 

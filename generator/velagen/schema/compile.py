@@ -252,6 +252,15 @@ class _Compiler:
         return TOP, Rest(own=[(node, ASSERTIONS) for node in layers if node.contents is not True])
 
     def _typed(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
+        expr, rest = self._silent(layers)
+        message = next((node["x-message"] for node in layers if isinstance(node.get("x-message"), str)), None)
+        if message is None or expr == TOP or "object" in rest.types:
+            return expr, rest
+        # A last alternative that nothing satisfies: CUE tells it among the reasons when the others fail too, and
+        # KubeVela's OpenAPI conversion leaves it out.
+        return Binary("|", expr, _spoken(message)), rest
+
+    def _silent(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
         types = types_of(layers)
         if not types or any(node.contents is False for node in layers):
             return self._everything(layers)
@@ -262,7 +271,6 @@ class _Compiler:
             return union
         if types == ALL_TYPES:
             return self._everything(layers) if any(ASSERTIONS & set(node.view) for node in layers) else (TOP, Rest())
-        spoken = any("x-message" in node for node in layers)
         parts: list[Expr] = []
         rest = Rest(types=types)
         for name in TYPES:
@@ -274,11 +282,11 @@ class _Compiler:
                 case "boolean":
                     parts.append(Ident("bool"))
                 case "integer" | "number":
-                    parts.append(self._number(layers, name, rest, spoken))
+                    parts.append(self._number(layers, name, rest))
                 case "string":
-                    parts.append(self._string(layers, rest, spoken))
+                    parts.append(self._string(layers, rest))
                 case "array":
-                    parts.append(self._array(layers, rest, spoken))
+                    parts.append(self._array(layers, rest))
                 case "object":
                     parts.append(self._object(layers, rest))
         for node in layers:
@@ -302,7 +310,6 @@ class _Compiler:
         if (
             not candidates
             or any(isinstance(value, (dict, list)) for value in candidates)
-            or any("x-message" in node for node in layers)
         ):
             return self._everything(layers)
         options: list[Expr] = []
@@ -321,7 +328,7 @@ class _Compiler:
     def _union(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest] | None:
         """``anyOf`` or ``oneOf`` of scalar types as a disjunction, where that is exact; None where it is not."""
         unions = [(node, word) for node in layers for word in ("anyOf", "oneOf") if word in node]
-        if len(unions) != 1 or any("x-message" in node for node in layers):
+        if len(unions) != 1:
             return None
         node, keyword = unions[0]
         if any(keyword in other and keyword in ("not", "if") for other in layers):
@@ -353,14 +360,11 @@ class _Compiler:
                     options.append(option)
         return joined("|", options), Rest(types=frozenset().union(*seen))
 
-    def _number(self, layers: tuple[Node, ...], name: str, rest: Rest, spoken: bool) -> Expr:
+    def _number(self, layers: tuple[Node, ...], name: str, rest: Rest) -> Expr:
         base: Expr = Ident("number")
         if name == "integer":
             whole = Binary("&", base, call("math", "MultipleOf", Lit(1)))
             base = Ident("int") if self.integers == "kubevela" else whole
-        if spoken:
-            self._leave(rest, layers, NUMBER_KEYWORDS)
-            return base
         bounds = self._bounds(layers)
         for op in (">", ">=", "<", "<="):
             if op in bounds:
@@ -392,10 +396,7 @@ class _Compiler:
             out["<" if exclusive else "<="] = value
         return out
 
-    def _string(self, layers: tuple[Node, ...], rest: Rest, spoken: bool) -> Expr:
-        if spoken:
-            self._leave(rest, layers, STRING_KEYWORDS)
-            return Ident("string")
+    def _string(self, layers: tuple[Node, ...], rest: Rest) -> Expr:
         parts: list[Expr] = []
         least = max((int(node["minLength"]) for node in layers if "minLength" in node), default=0)
         most = min((int(node["maxLength"]) for node in layers if "maxLength" in node), default=None)
@@ -415,12 +416,11 @@ class _Compiler:
             parts.append(Ident("string"))
         return joined("&", dict.fromkeys(parts))
 
-    def _array(self, layers: tuple[Node, ...], rest: Rest, spoken: bool) -> Expr:
+    def _array(self, layers: tuple[Node, ...], rest: Rest) -> Expr:
         self._leave(rest, layers, ("minItems", "contains"))
         if (
             any("prefixItems" in node for node in layers)
             or any(node.get("items") is False for node in layers)
-            or spoken
         ):
             self._leave(rest, layers, ("prefixItems", "items", "maxItems", "uniqueItems", "unevaluatedItems"))
             return TYPE["array"]
@@ -587,13 +587,14 @@ class _Compiler:
     def _beside_default(self, layers: tuple[Node, ...], option: Expr, rest: Rest, default: Any) -> list[Expr]:
         """*option* as it can stand beside a default: the conversion takes no ``&`` there unless ranges are split."""
         parts = list(_conjuncts(option))
-        if len(parts) == 1:
+        if len(parts) == 1 or _is_spoken(option):
             return [option]
         if _is_string(parts[0]):
-            strings = [part for part in parts if part != Ident("string")]
-            if len(strings) > 1:
-                self._leave(rest, layers, STRING_KEYWORDS)
-            return strings[:1]
+            kept = next((part for part in parts if isinstance(part, Unary)), parts[0])
+            word = _string_keyword(kept)
+            for node in layers:
+                self._leave(rest, [node], set(STRING_KEYWORDS) - ({word} if word else set()))
+            return [kept]
         types = types_of(layers)
         bounds = self._bounds(layers)
         whole = "integer" in types
@@ -625,6 +626,7 @@ class _Compiler:
         given = () if is_object else (Guard(_is_given(root)),)
         for rule, waits in self.rules(rest, root, (), Words(()), waits=True):
             message: Expr = rule.message
+            rule = dataclasses.replace(rule, clauses=tuple(one for one in rule.clauses if not self.always(one)))  # noqa: PLW2901
             rewritten = tuple(self.inward(clause) for clause in rule.clauses) if is_object else None
             if rewritten is not None and None not in rewritten:
                 verdict = Binary("&", message, self.waiting()) if waits and is_object else Binary("&", message, Lit(1))
@@ -639,6 +641,13 @@ class _Compiler:
                 verdict = Binary("&", message, Lit(1))
                 outside.append(self.check((more, *rule.clauses), message, verdict, rule.label))
         return inside, outside
+
+    def always(self, clause: Cue) -> bool:
+        """Whether *clause* asks for a property of the root that a default fills in."""
+        match clause:
+            case Guard(condition=Binary(op="!=", left=Selector(of=Ident(name="parameter"), name=str() as name), right=to)):
+                return to == BOTTOM and name in self.defaults()
+        return False
 
     def always_there(self) -> int:
         """How many properties the root has when the user gives none."""
@@ -729,7 +738,7 @@ class _Compiler:
         for clause in clauses:
             match clause:
                 case Guard(
-                    condition=Binary(op="!=", left=Selector(of=Ident("parameter"), name=str() as name), right=right)
+                    condition=Binary(op="!=", left=Selector(of=Ident(name="parameter"), name=str() as name), right=right)
                 ):
                     if right == BOTTOM and name not in defaults:
                         return True
@@ -800,6 +809,17 @@ def _is_given(root: Expr) -> Expr:
     return Binary("||", absent(Binary("&", root, TYPE["null"])), absent(Binary("&", root, TYPE["boolean"])))
 
 
+def _spoken(message: str) -> Expr:
+    return Binary("&", Lit(message), Lit(1))
+
+
+def _is_spoken(expr: Expr) -> bool:
+    match expr:
+        case Binary(op="&", left=Lit(value=str()), right=Lit(value=1)):
+            return True
+    return False
+
+
 def _overlap(left: frozenset[str], right: frozenset[str]) -> bool:
     wide = {"integer": "number"}
     return bool({wide.get(one, one) for one in left} & {wide.get(one, one) for one in right})
@@ -829,6 +849,16 @@ def _is_string(expr: Expr) -> bool:
         case Call(function=Selector(of=of)) | Selector(of=of):
             return getattr(of, "path", "") in ("strings", "time", "net", "regexp")
     return False
+
+
+def _string_keyword(expr: Expr) -> str | None:
+    """The keyword that alone *expr* stands for, or None."""
+    match expr:
+        case Call(function=Selector(name="MinRunes")):
+            return "minLength"
+        case Call(function=Selector(name="MaxRunes")):
+            return "maxLength"
+    return None
 
 
 _Side = list[tuple[str, Any]]

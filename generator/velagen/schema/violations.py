@@ -574,7 +574,7 @@ class Violations:
         for index, entry in enumerate(value):
             check = parse_check(node, index, entry)
             guards = tuple(Guard(present(check.reference(ref, path))) for path in check.guards())
-            yield (*guards, Guard(Unary("!", check.cue(ref)))), Words((check.message,))
+            yield (*guards, Guard(check.broken(ref))), Words((check.message,))
 
 
 def interpolation(words: Words) -> Expr:
