@@ -1,0 +1,435 @@
+"""The component kfserving: a model that KServe serves.
+
+Sources: KServe v0.20.0 config/runtimes/*.yaml (ports, protocols, flags), pkg/apis/serving/v1beta1 (fields, what the
+webhook refuses), pkg/controller/v1beta1/inferenceservice/utils/utils.go (how a runtime and a model are merged: flags are
+appended, command and probes replaced).
+"""
+
+from __future__ import annotations
+
+from _kserve import DEPLOYMENT_MODE, HTTP_PORT, INFERENCE_SERVICE, KNATIVE, STANDARD, script
+
+from velagen import (
+    Component,
+    Each,
+    If,
+    Status,
+    choose,
+    context,
+    div,
+    each,
+    first_given,
+    given,
+    has_prefix,
+    if_else,
+    length,
+    let,
+    matches,
+    optional,
+    raw_cue,
+    refuse,
+    to_json,
+    when,
+)
+from velagen import parameter as p
+from velagen.template.expression import Expression, Value
+
+# What is known of each runtime ------------------------------------------------------------------------------------
+
+#: servingRuntime without runtime: a server we know nothing of but its name.
+kind = let("family", first_given(p.runtime, "other"))
+
+#: The ServingRuntime is named: KServe's own choice may change with what is installed, and its paths and flags with it.
+RUNTIMES = {
+    "triton": "kserve-tritonserver",
+    "onnx": "kserve-tritonserver",
+    "sklearn": "kserve-sklearnserver",
+    "xgboost": "kserve-xgbserver",
+    "lightgbm": "kserve-lgbserver",
+    "mlflow": "kserve-mlserver",
+    "pytorch": "kserve-torchserve",
+    "tensorflow": "kserve-tensorflow-serving",
+    "huggingface": "kserve-huggingfaceserver",
+    "vllm": "kserve-vllmserver",
+}
+runtime_name = let("runtimeName", first_given(p.servingRuntime, choose(kind, RUNTIMES, "")))
+model_format = let("formatName", first_given(p.modelFormat.name, choose(kind, {"vllm": "vLLM"}, kind)))
+model_name = let("servedName", first_given(p.modelName, context.name))
+
+is_triton = (kind == "triton") | (kind == "onnx")
+is_grpc = p.protocol == "grpc"
+is_knative = p.deploymentMode == "knative"
+
+version = let(
+    "protocolUsed",
+    first_given(
+        p.protocolVersion,
+        if_else(
+            is_grpc,
+            choose(kind, {"tensorflow": "v1"}, "v2"),
+            choose(kind, dict.fromkeys(("sklearn", "xgboost", "lightgbm", "pytorch", "tensorflow"), "v1"), "v2"),
+        ),
+    ),
+)
+#: MLServer's runtime lists v2 alone, and opens its gRPC port all the same.
+kserve_version = let("kserveVersion", if_else(is_grpc & (kind != "mlflow"), f"grpc-{version}", version))
+#: gRPC ports; TorchServe's is the one of config.properties in KServe's samples.
+GRPC_PORTS = {"pytorch": 7070}
+
+# Readiness and warm-up --------------------------------------------------------------------------------------------
+
+#: Answers 200 once the model is loaded, and not before; Triton's covers all models of the repository.
+v2_ready = if_else(
+    is_triton & ~given(p.modelName), "/v2/health/ready", f"/v2/models/{model_name}/ready"
+)
+ready_path = let(
+    "readyPath",
+    first_given(p.readiness["path"], if_else(version == "v2", v2_ready, f"/v1/models/{model_name}")),
+)
+ready_url = f"http://localhost:{HTTP_PORT}{ready_path}"
+infer_path = let(
+    "inferPath",
+    if_else(version == "v2", f"/v2/models/{model_name}/infer", f"/v1/models/{model_name}:predict"),
+)
+probe_period = let("probePeriod", first_given(p.readiness.periodSeconds, 5))
+
+#: Knative's queue-proxy asks a httpGet probe of the port that traffic goes to, which is no HTTP port with gRPC
+#: (serving pkg/reconciler/revision/resources/queue.go); it leaves an exec probe to the kubelet.
+readiness_probe = {
+    If(~(is_grpc & is_knative)): {"httpGet": {"path": ready_path, "port": HTTP_PORT}},
+    If(is_grpc & is_knative & (kind != "tensorflow")): {
+        "exec": {
+            "command": [
+                "python3",
+                "-c",
+                f"import urllib.request; urllib.request.urlopen('{ready_url}', timeout=4)",
+            ]
+        }
+    },
+    # TensorFlow Serving's image has no Python, and its port opens when the model is loaded.
+    If(is_grpc & is_knative & (kind == "tensorflow")): {"tcpSocket": {"port": 9000}},
+    "periodSeconds": probe_period,
+    "timeoutSeconds": 5,
+    "failureThreshold": 3,
+    "successThreshold": 1,
+}
+
+WARMUP_PERIOD = 10
+startup_probe = {
+    "exec": {
+        "command": [
+            "python3",
+            "-c",
+            script("warmup.py"),
+            ready_url,
+            f"http://localhost:{HTTP_PORT}{infer_path}",
+            f"{p.warmup.requests}",
+            to_json(p.warmup.sample),
+        ]
+    },
+    "periodSeconds": WARMUP_PERIOD,
+    "timeoutSeconds": p.warmup.timeoutSeconds,
+    "failureThreshold": div(p.warmup.startupSeconds, WARMUP_PERIOD),
+    "successThreshold": 1,
+}
+
+# Flags and environment --------------------------------------------------------------------------------------------
+
+#: The model's name is always written: two versions of a service must answer under one name, and KServe's runtimes take
+#: the InferenceService's. The last of two equal flags wins in all of these servers.
+NAME_FLAGS = dict.fromkeys(("sklearn", "xgboost", "lightgbm", "huggingface", "tensorflow"), "--model_name")
+name_flag = let("nameFlag", choose(kind, {**NAME_FLAGS, "vllm": "--served-model-name"}, ""))
+
+#: MLServer's adaptive batching: pkg mlserver/settings.py, ModelSettings, by environment; the time is in seconds.
+largest_batch = first_given(
+    p.dynamicBatching.maxBatchSize,
+    raw_cue("list.Max(parameter.dynamicBatching.preferredBatchSizes)", imports=("list",)),
+)
+batches_here = given(p.dynamicBatching) & (kind == "mlflow")
+model_env = [
+    when(kind == "mlflow", {"name": "MLSERVER_MODEL_NAME", "value": model_name}),
+    when(batches_here, {"name": "MLSERVER_MODEL_MAX_BATCH_SIZE", "value": f"{largest_batch}"}),
+    when(
+        batches_here,
+        {
+            "name": "MLSERVER_MODEL_MAX_BATCH_TIME",
+            "value": f"{p.dynamicBatching.maxQueueDelayMicroseconds / 1000000}",
+        },
+    ),
+    each(p.env, lambda variable: variable),
+]
+
+#: Triton has no flag that changes a model's configuration as it is loaded, and what KServe mounts at /mnt/models is
+#: read-only and filled after a user's init containers. So the command becomes a small program that links the
+#: repository into an emptyDir, with dynamic_batching merged into each config.pbtxt, and becomes the runtime's own
+#: command, which KServe still appends as arguments. The settings stand in the command: a change rolls the pods.
+TRITON_LINKS = "/mnt/batching-models"
+triton_settings = {
+    "preferred_batch_size": p.dynamicBatching.preferredBatchSizes,
+    "max_queue_delay_microseconds": p.dynamicBatching.maxQueueDelayMicroseconds,
+    "max_batch_size": optional(p.dynamicBatching.maxBatchSize),
+}
+
+#: Where the model server itself counts requests; TensorFlow Serving does not unless configured.
+METRICS_PORTS = {"triton": "8002", "onnx": "8002", "mlflow": "8082", "pytorch": "8082"}
+
+
+def container_resources(resources: Expression) -> Value:
+    """Requests and limits, copied field by field so that a trait may add to them."""
+    return {
+        If(given(resources.requests)): {"requests": {Each(resources.requests): lambda name, amount: {name: amount}}},
+        If(given(resources.limits)): {"limits": {Each(resources.limits): lambda name, amount: {name: amount}}},
+    }
+
+
+def companion(own: Expression) -> Value:
+    """A transformer or explainer: KServe adds --predictor_host and --http_port, and --model_name unless it is there."""
+    return {
+        "minReplicas": optional(own.minReplicas),
+        "maxReplicas": optional(own.maxReplicas),
+        If(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
+        "containers": [
+            {
+                "name": "kserve-container",
+                "image": own.image,
+                "command": optional(own.command),
+                "args": [each(own.args, lambda arg: arg), "--model_name", model_name],
+                # KServe downloads what STORAGE_URI names (pkg/apis/serving/v1beta1/*_custom.go, GetStorageUri).
+                If(given(own.env) | given(own.artifactsUri)): {
+                    "env": [
+                        each(own.env, lambda variable: variable),
+                        when(given(own.artifactsUri), {"name": "STORAGE_URI", "value": own.artifactsUri}),
+                    ]
+                },
+                If(given(own.resources)): {"resources": container_resources(own.resources)},
+                If(given(own.readinessPath)): {
+                    "readinessProbe": {
+                        "httpGet": {"path": own.readinessPath, "port": HTTP_PORT},
+                        "periodSeconds": 5,
+                        "timeoutSeconds": 5,
+                        "failureThreshold": 3,
+                        "successThreshold": 1,
+                    }
+                },
+            }
+        ],
+    }
+
+
+# Status -----------------------------------------------------------------------------------------------------------
+
+observed = context.output.status
+ready_conditions = let(
+    "ready",
+    [
+        each(
+            first_given(observed.conditions, []),
+            lambda condition: condition.type,
+            where=lambda condition: (condition.type == "Ready") & (condition.status == "True"),
+        )
+    ],
+)
+failed_conditions = let(
+    "failed",
+    [
+        each(
+            first_given(observed.conditions, []),
+            lambda condition: f"{condition.type}: {first_given(condition.message, condition.reason, '')}",
+            where=lambda condition: condition.status == "False",
+        )
+    ],
+)
+#: What the details show as well, where KubeVela allows no intermediates (pkg/definition/ast/transformer.go).
+transition_seen = first_given(observed.modelStatus.transitionStatus, "UpToDate")
+state_seen = first_given(
+    observed.modelStatus.states.targetModelState, observed.modelStatus.states.activeModelState, "Unknown"
+)
+url_seen = first_given(observed.url, observed.address.url, "")
+failure_seen = first_given(
+    f"{observed.modelStatus.lastFailureInfo.reason}: {first_given(observed.modelStatus.lastFailureInfo.message, '')}",
+    "",
+)
+transition, model_state = let("loading", transition_seen), let("stateOfModel", state_seen)
+url, failure = let("reachedAt", url_seen), let("lastFailure", failure_seen)
+#: Knative: a new revision that is made and not ready yet must not pass for the old one that is.
+revision_created = let("revisionCreated", first_given(observed.components.predictor.latestCreatedRevision, ""))
+revision_ready = let("revisionReady", first_given(observed.components.predictor.latestReadyRevision, revision_created))
+is_healthy = (length(ready_conditions) > 0) & (transition == "UpToDate") & (revision_created == revision_ready)
+
+# The component ----------------------------------------------------------------------------------------------------
+
+kfserving = Component(
+    name="kfserving",
+    description="A model served by KServe.",
+    workload=INFERENCE_SERVICE,
+    # predictor is the pod's spec: traits that look for one find it there.
+    pod_spec_path="spec.predictor",
+    child_resource_kinds=[
+        {"apiVersion": "apps/v1", "kind": "Deployment"},
+        {"apiVersion": "v1", "kind": "Service"},
+    ],
+    output={
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": context.name,
+            "annotations": {
+                # KServe's shipped default differs from its code's, and the mode can never be changed later.
+                DEPLOYMENT_MODE: choose(p.deploymentMode, {"standard": STANDARD, "knative": KNATIVE}),
+                If(is_knative): {"serving.kserve.io/enable-prometheus-scraping": "true"},
+            },
+        },
+        "spec": {
+            "predictor": {
+                "minReplicas": optional(p.minReplicas),
+                "maxReplicas": optional(p.maxReplicas),
+                "timeout": optional(p.timeoutSeconds),
+                "containerConcurrency": optional(p.containerConcurrency),
+                "serviceAccountName": optional(p.serviceAccount),
+                "nodeSelector": optional(p.nodeSelector),
+                "tolerations": optional(p.tolerations),
+                If(~is_knative & (kind != "tensorflow") & (kind != "other")): {
+                    "annotations": {
+                        "prometheus.io/scrape": "true",
+                        "prometheus.io/port": choose(kind, METRICS_PORTS, f"{HTTP_PORT}"),
+                        "prometheus.io/path": "/metrics",
+                    }
+                },
+                "model": {
+                    "modelFormat": {"name": model_format, "version": optional(p.modelFormat.version)},
+                    "runtime": runtime_name,
+                    "runtimeVersion": optional(p.runtimeVersion),
+                    # vLLM's runtime lists no protocol: it speaks OpenAI's.
+                    If(kind != "vllm"): {"protocolVersion": kserve_version},
+                    If(~given(p.storageKey)): {"storageUri": p.modelUri},
+                    If(given(p.storageKey)): {
+                        "storage": {
+                            "key": p.storageKey,
+                            "path": raw_cue('strings.SplitN(parameter.modelUri, "/", 4)[3]', imports=("strings",)),
+                            "parameters": {
+                                "type": "s3",
+                                "bucket": raw_cue('strings.SplitN(parameter.modelUri, "/", 4)[2]', imports=("strings",)),
+                            },
+                        }
+                    },
+                    If(is_triton & given(p.dynamicBatching)): {
+                        "command": ["python3", "-c", script("triton_batching.py"), to_json(triton_settings)],
+                        "volumeMounts": [{"name": "batching-models", "mountPath": TRITON_LINKS}],
+                    },
+                    If((name_flag != "") | given(p.args)): {
+                        "args": [
+                            when(name_flag != "", f"{name_flag}={model_name}"),
+                            each(p.args, lambda arg: arg),
+                        ]
+                    },
+                    If((kind == "mlflow") | given(p.env)): {"env": model_env},
+                    If(given(p.resources)): {"resources": container_resources(p.resources)},
+                    If(is_grpc): {
+                        "ports": [
+                            {
+                                "name": "h2c",
+                                "containerPort": if_else(kind == "pytorch", 7070, 9000),
+                                "protocol": "TCP",
+                            }
+                        ]
+                    },
+                    # vLLM's runtime asks its own path, and has a startup probe with time to load.
+                    If((kind != "vllm") | given(p.readiness)): {"readinessProbe": readiness_probe},
+                    If(given(p.warmup)): {"startupProbe": startup_probe},
+                },
+                If(is_triton & given(p.dynamicBatching)): {"volumes": [{"name": "batching-models", "emptyDir": {}}]},
+                If(given(p.logger)): {"logger": {"url": p.logger.url, "mode": p.logger.mode}},
+                If(given(p.batcher)): {
+                    "batcher": {"maxBatchSize": p.batcher.maxBatchSize, "maxLatency": p.batcher.maxLatencyMilliseconds}
+                },
+            },
+            If(given(p.transformer)): {"transformer": companion(p.transformer)},
+            If(given(p.explainer)): {"explainer": companion(p.explainer)},
+        },
+    },
+    checks=[
+        refuse(
+            ~matches(context.name, "^[a-z]([-a-z0-9]{0,49}[a-z0-9])?$"),
+            f"the component's name {context.name} is none that KServe takes: small letters, digits and -, beginning "
+            "with a letter, at most 51 characters (KServe appends -predictor or -transformer)",
+        ),
+        refuse(
+            ~given(p.runtime) & ~given(p.servingRuntime),
+            "runtime is missing: name the model server (triton, sklearn, mlflow, ...), or a ServingRuntime in "
+            "servingRuntime",
+        ),
+        refuse(
+            ~given(p.runtime) & given(p.servingRuntime) & ~given(p.modelFormat),
+            "modelFormat is missing: with servingRuntime alone KServe must be told the model's format, for example "
+            "modelFormat: {name: onnx}",
+        ),
+        refuse(
+            given(p.modelFormat) & given(p.runtime) & ~given(p.servingRuntime) & (kind != "triton")
+            & (model_format != choose(kind, {"vllm": "vLLM"}, kind)),
+            "modelFormat does not fit this runtime, which serves one format: leave modelFormat out, or use runtime: "
+            "triton or a servingRuntime",
+        ),
+        refuse(
+            given(p.dynamicBatching) & ~is_triton & (kind != "mlflow"),
+            "dynamicBatching works with runtime triton, onnx and mlflow: choose one of them, or use batcher (V1 REST)",
+        ),
+        refuse(
+            given(p.batcher) & given(p.dynamicBatching),
+            "batcher and dynamicBatching both make batches: keep dynamicBatching and drop batcher",
+        ),
+        refuse(
+            given(p.batcher) & ((version == "v2") | is_grpc),
+            "batcher understands V1 REST requests only: write protocolVersion: v1 and protocol: rest where the runtime "
+            "serves it, or use dynamicBatching",
+        ),
+        refuse(
+            given(p.warmup) & is_triton & ~given(p.modelName),
+            "warmup needs modelName here: the model's folder in the repository, to which the sample is sent",
+        ),
+        refuse(
+            given(p.warmup) & (kind == "vllm"),
+            "warmup is not for runtime vllm, which runs the model before it is ready anyway: drop warmup",
+        ),
+        refuse(
+            given(p.warmup) & (kind == "tensorflow"),
+            "warmup is not for runtime tensorflow, whose image can't send requests: put the sample into the model's "
+            "assets.extra/tf_serving_warmup_requests, which TensorFlow Serving plays itself",
+        ),
+        refuse(
+            (kind == "pytorch") & ~given(p.modelName),
+            "modelName is missing: runtime pytorch (TorchServe) takes it from the model's config.properties, and "
+            "readiness is asked of that name",
+        ),
+        refuse(
+            given(p.storageKey) & ~matches(p.modelUri, "^s3://[^/]+/.+"),
+            "storageKey works with modelUri: s3://BUCKET/PATH only; for other locations use serviceAccount",
+        ),
+        refuse(
+            given(p.containerConcurrency) & ~is_knative,
+            "containerConcurrency needs deploymentMode: knative",
+        ),
+        refuse(
+            given(p.warmup) & matches(to_json(p.warmup.sample), "[{][{]"),
+            "warmup.sample may not hold two opening braces in a row: KServe takes them for a template",
+        ),
+    ],
+    status=Status(
+        healthy=is_healthy,
+        message=if_else(
+            is_healthy,
+            f"Ready at {url}",
+            if_else(
+                failure != "",
+                f"{transition}: {failure}",
+                if_else(length(failed_conditions) > 0, f"{failed_conditions[0]}", f"Waiting for KServe, model {model_state}"),
+            ),
+        ),
+        details={
+            "url": url_seen,
+            "modelState": state_seen,
+            "transition": transition_seen,
+            "runtime": first_given(observed.clusterServingRuntimeName, observed.servingRuntimeName, ""),
+            "failure": failure_seen,
+        },
+    ),
+)
