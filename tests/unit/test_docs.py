@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def files_of(document: str) -> dict[str, str]:
     """The files a document shows: a fenced block whose introducing line starts with the file's name in backticks."""
     found = re.findall(r"^`([\w./-]+)`:[^\n]*\n(?:[^`\n][^\n]*\n)*\n?```\w*\n(.*?)^```", document, re.M | re.S)
-    return {name: text for name, text in found}
+    return dict(found)
 
 
 @pytest.fixture

@@ -23,11 +23,13 @@ from velagen import (
     matches,
     merge_by,
     optional,
-    parameter as p,
     raw_cue,
     refuse,
     retain_keys,
     when,
+)
+from velagen import (
+    parameter as p,
 )
 from velagen.errors import Problem
 from velagen.schema import parse_schema
