@@ -1,0 +1,258 @@
+"""``velagen tools``, ``velagen lab`` and ``velagen demo``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from velagen.errors import Problem, VelagenError
+from velagen.report import exits_with_problems
+
+if TYPE_CHECKING:
+    from velagen.lab import Lab, LabOptions
+    from velagen.tools import Row
+
+
+@click.group("tools")
+def tools_group() -> None:
+    """List and install the pinned tools.
+
+    A tool is looked for on PATH (in exactly the pinned version), in velagen's cache, in its official release (where a
+    checksum is pinned), and is built with Go otherwise.
+    """
+
+
+@tools_group.command("list")
+@exits_with_problems
+def tools_list() -> None:
+    """Show each tool, its version, and where it is or would come from.
+
+    Example: velagen tools list
+    """
+    from velagen.tools import table
+
+    shown = Table("tool", "version", "where", "what it is")
+    for row in table().tools:
+        shown.add_row(row.name, row.version, _where(row), row.about)
+    Console().print(shown)
+
+
+def _where(row: Row) -> str:
+    from velagen.tools import in_cache, on_path, this_platform
+
+    if path := on_path(row):
+        return f"PATH: {path}"
+    if path := in_cache(row):
+        return f"cache: {path}"
+    ways = []
+    if row.release and this_platform() in row.release.digests:
+        ways.append(f"release, {row.release.megabytes:.0f} MB")
+    if row.image and this_platform() in row.image.digests:
+        ways.append("container image")
+    if row.build:
+        ways.append(f"Go build, {max(1, round(row.build.minutes))} min")
+    return "not here yet: " + (" or ".join(ways) or "no road")
+
+
+@tools_group.command("install")
+@click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
+@exits_with_problems
+def tools_install(names: tuple[str, ...]) -> None:
+    """Bring tools; without NAME all of them. Can be interrupted and goes on from there.
+
+    Example: velagen tools install vela cue@0.14.1
+    """
+    from velagen.tools import install, table
+
+    wanted = [_wanted(name) for name in names] or [(row.name, row.version) for row in table().tools]
+    started = time.monotonic()
+    paths = install(wanted)
+    for path in paths:
+        click.echo(path)
+    click.echo(f"{len(paths)} tools are here ({time.monotonic() - started:.0f} s)", err=True)
+
+
+@tools_group.command("path")
+@click.argument("name", metavar="NAME[@VERSION]")
+@exits_with_problems
+def tools_path(name: str) -> None:
+    """Print where a tool is, and bring it first where it is missing.
+
+    Example: $(velagen tools path vela) version
+    """
+    from velagen.tools import tool
+
+    click.echo(tool(*_wanted(name)))
+
+
+def _wanted(text: str) -> tuple[str, str | None]:
+    name, _, version = text.partition("@")
+    return name, version or None
+
+
+_name = click.option("--name", default="default", show_default=True, help="Which lab; several can live side by side.")
+_dir = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of its state; by default lab/NAME in velagen's cache.",
+)
+
+
+def _lab(name: str, folder: Path | None, options: LabOptions | None = None) -> Lab:
+    from velagen.lab import Lab
+
+    return Lab(name, folder=folder, options=options)
+
+
+@click.group("lab")
+def lab_group() -> None:
+    """Run a control plane on this machine: Kubernetes, KubeVela, KServe, simulated GPU nodes. No Docker.
+
+    Everything up to "InferenceService Ready" is real; nodes and pods are played by kwok.
+    """
+
+
+@lab_group.command("up")
+@_name
+@_dir
+@click.option("--nodes", type=click.IntRange(0, 500), help="Simulated nodes. [default: 2]")
+@click.option("--gpus-per-node", type=click.IntRange(0, 16), help="GPUs of each node. [default: 2]")
+@click.option("--gpu-model", help="T4, V100, L4, A100-40GB, A100-80GB or H100-80GB. [default: T4]")
+@click.option("--gpu-replicas", type=click.IntRange(1, 48), help="Time-slice each GPU so often. [default: 1]")
+@click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
+@exits_with_problems
+def lab_up(name: str, folder: Path | None, **given: int | str | None) -> None:
+    """Start a lab; a running one is left as it is, what has died in it is started again.
+
+    Example: velagen lab up --nodes 4 --gpu-model A100-80GB
+    """
+    from velagen.lab import GPUS, LabOptions
+
+    chosen = {key: value for key, value in given.items() if value is not None}
+    model = chosen.get("gpu_model", "T4")
+    if model not in GPUS:
+        raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))
+    lab = _lab(name, folder, LabOptions(**chosen) if chosen else None)  # type: ignore[arg-type]
+    started = time.monotonic()
+    lab.up()
+    click.echo(f"lab {name} is up ({time.monotonic() - started:.0f} s)", err=True)
+    click.echo(f"export KUBECONFIG={lab.kubeconfig}")
+
+
+@lab_group.command("status")
+@_name
+@_dir
+@exits_with_problems
+def lab_status(name: str, folder: Path | None) -> None:
+    """Show the lab's processes. Exits 1 where one of them is not ready.
+
+    Example: velagen lab status
+    """
+    lab = _lab(name, folder)
+    parts = lab.status()
+    if not parts:
+        click.echo(f"lab {name} is not up")
+        raise SystemExit(1)
+    shown = Table("component", "state", "pid", "port", "log")
+    for part in parts:
+        shown.add_row(part.name, part.state, str(part.pid or ""), str(part.port or ""), str(lab.log_path(part.name)))
+    Console().print(shown)
+    if any(part.state != "ready" for part in parts):
+        raise SystemExit(1)
+
+
+@lab_group.command("down")
+@_name
+@_dir
+@exits_with_problems
+def lab_down(name: str, folder: Path | None) -> None:
+    """Stop a lab's processes, and only those, and remove its folder.
+
+    Example: velagen lab down
+    """
+    there = _lab(name, folder).down()
+    click.echo(f"lab {name} is down" if there else f"lab {name} was not up")
+
+
+@lab_group.command("logs")
+@click.argument("component", metavar="NAME")
+@_name
+@_dir
+@click.option("-n", "--lines", type=click.IntRange(1), help="Only the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
+@exits_with_problems
+def lab_logs(component: str, name: str, folder: Path | None, lines: int | None, *, follow: bool) -> None:
+    """Print what a component has written: etcd, kube-apiserver, kwok, vela-core, kserve-manager, ...
+
+    Example: velagen lab logs vela-core -n 50
+    """
+    lab = _lab(name, folder)
+    path = lab.log_path(component)
+    if not path.is_file():
+        raise VelagenError(
+            Problem(f"{component} of lab {name} has written nothing", hint="Is it up? velagen lab status")
+        )
+    with path.open(errors="replace") as log:
+        text = log.read()
+        click.echo(text if lines is None else "".join(text.splitlines(keepends=True)[-lines:]), nl=False)
+        while follow:
+            click.echo(log.read(), nl=False)
+            time.sleep(0.3)
+
+
+@lab_group.command("kubeconfig")
+@_name
+@_dir
+@exits_with_problems
+def lab_kubeconfig(name: str, folder: Path | None) -> None:
+    """Print the path of a lab's kubeconfig.
+
+    Example: export KUBECONFIG=$(velagen lab kubeconfig)
+    """
+    lab = _lab(name, folder)
+    if not lab.kubeconfig.is_file():
+        raise VelagenError(Problem(f"lab {name} is not up", hint="Start it with: velagen lab up"))
+    click.echo(lab.kubeconfig)
+
+
+@click.command("demo")
+@_name
+@_dir
+@click.option(
+    "-f",
+    "--file",
+    "app",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The application; by default examples/sentiment.yaml of the project.",
+)
+@click.option(
+    "--addon",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A finished addon, in the place of building the project's own.",
+)
+@exits_with_problems
+def demo(name: str, folder: Path | None, app: Path | None, addon: Path | None) -> None:
+    """Show the whole path: control plane, build, `vela addon enable`, `vela up`, InferenceService Ready.
+
+    Example: velagen demo
+    """
+    from velagen.lab.demo import demo as run
+    from velagen.project import Project
+
+    project = Project.find() if addon is None or app is None else None
+    file = app or (project.root / "examples" / "sentiment.yaml" if project else Path())
+    made = addon or (project.addon if project else Path())
+    run(
+        project.root if project else Path.cwd(),
+        made.absolute(),
+        file.absolute(),
+        _lab(name, folder),
+        Console(),
+        build=addon is None,
+    )

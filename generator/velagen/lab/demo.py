@@ -1,0 +1,188 @@
+"""The demo: from the folders of a project to a running application, with the times."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from velagen.errors import Place, Problem, VelagenError
+from velagen.lab import objects
+from velagen.lab.api import Api, condition, wait_until
+from velagen.lab.cluster import Lab, tools_needed
+from velagen.lab.vela import vela
+from velagen.tools import install
+
+_T = TypeVar("_T")
+#: Seconds an application may take until it runs.
+_PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: an object, what became of it, and how long after ``vela up`` that was."""
+
+    thing: str
+    state: str
+    seconds: float
+
+
+def _name(thing: objects.Thing) -> str:
+    return f"{thing['kind']} {thing['metadata']['name']}"
+
+
+def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATIENCE) -> list[Line]:
+    """Wait until an application runs and its InferenceServices are Ready.
+
+    :param app: the Application as written, with its namespace.
+    :param timeout: seconds.
+    :return: one line for each object, in the order of the path from the application to the pods.
+    :raises VelagenError: it didn't become so; says in which state it is.
+    """
+    started = time.monotonic()
+    namespace = app["metadata"]["namespace"]
+    name = app["metadata"]["name"]
+    selector = f"app.oam.dev/name={name}"
+    reached: dict[str, Line] = {}
+
+    def services() -> list[objects.Thing]:
+        return api.list("serving.kserve.io/v1beta1", "InferenceService", namespace, selector=selector)
+
+    def note(thing: objects.Thing, state: str) -> None:
+        reached.setdefault(_name(thing), Line(_name(thing), state, time.monotonic() - started))
+
+    def look() -> bool:
+        current = api.get("core.oam.dev/v1beta1", "Application", name, namespace)
+        running = ((current or {}).get("status") or {}).get("status") == "running"
+        if current and running:
+            note(current, "running")
+        made = services()
+        for service in made:
+            if condition(service, "Ready") == "True":
+                note(service, "Ready")
+        return running and all(condition(service, "Ready") == "True" for service in made)
+
+    try:
+        wait_until(look, what=f"application {name}", timeout=timeout, every=0.2)
+    except TimeoutError as error:
+        raise VelagenError(Problem(f"{error}\n{_state_of(api, name, namespace, services())}")) from error
+    lines = sorted(reached.values(), key=lambda line: not line.thing.startswith("Application"))
+    seconds = time.monotonic() - started
+    for service in services():
+        owned = f"serving.kserve.io/inferenceservice={service['metadata']['name']}"
+        for deployment in api.list("apps/v1", "Deployment", namespace, selector=owned):
+            status = deployment.get("status", {})
+            state = f"{status.get('availableReplicas', 0)} of {deployment['spec']['replicas']} available"
+            lines.append(Line(_name(deployment), state, seconds))
+        for pod in api.list("v1", "Pod", namespace, selector=owned):
+            if not pod["metadata"].get("deletionTimestamp"):
+                where = pod["spec"].get("nodeName", "no node")
+                lines.append(Line(_name(pod), f"{pod['status']['phase']} on {where}", seconds))
+    return lines
+
+
+def _state_of(api: Api, name: str, namespace: str, services: list[objects.Thing]) -> str:
+    current = api.get("core.oam.dev/v1beta1", "Application", name, namespace) or {}
+    status = current.get("status") or {}
+    said = [f"Application {name}: {status.get('status', 'no status yet')}"]
+    said += [
+        f"  {part['name']}: {part.get('message', '')}" for part in status.get("services", ()) if not part["healthy"]
+    ]
+    for service in services:
+        for entry in (service.get("status") or {}).get("conditions", ()):
+            if entry["status"] != "True":
+                said.append(
+                    f"{_name(service)}: {entry['type']} is {entry['status']} "
+                    f"{entry.get('reason', '')} {entry.get('message', '')}".rstrip()
+                )
+    return "\n".join(said)
+
+
+def demo(root: Path, addon: Path, app_file: Path, lab: Lab, console: Console, *, build: bool = True) -> list[Line]:
+    """Run the whole path and print it. Doing it twice is safe: everything is applied, nothing is created blindly.
+
+    :param root: the project's folder.
+    :param addon: the addon's folder, which bears its name.
+    :param app_file: the application.
+    :param lab: where it runs; it stays up.
+    :param console: where to print.
+    :param build: write the addon first, by ``velagen build``.
+    :raises VelagenError: a step failed.
+    """
+    started = time.monotonic()
+
+    def step(label: str, do: Callable[[], _T]) -> _T:
+        begun = time.monotonic()
+        with console.status(label) if console.is_terminal else _Nothing():
+            done = do()
+        console.print(f"  {label:<44} {time.monotonic() - begun:6.1f} s", highlight=False)
+        return done
+
+    app = yaml.safe_load(app_file.read_text())
+    if not isinstance(app, dict) or app.get("kind") != "Application":
+        raise VelagenError(Problem("not an Application", Place(file=str(app_file))))
+    app["metadata"].setdefault("namespace", "default")
+    console.print(f"[bold]{app_file.name}[/bold]: from a JSON Schema to a running model service\n")
+    # Not in a step: it has bars of its own where something is missing.
+    install([(name, None) for name in tools_needed()], reporter=lab.reporter)
+    step("control plane up", lab.up)
+    if build:
+        step("velagen build", lambda: _build(root))
+    if not (addon / "metadata.yaml").is_file():
+        raise VelagenError(Problem(f"{addon} holds no addon", hint="Write it with: velagen build"))
+    step(f"vela addon enable {_short(addon)}", lambda: vela(lab.kubeconfig, "addon", "enable", addon, "-y"))
+    step(f"vela up -f {_short(app_file)}", lambda: vela(lab.kubeconfig, "up", "-f", app_file))
+    lines = step("running and Ready", lambda: wait_for_application(lab.api, app))
+    table = Table("object", "state", "seconds after vela up")
+    for line in lines:
+        table.add_row(line.thing, line.state, f"{line.seconds:.1f}")
+    console.print()
+    console.print(table)
+    console.print(f"{time.monotonic() - started:.0f} s in all. Next:\n", highlight=False)
+    name = app["metadata"]["name"]
+    console.print(f"  export KUBECONFIG={lab.kubeconfig}", highlight=False, soft_wrap=True)
+    for command, what in (
+        (f"vela status {name} --tree", "what became of the application"),
+        (f"velagen render {_short(app_file)}", "the objects it is rendered to"),
+        ("vela up -f examples/canary-istio.yaml", "another example; there is one per capability"),
+        (f"vela delete {name} -y", "remove it again"),
+        ("velagen lab down", "stop the control plane"),
+    ):
+        console.print(f"  {command:<44} # {what}", highlight=False, soft_wrap=True)
+    return lines
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _build(root: Path) -> None:
+    """Write the addon by the command a person would type: what the demo shows is what they get."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from velagen.cli import main; main()", "build"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise VelagenError(Problem(f"`velagen build` failed:\n{done.stdout}{done.stderr}".rstrip()))
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

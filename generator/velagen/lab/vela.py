@@ -1,0 +1,51 @@
+"""The vela command line, pointed at one cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from velagen.errors import Problem, VelagenError
+from velagen.tools import tool
+
+
+def environment(kubeconfig: Path) -> dict[str, str]:
+    """Give the environment in which vela and kubectl see one cluster, and nothing of the person's own settings."""
+    return {
+        **os.environ,
+        "KUBECONFIG": str(kubeconfig),
+        # Else the person's ~/.vela, with their current environment and namespace, would take part.
+        "VELA_HOME": str(kubeconfig.parent / "home" / "vela"),
+    }
+
+
+def vela(
+    kubeconfig: Path, *arguments: str | Path, check: bool = True, timeout: float = 300, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run vela against a cluster.
+
+    :param check: a non-zero exit is an error.
+    :param timeout: seconds.
+    :param stdin: what it reads.
+    :return: exit code, stdout and stderr.
+    :raises VelagenError: it failed (with `check`), or did not end in time; the message holds what it printed.
+    """
+    command = [str(tool("vela")), *map(str, arguments)]
+    shown = " ".join(["vela", *map(str, arguments)])
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(kubeconfig),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
+        raise VelagenError(Problem(f"`{shown}` did not end within {timeout:.0f} s:\n{said}")) from error
+    if check and done.returncode != 0:
+        raise VelagenError(Problem(f"`{shown}` failed:\n{done.stdout}{done.stderr}".rstrip()))
+    return done
