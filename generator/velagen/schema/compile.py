@@ -188,7 +188,9 @@ class _Compiler:
             return CompiledSchema(TOP, ())
         expr, rest = self.typed(self.layers(self.schema.root))
         is_object = rest.types == frozenset(["object"])
-        inside, outside = self.placed(rest, is_object)
+        # On CUE 0.14 close() evaluates what it is given by itself and keeps the errors that are found there: a check
+        # must stand outside it to see the data.
+        inside, outside = self.placed(rest, is_object, isinstance(expr, Struct))
         self.sweep()
         if inside:
             expr = _extended(expr, inside)
@@ -618,7 +620,7 @@ class _Compiler:
 
     # ------------------------------------------------------------ checks
 
-    def placed(self, rest: Rest, is_object: bool) -> tuple[list[Decl], list[Decl]]:
+    def placed(self, rest: Rest, is_object: bool, is_open: bool) -> tuple[list[Decl], list[Decl]]:
         """The checks that stand inside ``parameter``, and those that stand beside it."""
         root = Ident("parameter")
         inside: list[Decl] = []
@@ -627,7 +629,7 @@ class _Compiler:
         for rule, waits in self.rules(rest, root, (), Words(()), waits=True):
             message: Expr = rule.message
             rule = dataclasses.replace(rule, clauses=tuple(one for one in rule.clauses if not self.always(one)))  # noqa: PLW2901
-            rewritten = tuple(self.inward(clause) for clause in rule.clauses) if is_object else None
+            rewritten = tuple(self.inward(clause) for clause in rule.clauses) if is_open else None
             if rewritten is not None and None not in rewritten:
                 verdict = Binary("&", message, self.waiting()) if waits and is_object else Binary("&", message, Lit(1))
                 clauses = tuple(clause for clause in rewritten if clause is not None)
