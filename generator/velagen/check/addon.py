@@ -1,0 +1,245 @@
+"""The addon itself, without a cluster: is it fresh, does KubeVela take each definition, do the examples render."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from velagen.addon.write import render_addon, stale_diff
+from velagen.check.apps import check_application
+from velagen.check.catalog import Catalog
+from velagen.check.crds import check_object
+from velagen.check.dryrun import dry_run, offline_environment
+from velagen.check.position import Document
+from velagen.check.sample import samples
+from velagen.definition import BuiltDefinition
+from velagen.definition.model import Component, Trait
+from velagen.errors import Place, Problem, VelagenError
+from velagen.oracle import Oracle
+from velagen.project import Project
+from velagen.schema import validate
+
+#: The versions of CUE a definition has to live with: KubeVela 1.10's, and the one of KubeVela 1.11.
+CUE_VERSIONS = ("0.9.2", "0.14.1")
+_KUBEVELA_CUE = CUE_VERSIONS[0]
+_TIME_LIMIT = 60.0
+
+#: States a status rule meets: nothing written yet, nothing but an empty status, ready, failed, an unknown condition.
+_STATUSES: Mapping[str, dict[str, Any] | None] = {
+    "without a status": None,
+    "with an empty status": {},
+    "with empty lists": {"conditions": []},
+    "Ready": {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]},
+    "failed": {
+        "observedGeneration": 1,
+        "conditions": [{"type": "Ready", "status": "False", "reason": "Failed", "message": "no room"}],
+    },
+    "with a condition of its own": {"conditions": [{"type": "Waiting", "status": "Unknown"}]},
+}
+#: States in which nobody can call a thing healthy.
+_NOT_YET = ("without a status", "with an empty status", "failed")
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """A definition as KubeVela's own code makes it of the CUE file."""
+
+    template: str
+    status: Mapping[str, str]
+
+
+def check_addon(project: Project, built: tuple[BuiltDefinition, ...], catalog: Catalog) -> list[Problem]:
+    """Everything that can be told of a project's addon without a cluster.
+
+    In: the project, its built definitions, the catalog with them and KubeVela's own. Raises VelagenError where a tool
+    can't be had; what is wrong with the addon is returned.
+    """
+    problems = list(_stale(project))
+    rendered: dict[str, _Rendered] = {}
+    for one in built:
+        try:
+            rendered[_key(one)] = _render_definition(one)
+        except VelagenError as error:
+            problems += error.problems
+    for version in CUE_VERSIONS:
+        with Oracle(version) as oracle:
+            for one in built:
+                if _key(one) in rendered:
+                    problems += _definition(oracle, version, one, rendered[_key(one)])
+    for one in built:
+        problems += _examples(one)
+        if _key(one) in rendered:
+            problems += _golden(one, built, catalog)
+    return list(dict.fromkeys(problems))
+
+
+def _key(one: BuiltDefinition) -> str:
+    return f"{one.type} {one.name}"
+
+
+def _at(one: BuiltDefinition) -> Place:
+    place = one.definition.place
+    return place if place.file else Place(str(one.source))
+
+
+def _stale(project: Project) -> Iterator[Problem]:
+    diff = stale_diff(project, render_addon(project))
+    changed = [line[6:] for line in diff.splitlines() if line.startswith(("+++ b/", "--- a/"))]
+    if changed:
+        files = ", ".join(dict.fromkeys(changed))
+        yield Problem(f"the addon is stale: {files}", Place(str(project.addon)), "run velagen build")
+
+
+def _render_definition(one: BuiltDefinition) -> _Rendered:
+    """The definition object, by ``vela def render``."""
+    from velagen.tools import tool
+
+    with tempfile.TemporaryDirectory(prefix="velagen-definition-") as name:
+        folder = Path(name)
+        file = folder / f"{one.name}.cue"
+        file.write_text(one.cue, encoding="utf-8")
+        done = subprocess.run(
+            [str(tool("vela")), "def", "render", str(file)],
+            env=offline_environment(folder),
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT,
+            check=False,
+        )
+    content = yaml.load(done.stdout, Loader=yaml.CSafeLoader) if done.returncode == 0 else None
+    if not isinstance(content, dict):
+        complaint = [line for line in done.stderr.splitlines() if line and not line.startswith("ERR ")]
+        reason = complaint[-1] if complaint else f"vela def render ended with status {done.returncode}"
+        raise VelagenError(Problem(f"KubeVela does not take the definition {one.name}: {reason}", _at(one)))
+    spec = content["spec"]
+    template = spec.get("schematic", {}).get("cue", {}).get("template", "")
+    return _Rendered(template, spec.get("status") or {})
+
+
+def _definition(oracle: Oracle, version: str, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
+    answer = oracle.compile(rendered.template) if one.type != "workflow-step" else None
+    if answer is not None and not answer.ok:
+        yield Problem(f"{_key(one)} does not compile on CUE {version}: {_first(answer.error)}", _at(one))
+        return
+    if version == _KUBEVELA_CUE:
+        answer = oracle.openapi(rendered.template)
+        if not answer.ok:
+            yield Problem(
+                f"KubeVela can't turn the parameter of {_key(one)} into OpenAPI: {_first(answer.error)}",
+                _at(one),
+                "applications would work, but the definition is not Synced and has no form",
+            )
+    yield from _status(oracle, version, one, rendered)
+
+
+def _status(oracle: Oracle, version: str, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
+    """Every status rule over every state: on a cluster an error there means "unhealthy", and a line in a log."""
+    parameters = samples(one.schema)[:1] or [{}]
+    for state, status in _STATUSES.items():
+        context = json.dumps({**_context(one, status)})
+        extra = f"context: {context}\nparameter: {json.dumps(parameters[0])}"
+        for field, path, kind in (("healthPolicy", "isHealth", bool), ("customStatus", "message", str)):
+            text = rendered.status.get(field)
+            if not text:
+                continue
+            answer = oracle.eval(text, path, extra)
+            if not answer.ok:
+                yield Problem(
+                    f"{field} of {_key(one)} fails on CUE {version} over an object {state}: {_first(answer.error)}",
+                    _at(one),
+                    "guard what is observed with first_given(..., default)",
+                )
+            elif not isinstance(answer.result, kind):
+                yield Problem(f"{field} of {_key(one)}, over an object {state}, gives {answer.result!r}", _at(one))
+            elif field == "healthPolicy" and answer.result is True and state in _NOT_YET and one.type == "component":
+                yield Problem(f"{_key(one)} counts as healthy {state}", _at(one), severity="warning")
+
+
+def _context(one: BuiltDefinition, status: dict[str, Any] | None) -> dict[str, Any]:
+    definition = one.definition
+    observed: dict[str, Any] = {"metadata": {"name": "sample", "namespace": "default", "generation": 1}, "spec": {}}
+    if status is not None:
+        observed["status"] = status
+    context: dict[str, Any] = {"name": "sample", "appName": "sample", "namespace": "default"}
+    if isinstance(definition, Component):
+        workload = definition.workload
+        context["output"] = {"apiVersion": workload.api_version, "kind": workload.kind, **observed}
+    outputs = getattr(definition, "outputs", {})
+    # As KubeVela: only what is there already is in the context.
+    context["outputs"] = {name: observed for name in outputs if isinstance(name, str)} if status is not None else {}
+    return context
+
+
+def _examples(one: BuiltDefinition) -> Iterator[Problem]:
+    """A schema's examples are what people copy: they have to fit the schema."""
+    document = one.schema.document
+    for number, example in enumerate(document.get("examples", [])):
+        for problem in validate(one.schema, example):
+            at = f"/examples/{number}{problem.place.pointer or ''}"
+            yield Problem(
+                f"example of {_key(one)}: {problem.message}", Place(one.schema.origin, pointer=at), problem.hint
+            )
+
+
+def _golden(one: BuiltDefinition, built: tuple[BuiltDefinition, ...], catalog: Catalog) -> Iterator[Problem]:
+    """Each example rendered by KubeVela, each object that comes out against its schema."""
+    hosts = [(host.name, sample) for host in built if host.type == "component" for sample in samples(host.schema)]
+    for sample in samples(one.schema):
+        match one.definition:
+            case Component():
+                candidates = [_application(one.name, sample)]
+            case Trait():
+                trait = {"type": one.name, "properties": sample}
+                candidates = [_application(name, properties, trait) for name, properties in hosts]
+            case _:
+                return
+        reasons: list[Problem] = []
+        for application in candidates:
+            document = Document("<example>", application, {})
+            reasons = [found for found in check_application(document, catalog) if found.severity == "error"]
+            if reasons:
+                continue
+            outcome = dry_run(document, catalog)
+            reasons = list(outcome.problems)
+            if not reasons:
+                yield from _objects(one, outcome.objects)
+                break
+        if reasons:
+            yield Problem(
+                f"an example of {_key(one)} does not render: {reasons[0].message}",
+                Place(one.schema.origin, pointer="/examples"),
+                f"it was {json.dumps(sample)}",
+                # A trait's example may need a component that no schema's example shows.
+                severity="error" if isinstance(one.definition, Component) else "warning",
+            )
+
+
+def _objects(one: BuiltDefinition, objects: tuple[Any, ...]) -> Iterator[Problem]:
+    for rendered in objects:
+        for problem in check_object(rendered.content):
+            kind = rendered.content.get("kind")
+            at = f"{problem.place.pointer} of the {kind}"
+            yield Problem(f"{_key(one)}: {problem.message} at {at}", _at(one), problem.hint, problem.severity)
+
+
+def _application(component: str, properties: Any, trait: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    part: dict[str, Any] = {"name": "sample", "type": component, "properties": properties}
+    if trait is not None:
+        part["traits"] = [trait]
+    return {
+        "apiVersion": "core.oam.dev/v1beta1",
+        "kind": "Application",
+        "metadata": {"name": "sample", "namespace": "default"},
+        "spec": {"components": [part]},
+    }
+
+
+def _first(error: str) -> str:
+    return error.strip().splitlines()[0][:300] if error.strip() else "no reason given"

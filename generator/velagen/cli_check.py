@@ -1,0 +1,229 @@
+"""``velagen check`` and ``velagen render``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import yaml
+from rich.console import Console
+
+from velagen.errors import Place, Problem, VelagenError
+from velagen.project import Project
+from velagen.report import exits_with_problems, show_problems
+
+if TYPE_CHECKING:
+    from velagen.check.catalog import Catalog
+    from velagen.check.dryrun import Rendered
+    from velagen.check.position import Document
+    from velagen.definition import BuiltDefinition
+
+_files = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+_project = click.option(
+    "--project",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The project's folder; by default the one the current folder lies in.",
+)
+_addon = click.option(
+    "--addon",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of an addon, in the place of a project.",
+)
+_verbose = click.option("--verbose", is_flag=True, help="Show KubeVela's own words where it refuses something.")
+
+
+@click.command("check")
+@_files
+@_project
+@_addon
+@_verbose
+@click.option("--no-render", is_flag=True, help="Schemas only: don't ask vela to render.")
+@click.option("--apps-only", is_flag=True, help="Only the files given: leave the addon's own checks out.")
+@exits_with_problems
+def check_command(
+    files: tuple[Path, ...], folder: Path | None, addon: Path | None, *, verbose: bool, no_render: bool, apps_only: bool
+) -> None:
+    """Check the addon and application FILES without a cluster.
+
+    Without FILES, those in the project's examples/ are checked.
+    """
+    setting = _Setting.find(folder, addon)
+    problems: list[Problem] = []
+    documents = setting.documents(files, problems)
+    for document in documents:
+        problems += _check_document(document, setting.catalog, verbose=verbose, render=not no_render)
+    checked_addon = setting.project is not None and not apps_only and not no_render
+    if setting.project is not None and checked_addon:
+        from velagen.check.addon import check_addon
+
+        problems += [_shown(one) for one in check_addon(setting.project, setting.built, setting.catalog)]
+    show_problems(problems)
+    if any(problem.severity == "error" for problem in problems):
+        sys.exit(1)
+    what = [f"{len(setting.built)} definitions"] if checked_addon else []
+    count = len({document.file for document in documents})
+    what += [f"{count} file{'s' * (count != 1)}"] if count else []
+    click.echo(f"{' and '.join(what) or 'nothing'} checked: no errors", err=True)
+
+
+@click.command("render")
+@_files
+@_project
+@_addon
+@_verbose
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@exits_with_problems
+def render_command(
+    files: tuple[Path, ...], folder: Path | None, addon: Path | None, output: str, *, verbose: bool
+) -> None:
+    """Print the objects that KubeVela makes of application FILES."""
+    from velagen.check.apps import is_application
+
+    if not files:
+        raise click.UsageError("name an application file")
+    setting = _Setting.find(folder, addon)
+    problems: list[Problem] = []
+    objects: list[Rendered] = []
+    for document in setting.documents(files, problems):
+        if is_application(document):
+            problems += _check_document(document, setting.catalog, verbose=verbose, render=True, into=objects)
+    if problems:
+        show_problems(problems)
+    if any(problem.severity == "error" for problem in problems):
+        sys.exit(1)
+    contents = [one.content for one in objects]
+    if output == "json":
+        click.echo(json.dumps(contents, indent=2))
+    else:
+        click.echo(yaml.safe_dump_all(contents, sort_keys=False, explicit_start=True), nl=False)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What the files are checked against."""
+
+    project: Project | None
+    built: tuple[BuiltDefinition, ...]
+    catalog: Catalog
+
+    @classmethod
+    def find(cls, folder: Path | None, addon: Path | None) -> _Setting:
+        """Of a project or an addon folder. Raises VelagenError where neither is there, or the project fails."""
+        from velagen.check.catalog import Catalog, of_addon, of_kubevela, of_project
+        from velagen.check.crds import use_project_crds
+        from velagen.definition import build_definitions
+
+        if addon is not None:
+            return cls(None, (), Catalog.of([*of_kubevela(), *of_addon(addon)]))
+        try:
+            project = Project.find(folder)
+        except VelagenError as error:
+            raise VelagenError(
+                replace(one, hint="run this inside a project, or name an addon's folder with --addon")
+                for one in error.problems
+            ) from error
+        use_project_crds(project.root / "crds")
+        built = build_definitions(project)
+        return cls(project, built, Catalog.of([*of_kubevela(), *of_project(built)]))
+
+    def documents(self, files: tuple[Path, ...], problems: list[Problem]) -> list[Document]:
+        """The documents of the files given, or of the project's examples; what can't be read goes to *problems*."""
+        from velagen.check.position import read_documents
+
+        wanted = list(files)
+        if not wanted and self.project is not None:
+            wanted = sorted((self.project.root / "examples").rglob("*.yaml"))
+        found: list[Document] = []
+        for file in wanted:
+            try:
+                documents = read_documents(file, _short(str(file)))
+            except VelagenError as error:
+                problems += error.problems
+                continue
+            if not documents:
+                problems.append(Problem("there is nothing in this file", Place(_short(str(file)))))
+            found += documents
+        return found
+
+
+def _check_document(
+    document: Document, catalog: Catalog, *, verbose: bool, render: bool, into: list[Rendered] | None = None
+) -> list[Problem]:
+    """The problems of one document; with *into*, the objects of it go there."""
+    from velagen.check.apps import check_application, check_other, is_application
+    from velagen.check.dryrun import dry_run
+
+    if not is_application(document):
+        return check_other(document)
+    problems = check_application(document, catalog)
+    if not render or _malformed(document):
+        return problems
+    # A part that is known to be wrong would only be refused once more, in worse words.
+    wrong = {_part_of(one.place.pointer or "") for one in problems if one.severity == "error"}
+    outcome = dry_run(document, catalog, wrong - {""})
+    if verbose:
+        for text in outcome.raw:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)
+    problems += outcome.problems
+    problems += _of_objects(outcome.objects, document, catalog)
+    if into is not None:
+        into += outcome.objects
+    return problems
+
+
+def _malformed(document: Document) -> bool:
+    """Whether vela would stumble over the application's outline and say nothing of its parts."""
+    spec = document.value.get("spec")
+    return not isinstance(spec, dict) or not isinstance(spec.get("components"), list) or not spec["components"]
+
+
+def _part_of(pointer: str) -> str:
+    """The pointer of the component, trait, policy or step that a place lies in; empty for the application itself."""
+    steps = pointer.split("/")
+    part = ""
+    for number, step in enumerate(steps[:-1]):
+        if step in {"components", "traits", "policies", "steps", "subSteps"} and steps[number + 1].isdecimal():
+            part = "/".join(steps[: number + 2])
+        elif step == "properties":
+            break
+    return part
+
+
+def _of_objects(objects: tuple[Rendered, ...], document: Document, catalog: Catalog) -> list[Problem]:
+    from velagen.check.apps import parts
+    from velagen.check.crds import check_object
+    from velagen.check.structural import pointer
+
+    places = {part.content.get("name"): pointer(part.path) for part in parts(document.value, "component")}
+    found = []
+    for one in objects:
+        own = any(known.name == one.definition and known.own for known in catalog.known.values())
+        for problem in check_object(one.content):
+            if problem.place.pointer == "/kind" and not own:
+                # KubeVela's own definitions choose an API version by the cluster's, and here there is no cluster.
+                continue
+            name = one.content.get("metadata", {}).get("name", "")
+            found.append(
+                replace(
+                    problem,
+                    message=f"{problem.message}: {problem.place.pointer} of the rendered {one.content['kind']} {name}",
+                    place=document.place(places.get(one.component, "")),
+                )
+            )
+    return found
+
+
+def _shown(problem: Problem) -> Problem:
+    file = problem.place.file
+    return replace(problem, place=replace(problem.place, file=_short(file))) if file else problem
+
+
+def _short(file: str) -> str:
+    """A path as a person in the current folder would write it."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else file
