@@ -34,21 +34,22 @@ def tools_list() -> None:
 
     Example: velagen tools list
     """
-    from velagen.tools import table
+    from velagen.tools import cache_dir, table
 
     shown = Table("tool", "version", "where", "what it is")
     for row in table().tools:
         shown.add_row(row.name, row.version, _where(row), row.about)
     Console().print(shown)
+    click.echo(f"cache: {cache_dir() / 'tools'}", err=True)
 
 
 def _where(row: Row) -> str:
     from velagen.tools import in_cache, on_path, this_platform
 
     if path := on_path(row):
-        return f"PATH: {path}"
-    if path := in_cache(row):
-        return f"cache: {path}"
+        return f"on PATH, {path}"
+    if in_cache(row):
+        return "in the cache"
     ways = []
     if row.release and this_platform() in row.release.digests:
         ways.append(f"release, {row.release.megabytes:.0f} MB")
@@ -159,10 +160,11 @@ def lab_status(name: str, folder: Path | None) -> None:
     if not parts:
         click.echo(f"lab {name} is not up")
         raise SystemExit(1)
-    shown = Table("component", "state", "pid", "port", "log")
+    shown = Table("component", "state", "pid", "port")
     for part in parts:
-        shown.add_row(part.name, part.state, str(part.pid or ""), str(part.port or ""), str(lab.log_path(part.name)))
+        shown.add_row(part.name, part.state, str(part.pid or ""), str(part.port or ""))
     Console().print(shown)
+    click.echo(f"kubeconfig {lab.kubeconfig}\nlogs       {lab.folder / 'logs'}", err=True)
     if any(part.state != "ready" for part in parts):
         raise SystemExit(1)
 

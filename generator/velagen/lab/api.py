@@ -119,8 +119,9 @@ class Api:
         if namespace and self._resource(api_version, kind).namespaced:
             head, _, plural = path.rpartition("/")
             path = f"{head}/namespaces/{namespace}/{plural}"
-        items: list[dict[str, Any]] = self.request("GET", path, params={"labelSelector": selector})["items"]
-        return items
+        items = self.request("GET", path, params={"labelSelector": selector})["items"]
+        # A list says once what its items are; alone they must say it themselves.
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
 
     def apply(self, thing: Mapping[str, Any], *, dry_run: bool = False, patience: float = 15.0) -> dict[str, Any]:
         """Apply an object, server side, taking over fields others own.
