@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from velagen import Workload
+from velagen import Workload, context, refuse
+from velagen.template.body import Refusal
 
 INFERENCE_SERVICE = Workload("serving.kserve.io/v1beta1", "InferenceService")
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
@@ -26,3 +27,16 @@ def script(name: str) -> str:
         if forbidden in text:
             raise ValueError(f"scripts/{name} may not contain {forbidden}")
     return text
+
+
+def not_a_model(trait: str) -> Refusal:
+    """Refuses a component that is no InferenceService: KubeVela enforces appliesToWorkloads nowhere."""
+    return refuse(
+        context.output.kind != "InferenceService",
+        f"the trait {trait} works on an InferenceService (a component of type kfserving), and this component writes "
+        f"{context.output.kind}: move the trait, or drop it",
+    )
+
+
+#: The name of the canary's new version among the outputs, by which later traits know that it is made already.
+CANARY_OUTPUT = "newVersion"

@@ -1,0 +1,282 @@
+"""The trait autoscale: the number of pods follows the load, by KEDA, Kubernetes' autoscaler or Knative's.
+
+With KEDA the ScaledObject is ours: KServe's own can set neither polling, nor what an empty answer means, nor the
+metric's type (pkg/controller/v1beta1/inferenceservice/reconcilers/keda). autoscalerClass external keeps KServe out.
+
+Sources: KEDA docs, Prometheus scaler; Kubernetes pkg/controller/podautoscaler/replica_calculator.go (a metric shared by
+the pods: ceil(metric / threshold), within a tolerance of 10 %); metric names: istio.io standard metrics, Envoy cluster
+statistics, Triton docs/user_guide/metrics.md, mlserver/metrics.
+"""
+
+from __future__ import annotations
+
+from _kserve import AUTOSCALER_CLASS, DEPLOYMENT_MODE, INFERENCE_SERVICE, KNATIVE, not_a_model
+
+from velagen import (
+    If,
+    Status,
+    Trait,
+    choose,
+    context,
+    each,
+    first_given,
+    floor,
+    given,
+    if_else,
+    length,
+    let,
+    refuse,
+    retain_keys,
+)
+from velagen import parameter as p
+
+predictor = context.output.spec.predictor
+annotations = context.output.metadata.annotations
+is_keda, is_hpa, is_kpa = p.engine == "keda", p.engine == "hpa", p.engine == "kpa"
+mode = let("modeOfModel", first_given(annotations[DEPLOYMENT_MODE], ""))
+
+least = let("least", first_given(p.minReplicas, predictor.minReplicas, 1))
+window = p.window
+percentile = let("quantile", first_given(p.percentile, 0.95))
+
+# What is asked of Prometheus --------------------------------------------------------------------------------------
+
+workload = f"{context.name}-predictor"
+ISTIO = (
+    f'reporter="destination",destination_workload="{workload}",destination_workload_namespace="{context.namespace}"'
+)
+envoy_cluster = let("envoyName", first_given(p.envoyCluster, f"{context.namespace}_{workload}_80"))
+ENVOY = f'envoy_cluster_name="{envoy_cluster}"'
+#: The labels that Prometheus' discovery of pods gives the servers' own metrics.
+POD = f'namespace="{context.namespace}",pod=~"{workload}-.*"'
+
+
+def quantile(series: str, labels: str) -> str:
+    """Milliseconds within which *percentile* of the requests are answered, from a histogram in milliseconds."""
+    return f"histogram_quantile({percentile}, sum by (le) (rate({series}_bucket{{{labels}}}[{window}])))"
+
+
+def per_second(series: str, labels: str) -> str:
+    """The growth of a counter in a second, over all pods."""
+    return f"sum(rate({series}{{{labels}}}[{window}]))"
+
+
+QPS = {
+    "istio": per_second("istio_requests_total", ISTIO),
+    "envoy": per_second("envoy_cluster_upstream_rq_total", ENVOY),
+    "triton": per_second("nv_inference_request_success", POD),
+    "mlserver": per_second("model_infer_request_success_total", POD),
+}
+#: Little's law: arrival rate times mean time = the growth of the sum of all times, in seconds a second.
+CONCURRENCY = {
+    "istio": f"{per_second('istio_request_duration_milliseconds_sum', ISTIO)} / 1000",
+    "envoy": f"{per_second('envoy_cluster_upstream_rq_time_sum', ENVOY)} / 1000",
+    "triton": f"{per_second('nv_inference_request_duration_us', POD)} / 1000000",
+    "mlserver": per_second("model_infer_request_duration_sum", POD),
+}
+#: Without requests these are 0/0, not a number, which KEDA would take for one: the comparison drops it, and no answer
+#: keeps the pods as they are.
+LATENCY = {
+    "istio": f"{quantile('istio_request_duration_milliseconds', ISTIO)} >= 0",
+    "envoy": f"{quantile('envoy_cluster_upstream_rq_time', ENVOY)} >= 0",
+    "triton": f"{per_second('nv_inference_request_duration_us', POD)} / {QPS['triton']} / 1000 >= 0",
+    "mlserver": f"{per_second('model_infer_request_duration_sum', POD)} / "
+    f"{per_second('model_infer_request_duration_count', POD)} * 1000 >= 0",
+}
+measured = let(
+    "measured",
+    choose(
+        p.metric,
+        {"qps": choose(p.source, QPS), "latency": choose(p.source, LATENCY), "concurrency": choose(p.source, CONCURRENCY)},
+        first_given(p.query, ""),
+    ),
+)
+#: The article's formula, ceil(qps * 0.8 / target latency), with the latency in milliseconds and one pod a unit.
+query = let(
+    "promQuery",
+    if_else(p.policy == "article", f"{measured} * 0.8 / {first_given(p.targetLatencyMilliseconds, 1)}", measured),
+)
+threshold = let(
+    "threshold",
+    choose(
+        p.policy,
+        {
+            "article": "1",
+            "littles-law": f"{first_given(p.concurrencyPerReplica, 1) * first_given(p.utilization, 0.8)}",
+            "target": f"{first_given(p.target, 0)}",
+        },
+    ),
+)
+#: AverageValue: the pods share the metric, ceil(metric / threshold) of them are wanted. Value: the metric is what it is
+#: whatever their number, and their number is changed by its ratio to the threshold.
+metric_type = if_else(
+    (p.metric == "latency") | ((p.metric == "custom") & (p.aggregation == "total")), "Value", "AverageValue"
+)
+
+conditions_seen = let("conditionsSeen", first_given(context.outputs.scaledObject.status.conditions, []))
+not_scaling = let(
+    "notScaling",
+    [
+        each(
+            conditions_seen,
+            lambda condition: f"{first_given(condition.message, '')}",
+            where=lambda condition: (first_given(condition.type, "") == "Ready")
+            & (first_given(condition.status, "") == "False"),
+        )
+    ],
+)
+
+# The trait --------------------------------------------------------------------------------------------------------
+
+autoscale = Trait(
+    name="autoscale",
+    description="Lets the number of a model's pods follow its load.",
+    patches=INFERENCE_SERVICE,
+    applies_to=[INFERENCE_SERVICE.type],
+    # All of these set the number of replicas too.
+    conflicts_with=["autoscale", "scaler", "cpuscaler", "hpa", "keda-auto-scaler"],
+    pod_disruptive=False,
+    patch={
+        If(~is_kpa): {
+            "metadata": {"annotations": {AUTOSCALER_CLASS: if_else(is_hpa, "hpa", "external")}},
+        },
+        "spec": {
+            "predictor": {
+                If(~is_keda): {
+                    "minReplicas": retain_keys(least),
+                    "maxReplicas": retain_keys(p.maxReplicas),
+                    "scaleMetric": choose(p.metric, {"qps": "rps", "concurrency": "concurrency"}, "cpu"),
+                    If(given(p.target)): {"scaleTarget": floor(p.target)},
+                },
+            }
+        },
+    },
+    outputs={
+        If(is_keda): {
+            "scaledObject": {
+                "apiVersion": "keda.sh/v1alpha1",
+                "kind": "ScaledObject",
+                "metadata": {"name": f"{context.name}-autoscale"},
+                "spec": {
+                    "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": workload},
+                    "minReplicaCount": least,
+                    "maxReplicaCount": p.maxReplicas,
+                    "pollingInterval": first_given(p.pollingSeconds, 15),
+                    "cooldownPeriod": first_given(p.scaleDownSeconds, 300),
+                    "advanced": {
+                        "horizontalPodAutoscalerConfig": {
+                            "behavior": {
+                                "scaleDown": {"stabilizationWindowSeconds": first_given(p.scaleDownSeconds, 300)}
+                            }
+                        }
+                    },
+                    If(p.metric == "cpu"): {
+                        "triggers": [
+                            {"type": "cpu", "metricType": "Utilization", "metadata": {"value": threshold}},
+                        ]
+                    },
+                    If(p.metric != "cpu"): {
+                        "triggers": [
+                            {
+                                "type": "prometheus",
+                                "metricType": metric_type,
+                                "metadata": {
+                                    "serverAddress": p.prometheusAddress,
+                                    "query": query,
+                                    "threshold": threshold,
+                                    # No answer is no load only where the query says so: an error keeps the pods.
+                                    "ignoreNullValues": "false",
+                                },
+                            }
+                        ]
+                    },
+                },
+            }
+        }
+    },
+    checks=[
+        not_a_model("autoscale"),
+        refuse(
+            given(annotations[AUTOSCALER_CLASS]) | given(predictor.scaleMetric),
+            "another trait already scales this component: write one autoscale",
+        ),
+        refuse(
+            is_kpa & (mode != KNATIVE),
+            "engine: kpa needs deploymentMode: knative on the component; in standard mode use engine: keda or hpa",
+        ),
+        refuse(
+            ~is_kpa & (mode == KNATIVE),
+            f"engine: {p.engine} scales Deployments, and this component has deploymentMode: knative: write engine: kpa",
+        ),
+        refuse(
+            given(p.minReplicas) & given(predictor.minReplicas) & (p.minReplicas != predictor.minReplicas),
+            f"minReplicas is {p.minReplicas} here and {predictor.minReplicas} on the component: write it once",
+        ),
+        refuse(
+            given(predictor.maxReplicas) & (p.maxReplicas != predictor.maxReplicas),
+            f"maxReplicas is {p.maxReplicas} here and {predictor.maxReplicas} on the component: write it once",
+        ),
+        refuse(
+            least > p.maxReplicas,
+            f"maxReplicas: {p.maxReplicas} is below the component's minReplicas ({least}): raise maxReplicas",
+        ),
+        refuse(
+            (least == 0) & is_hpa,
+            "minReplicas: 0 (scale to zero) is more than engine: hpa can do: write 1, or engine: kpa on "
+            "deploymentMode: knative",
+        ),
+        refuse(
+            (least == 0) & is_keda & (p.metric != "custom"),
+            f"minReplicas: 0 (scale to zero) can't be had with metric: {p.metric}: where no pod runs there is nothing "
+            "to measure; write 1, use engine: kpa on deploymentMode: knative, or metric: custom with a query that "
+            "has an answer then",
+        ),
+        refuse(
+            (p.policy == "target") & ~given(p.target),
+            "target is missing: write what one pod should bear (metric qps, concurrency: a number; cpu: percent; "
+            "latency: milliseconds), or policy: article or littles-law",
+        ),
+        refuse(
+            (p.policy != "target") & given(p.target),
+            f"target is not used with policy: {p.policy}, which computes it: drop target",
+        ),
+        refuse(
+            (p.policy == "article") & ~given(p.targetLatencyMilliseconds),
+            "targetLatencyMilliseconds is missing: policy: article divides by it",
+        ),
+        refuse(
+            (p.policy != "article") & given(p.targetLatencyMilliseconds),
+            "targetLatencyMilliseconds belongs to policy: article: drop it, or use metric: latency with target",
+        ),
+        refuse(
+            (p.policy != "littles-law") & (given(p.concurrencyPerReplica) | given(p.utilization)),
+            "concurrencyPerReplica and utilization belong to policy: littles-law: drop them",
+        ),
+        refuse(
+            (p.metric == "custom") & ~given(p.query),
+            "query is missing: metric: custom needs a PromQL query",
+        ),
+        refuse((p.metric != "custom") & given(p.query), "query belongs to metric: custom: drop query"),
+        refuse(
+            ~is_keda & given(p.target) & (floor(p.target) < p.target),
+            f"target must be a whole number with engine: {p.engine}",
+        ),
+        refuse(
+            (p.metric == "cpu") & is_hpa & given(p.target) & (p.target > 100),
+            "target must be at most 100 percent with metric: cpu and engine: hpa",
+        ),
+        refuse(
+            ~is_keda & (given(p.pollingSeconds) | given(p.scaleDownSeconds)),
+            "pollingSeconds and scaleDownSeconds belong to engine: keda: drop them",
+        ),
+    ],
+    status=Status(
+        # hpa and kpa have no object here. A ScaledObject without conditions has not been looked at yet.
+        healthy=length(not_scaling) == 0,
+        message=if_else(
+            length(not_scaling) > 0,
+            f"KEDA can't scale: {not_scaling[0]}",
+            if_else(is_keda & (length(conditions_seen) == 0), "KEDA has not looked at it yet", f"{p.engine} scales"),
+        ),
+    ),
+)

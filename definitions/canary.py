@@ -1,0 +1,212 @@
+"""The trait canary: a part of the traffic goes to a new version of the model.
+
+In knative mode KServe splits between two revisions (canaryTrafficPercent). In standard mode KServe 0.20 routes nothing:
+its spec.canary makes pods, takes the stable version's away before they are ready, and sets no weights. So the new
+version is an InferenceService of its own, a copy of the component's with another model, and the route is ours.
+
+Sources: KServe v0.20.0 pkg/controller/v1beta1/inferenceservice (reconcilers/knative, components/predictor.go,
+reconcilers/ingress), Gateway API v1 HTTPRoute, Istio VirtualService.
+"""
+
+from __future__ import annotations
+
+from _kserve import (
+    AUTOSCALER_CLASS,
+    CANARY_OUTPUT,
+    DEPLOYMENT_MODE,
+    INFERENCE_SERVICE,
+    KNATIVE,
+    STANDARD,
+    not_a_model,
+)
+
+from velagen import (
+    Each,
+    If,
+    Status,
+    Trait,
+    context,
+    each,
+    first_given,
+    given,
+    if_else,
+    length,
+    let,
+    matches,
+    optional,
+    refuse,
+    retain_keys,
+    when,
+)
+from velagen import parameter as p
+from velagen.template.expression import Expression
+
+stable = context.output
+predictor = stable.spec.predictor
+mode = let("modeOfModel", first_given(stable.metadata.annotations[DEPLOYMENT_MODE], ""))
+is_knative = mode == KNATIVE
+provider = let("routeProvider", first_given(p.route.provider, "gateway-api"))
+is_istio = provider == "istio"
+
+new_name = f"{context.name}-canary"
+#: Requests come in at the transformer where there is one.
+entry = let("entry", if_else(given(stable.spec.transformer), "transformer", "predictor"))
+stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
+new_host = f"{new_name}-{entry}.{context.namespace}.svc.cluster.local"
+stable_weight = 100 - p.weight
+
+#: What the copy must not take over: its replicas are fixed.
+SCALING = ("model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
+
+
+def is_copied(key: Expression, _value: Expression) -> Expression:
+    """All of the predictor but its model and its scaling."""
+    condition = key != SCALING[0]
+    for name in SCALING[1:]:
+        condition = condition & (key != name)
+    return condition
+
+
+new_version = {
+    "apiVersion": "serving.kserve.io/v1beta1",
+    "kind": "InferenceService",
+    "metadata": {
+        "name": new_name,
+        "annotations": {DEPLOYMENT_MODE: STANDARD, AUTOSCALER_CLASS: "none"},
+    },
+    "spec": {
+        Each(stable.spec, where=lambda key, value: key != "predictor"): lambda key, value: {key: value},
+        "predictor": {
+            Each(predictor, where=is_copied): lambda key, value: {key: value},
+            "minReplicas": p.minReplicas,
+            "model": {
+                Each(predictor.model, where=lambda key, value: (key != "storageUri") & (key != "storage")): (
+                    lambda key, value: {key: value}
+                ),
+                "storageUri": p.modelUri,
+            },
+        },
+    },
+}
+
+http_route = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "HTTPRoute",
+    "metadata": {"name": new_name},
+    "spec": {
+        "parentRefs": [
+            {
+                "name": first_given(p.route.gateway.name, "kserve-ingress-gateway"),
+                "namespace": first_given(p.route.gateway.namespace, "kserve"),
+            }
+        ],
+        "hostnames": optional(p.route.hosts),
+        "rules": [
+            {
+                "backendRefs": [
+                    {"name": f"{context.name}-{entry}", "port": 80, "weight": stable_weight},
+                    {"name": f"{new_name}-{entry}", "port": 80, "weight": p.weight},
+                ]
+            }
+        ],
+    },
+}
+
+virtual_service = {
+    "apiVersion": "networking.istio.io/v1beta1",
+    "kind": "VirtualService",
+    "metadata": {"name": new_name},
+    "spec": {
+        # In the mesh a caller of the stable version's Service is split too, and needs no other name.
+        "hosts": [stable_host, each(p.route.hosts, lambda host: host)],
+        "gateways": [
+            "mesh",
+            when(given(p.route.gateway), f"{p.route.gateway.namespace}/{p.route.gateway.name}"),
+        ],
+        "http": [
+            {
+                "route": [
+                    {"destination": {"host": stable_host, "port": {"number": 80}}, "weight": stable_weight},
+                    {"destination": {"host": new_host, "port": {"number": 80}}, "weight": p.weight},
+                ]
+            }
+        ],
+    },
+}
+
+# Status: with knative nothing of it is an output here, and the component's own status tells.
+conditions_seen = let("conditionsSeen", first_given(context.outputs[CANARY_OUTPUT].status.conditions, []))
+ready = let(
+    "readyConditions",
+    [
+        each(
+            conditions_seen,
+            lambda condition: first_given(condition.type, ""),
+            where=lambda condition: (first_given(condition.type, "") == "Ready")
+            & (first_given(condition.status, "") == "True"),
+        )
+    ],
+)
+has_version = let("hasVersion", given(context.outputs[CANARY_OUTPUT].kind))
+
+canary = Trait(
+    name="canary",
+    description="Sends a part of a model's traffic to a new version of it.",
+    patches=INFERENCE_SERVICE,
+    applies_to=[INFERENCE_SERVICE.type],
+    conflicts_with=["canary"],
+    pod_disruptive=False,
+    patch={
+        If(is_knative): {
+            "spec": {
+                "predictor": {
+                    "canaryTrafficPercent": p.weight,
+                    "model": {"storageUri": retain_keys(p.modelUri)},
+                }
+            }
+        }
+    },
+    outputs={
+        If(~is_knative): {CANARY_OUTPUT: new_version},
+        If(~is_knative & is_istio): {"virtualService": virtual_service},
+        If(~is_knative & ~is_istio): {"httpRoute": http_route},
+    },
+    checks=[
+        not_a_model("canary"),
+        refuse(
+            given(predictor.canaryTrafficPercent),
+            "another canary already splits this component's traffic: write one canary",
+        ),
+        refuse(
+            ~is_knative & (length(context.name) > 44),
+            "the component's name is too long for a canary: at most 44 characters, because -canary-transformer comes "
+            "after it in the names of Services",
+        ),
+        refuse(
+            is_knative & given(p.route),
+            "route belongs to deploymentMode: standard; in knative mode Knative splits the traffic: drop route",
+        ),
+        refuse(
+            ~is_knative & ~is_istio & ~given(p.route.hosts),
+            "route.hosts is missing: a Gateway API route needs the host names that clients call, for example "
+            "hosts: [sentiment.example.com] (or write provider: istio, which splits inside the mesh)",
+        ),
+        refuse(
+            given(predictor.model.storage),
+            "canary works with modelUri alone, and this component has a storageKey: give the credentials by "
+            "serviceAccount instead",
+        ),
+        refuse(
+            (first_given(predictor.model.storageUri, "") == p.modelUri),
+            "modelUri is the component's own: a canary needs the location of a new version",
+        ),
+    ],
+    status=Status(
+        healthy=~has_version | (length(ready) > 0),
+        message=if_else(
+            ~has_version | (length(ready) > 0),
+            f"{p.weight} % to {p.modelUri}",
+            f"{p.modelUri} is not ready yet",
+        ),
+    ),
+)

@@ -1,0 +1,166 @@
+"""The trait gpu-share: half a GPU becomes what Kubernetes and the nodes' sharing software understand.
+
+Sources: NVIDIA k8s-device-plugin (sharing, renameByDefault) and gpu-feature-discovery (labels), NVIDIA MIG user guide
+(profiles), Project-HAMi examples/nvidia, volcano-vgpu-device-plugin, KAI scheduler docs/gpu-sharing.
+"""
+
+from __future__ import annotations
+
+from _kserve import INFERENCE_SERVICE, not_a_model
+
+from velagen import (
+    If,
+    Trait,
+    choose,
+    context,
+    first_given,
+    floor,
+    given,
+    let,
+    refuse,
+)
+from velagen import parameter as p
+
+predictor = context.output.spec.predictor
+limits = predictor.model.resources.limits
+
+divides_equally = (p.mode == "time-slicing") | (p.mode == "mps")
+takes_percents = (p.mode == "hami") | (p.mode == "volcano")
+
+#: Time-slicing and MPS give one of N equal parts.
+shares = let("shares", floor(1 / p.fraction + 0.5))
+#: 0.33 is meant as a third: the parts may miss the whole by one percent.
+sum_of_shares = let("sumOfShares", shares * p.fraction)
+percent = let("percent", floor(p.fraction * 100 + 0.5))
+
+#: The part of a GPU's memory that a MIG profile has: 1g an eighth (A30: a quarter), 2g a quarter (a half), 3g a half.
+MIG_PROFILES = {
+    "a30 0.25": "1g.6gb",
+    "a30 0.5": "2g.12gb",
+    "a100-40gb 0.125": "1g.5gb",
+    "a100-40gb 0.25": "2g.10gb",
+    "a100-40gb 0.5": "3g.20gb",
+    "a100-80gb 0.125": "1g.10gb",
+    "a100-80gb 0.25": "2g.20gb",
+    "a100-80gb 0.5": "3g.40gb",
+    "h100-80gb 0.125": "1g.10gb",
+    "h100-80gb 0.25": "2g.20gb",
+    "h100-80gb 0.5": "3g.40gb",
+    "h200-141gb 0.125": "1g.18gb",
+    "h200-141gb 0.25": "2g.35gb",
+    "h200-141gb 0.5": "3g.71gb",
+}
+gpu_and_part = let("gpuAndPart", f"{first_given(p.gpu, 'none')} {p.fraction}")
+mig_profile = let("migProfile", choose(gpu_and_part, MIG_PROFILES, ""))
+
+#: KServe takes the GPU build of these servers' images only where it finds nvidia.com/gpu or nvidia.com/mig-… in the
+#: limits (pkg/utils, IsGPUEnabled; UpdateImageTag), unless a tag is given.
+hides_the_gpu = (
+    (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) | (p.mode == "volcano") | (p.mode == "kai")
+)
+image_depends_on_gpu = choose(
+    first_given(predictor.model.modelFormat.name, ""),
+    dict.fromkeys(("vLLM", "huggingface", "tensorflow", "pytorch"), True),
+    False,
+)
+
+gpu_share = Trait(
+    name="gpu-share",
+    description="Gives each pod of a model a part of a GPU.",
+    patches=INFERENCE_SERVICE,
+    applies_to=[INFERENCE_SERVICE.type],
+    conflicts_with=["gpu-share"],
+    pod_disruptive=True,
+    patch={
+        "spec": {
+            "predictor": {
+                If(divides_equally): {
+                    "model": {"resources": {"limits": {p.resourceName: 1}}},
+                    If(p.selectNodes): {
+                        "nodeSelector": {
+                            "nvidia.com/gpu.sharing-strategy": p.mode,
+                            "nvidia.com/gpu.replicas": f"{shares}",
+                        }
+                    },
+                },
+                If(p.mode == "mig"): {"model": {"resources": {"limits": {f"nvidia.com/mig-{mig_profile}": 1}}}},
+                If(p.mode == "hami"): {
+                    "model": {
+                        "resources": {
+                            "limits": {
+                                "nvidia.com/gpu": 1,
+                                "nvidia.com/gpumem-percentage": percent,
+                                "nvidia.com/gpucores": percent,
+                            }
+                        }
+                    }
+                },
+                If(p.mode == "volcano"): {
+                    "schedulerName": "volcano",
+                    "model": {
+                        "resources": {
+                            "limits": {
+                                "volcano.sh/vgpu-number": 1,
+                                "volcano.sh/vgpu-memory-percentage": percent,
+                                "volcano.sh/vgpu-cores": percent,
+                            }
+                        }
+                    },
+                },
+                If(p.mode == "kai"): {
+                    "schedulerName": "kai-scheduler",
+                    "annotations": {"gpu-fraction": f"{p.fraction}"},
+                    If(given(p.queue)): {"labels": {"kai.scheduler/queue": p.queue}},
+                },
+            }
+        }
+    },
+    checks=[
+        not_a_model("gpu-share"),
+        refuse(
+            given(limits["nvidia.com/gpu"]),
+            "gpu-share gives the part of a GPU itself: drop nvidia.com/gpu from the component's resources.limits (and "
+            "write gpu-share once)",
+        ),
+        refuse(
+            given(limits["nvidia.com/gpu.shared"]) | given(predictor.schedulerName),
+            "gpu-share gives the part of a GPU itself: drop nvidia.com/gpu.shared from the component's "
+            "resources.limits, and write gpu-share once",
+        ),
+        refuse(
+            divides_equally & ((sum_of_shares > 1.01) | (sum_of_shares < 0.99)),
+            f"fraction: {p.fraction} can't be had with mode: {p.mode}, which divides a GPU in equal parts: write 0.5, "
+            "0.33, 0.25, 0.2, 0.125 or 0.1, or use mode hami, volcano or kai, which take any percent",
+        ),
+        refuse(
+            takes_percents & ((p.fraction * 100 < percent) | (p.fraction * 100 > percent)),
+            f"fraction: {p.fraction} can't be had with mode: {p.mode}, which takes whole percents: write 0.33 for a "
+            "third",
+        ),
+        refuse(
+            (p.mode == "mig") & ~given(p.gpu),
+            "gpu is missing: with mode: mig the parts' names depend on the GPU (a30, a100-40gb, a100-80gb, h100-80gb, "
+            "h200-141gb)",
+        ),
+        refuse(
+            (p.mode == "mig") & given(p.gpu) & (mig_profile == ""),
+            f"fraction: {p.fraction} can't be had with mode: mig on {p.gpu}, whose parts are 0.5, 0.25 and, but for "
+            "a30, 0.125 of its memory",
+        ),
+        refuse(
+            (p.mode == "kai") & ~given(p.queue),
+            "queue is missing: the KAI scheduler runs pods of a queue only; name one that the cluster has",
+        ),
+        refuse(
+            (p.mode != "mig") & given(p.gpu),
+            "gpu belongs to mode: mig; on other modes choose nodes with the component's nodeSelector "
+            "(nvidia.com/gpu.product)",
+        ),
+        refuse((p.mode != "kai") & given(p.queue), "queue belongs to mode: kai: drop queue, or write mode: kai"),
+        refuse(
+            hides_the_gpu & image_depends_on_gpu & ~given(predictor.model.runtimeVersion),
+            "runtimeVersion of the component is missing: for this runtime KServe takes the image without GPU unless "
+            "nvidia.com/gpu is asked for, so name the tag of the image with it (or use mode hami or mig)",
+        ),
+    ],
+)
