@@ -1,0 +1,76 @@
+"""The policy model-scope: what bounds an application, which OAM once called an ApplicationScope.
+
+Its objects belong to the application and go with it. So the policy never writes the namespace that the application
+itself lies in, which would be deleted with it; the labels by which pods join a mesh are a namespace's, so membership
+needs a namespace of the application's own.
+
+Sources: Kubernetes ResourceQuota (object count quota, extended resources), istio.io sidecar injection and ambient mode,
+linkerd.io proxy injection.
+"""
+
+from __future__ import annotations
+
+from velagen import If, Policy, choose, context, first_given, given, if_else, let, optional, refuse
+from velagen import parameter as p
+
+place = let("place", first_given(p.namespace, context.namespace))
+
+#: Istio reads labels of the namespace, Linkerd an annotation.
+MESH_LABELS = {
+    "istio-sidecar": {"istio-injection": "enabled"},
+    "istio-ambient": {"istio.io/dataplane-mode": "ambient"},
+    "none": {"istio-injection": "disabled", "istio.io/dataplane-mode": "none"},
+}
+MESH_ANNOTATIONS = {"linkerd": {"linkerd.io/inject": "enabled"}, "none": {"linkerd.io/inject": "disabled"}}
+
+namespace = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {
+        "name": p.namespace,
+        If(given(p.mesh)): {
+            "labels": choose(p.mesh, MESH_LABELS, {}),
+            "annotations": choose(p.mesh, MESH_ANNOTATIONS, {}),
+        },
+    },
+}
+quota = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": f"{context.appName}-{context.name}", "namespace": place},
+    "spec": {
+        "hard": {
+            "requests.cpu": optional(p.quota.cpu),
+            "requests.memory": optional(p.quota.memory),
+            If(given(p.quota.gpus)): {"requests.nvidia.com/gpu": f"{p.quota.gpus}"},
+            If(given(p.quota.sharedGpus)): {"requests.nvidia.com/gpu.shared": f"{p.quota.sharedGpus}"},
+            If(given(p.quota.pods)): {"pods": f"{p.quota.pods}"},
+            If(given(p.quota.models)): {"count/inferenceservices.serving.kserve.io": f"{p.quota.models}"},
+        }
+    },
+}
+
+model_scope = Policy(
+    name="model-scope",
+    description="Bounds an application: a namespace of its own, membership in a mesh, and a quota.",
+    # KubeVela demands an output of a policy, and applies it before the outputs: the namespace is there when the quota
+    # comes.
+    output=if_else(given(p.namespace), namespace, quota),
+    outputs={If(given(p.namespace) & given(p.quota)): {"quota": quota}},
+    checks=[
+        refuse(
+            given(p.namespace) & (p.namespace == context.namespace),
+            "namespace may not be the one the application lies in, which would be deleted with it: leave namespace "
+            "out, or name another one and place the components there by a policy of type topology",
+        ),
+        refuse(
+            given(p.mesh) & ~given(p.namespace),
+            "mesh needs namespace: pods join a mesh by their namespace's labels, and the application may label "
+            "only a namespace of its own",
+        ),
+        refuse(
+            ~given(p.namespace) & ~given(p.mesh) & ~given(p.quota),
+            "nothing is bounded: write namespace, mesh or quota",
+        ),
+    ],
+)
