@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import requests
 import yaml
@@ -380,84 +380,111 @@ class Lab:
         state.write(self._state_file)
 
     def _start(self, binaries: dict[str, Path]) -> None:
+        """Start everything in an empty folder, on a copy of the prepared data."""
         options = self.options or LabOptions()
+        state, commands = self._lay_out(options, binaries)
+        self._copy_prepared(binaries, self.folder / "etcd")
+        ca = (self.folder / "pki" / "ca.crt").read_bytes()
+        self._begin(state, commands, "etcd")
+        self._begin(state, commands, "kube-apiserver")
+        api = self.api
+        self._wait_admin(api)
+        # kserve-manager reads its configuration once, at its start.
+        api.apply_all(objects.kserve_config(options.deployment_mode))
+        for name in COMPONENTS[2:]:
+            self._spawn(state, commands[name])
+        for number in range(options.nodes):
+            node = objects.gpu_node(
+                f"gpu-node-{number}",
+                model=options.gpu_model,
+                gpus=options.gpus_per_node,
+                replicas=options.gpu_replicas,
+            )
+            _apply_node(api, node)
+        for name in COMPONENTS[2:]:
+            self._wait_healthy(name, state)
+        api.apply_all(
+            [
+                *objects.vela_webhooks(state.ports["vela-core-webhook"], ca),
+                *objects.kserve_webhooks(state.ports["kserve-manager-webhook"], ca),
+            ]
+        )
+        self._wait_nodes(api, options.nodes)
+        self._wait_denied(api, _WRONG_APPLICATION)
+        self._wait_denied(api, _WRONG_SERVICE)
+        state.ready = True
+        state.write(self._state_file)
+
+    def _copy_prepared(self, binaries: dict[str, Path], target: Path) -> None:
+        """Copy etcd's data of a cluster that holds all CRDs, definitions and runtimes, settled; made where missing.
+
+        Taking CRDs in is most of the work of a start: it is done once for these versions.
+        """
+        key = hashlib.sha256(objects.fingerprint())
+        key.update(repr([str(table().row(name)) for name in COMPONENTS]).encode())
+        folder = cache_dir() / "lab-prepared"
+        folder.mkdir(parents=True, exist_ok=True)
+        done = folder / key.hexdigest()[:16]
+        with FileLock(folder / "lock"):
+            if not done.is_dir():
+                self.reporter.say("first lab with these versions: preparing its contents, about a minute, once")
+                for old in folder.iterdir():
+                    if old.is_dir() and old.name != "making":
+                        shutil.rmtree(old)
+                maker = Lab("prepare", folder=folder / "making", reporter=self.reporter)
+                try:
+                    maker._remove()
+                    maker._fill(binaries)
+                    (maker.folder / "etcd").replace(done)
+                finally:
+                    maker._remove()
+            shutil.copytree(done, target, dirs_exist_ok=True)
+
+    def _fill(self, binaries: dict[str, Path]) -> None:
+        """Start what takes objects in, put them in, wait until all is settled, and stop in good order."""
+        state, commands = self._lay_out(LabOptions(nodes=0), binaries)
+        with ThreadPoolExecutor(8) as pool:
+            # Reading and parsing goes on while etcd and the API server start.
+            crds = [pool.submit(read) for read in (objects.vela_crds, objects.kserve_crds, objects.route_crds)]
+            rest = [pool.submit(read) for read in (objects.vela_definitions, objects.kserve_runtimes)]
+            self._begin(state, commands, "etcd")
+            self._begin(state, commands, "kube-apiserver")
+            api = self.api
+            self._wait_admin(api)
+            self._begin(state, commands, "kube-controller-manager")
+            api.apply_all(objects.namespaces())
+            for part in crds:
+                api.apply_all(part.result(), fresh=True)
+                _wait_served(api, part.result())
+            for part in rest:
+                api.apply_all(part.result())
+        self._begin(state, commands, "vela-core")
+        kinds = ("ComponentDefinition", "TraitDefinition", "PolicyDefinition", "WorkflowStepDefinition")
+
+        def settled() -> bool:
+            made = [thing for kind in kinds for thing in api.list("core.oam.dev/v1beta1", kind)]
+            return all(condition(thing, "Synced") for thing in made)
+
+        try:
+            wait_until(settled, what="KubeVela's own definitions settled", timeout=_PATIENCE, every=0.5)
+        except TimeoutError as error:
+            raise VelagenError(Problem(str(error), hint=f"Look into {self.log_path('vela-core')}")) from error
+        # One after the other, so that etcd has everything and its files are whole.
+        for process in reversed(state.processes):
+            stop([process], patience=30)
+
+    def _lay_out(self, options: LabOptions, binaries: dict[str, Path]) -> tuple[_State, dict[str, Process]]:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         for name in ("logs", "etcd", "pki", "tmp", "home", "webhook"):
             (self.folder / name).mkdir(exist_ok=True)
         state = _State(mark=uuid.uuid4().hex, options=options, ports=free_ports(_PORTS))
         state.write(self._state_file)
-        commands = self._prepare(state, binaries)
-        ca = (self.folder / "pki" / "ca.crt").read_bytes()
-        writing = threading.Lock()
+        return state, self._prepare(state, binaries)
 
-        def begin(name: str) -> None:
-            with writing:
-                self._spawn(state, commands[name])
-
-        with ThreadPoolExecutor(8) as pool:
-            # Reading and parsing goes on while etcd and the API server start.
-            vela_crds = pool.submit(objects.vela_crds)
-            definitions = pool.submit(objects.vela_definitions)
-            kserve_crds = pool.submit(objects.kserve_crds)
-            route_crds = pool.submit(objects.route_crds)
-            runtimes = pool.submit(objects.kserve_runtimes)
-            begin("etcd")
-            self._wait_healthy("etcd", state)
-            begin("kube-apiserver")
-            self._wait_healthy("kube-apiserver", state)
-            api = self.api
-            self._wait_admin(api)
-            for name in ("kube-controller-manager", "kube-scheduler", "kwok"):
-                begin(name)
-            api.apply_all(objects.namespaces())
-
-            def vela() -> None:
-                crds = vela_crds.result()
-                api.apply_all(crds, fresh=True)
-                _wait_served(api, crds)
-                begin("vela-core")
-                api.apply_all(definitions.result())
-                self._wait_healthy("vela-core", state)
-
-            def kserve() -> None:
-                crds = [*kserve_crds.result(), *route_crds.result()]
-                api.apply_all([*crds, *objects.kserve_config(options.deployment_mode)], fresh=True)
-                _wait_served(api, crds)
-                begin("kserve-manager")
-                api.apply_all(runtimes.result())
-                self._wait_healthy("kserve-manager", state)
-
-            def nodes() -> None:
-                for number in range(options.nodes):
-                    node = objects.gpu_node(
-                        f"gpu-node-{number}",
-                        model=options.gpu_model,
-                        gpus=options.gpus_per_node,
-                        replicas=options.gpu_replicas,
-                    )
-                    _apply_node(api, node)
-
-            _all([pool.submit(vela), pool.submit(kserve), pool.submit(nodes)])
-            api.apply_all(
-                [
-                    *objects.vela_webhooks(state.ports["vela-core-webhook"], ca),
-                    *objects.kserve_webhooks(state.ports["kserve-manager-webhook"], ca),
-                ]
-            )
-            waits: list[Callable[[], None]] = [
-                lambda: self._wait_nodes(api, options.nodes),
-                lambda: self._wait_denied(api, _WRONG_APPLICATION),
-                lambda: self._wait_denied(api, _WRONG_SERVICE),
-                *(
-                    lambda name=name: self._wait_healthy(name, state)
-                    for name in ("kube-controller-manager", "kube-scheduler", "kwok")
-                ),
-            ]
-            _all([pool.submit(wait) for wait in waits])
-        with writing:
-            state.ready = True
-            state.write(self._state_file)
+    def _begin(self, state: _State, commands: dict[str, Process], name: str) -> None:
+        self._spawn(state, commands[name])
+        self._wait_healthy(name, state)
 
     def _prepare(self, state: _State, binaries: dict[str, Path]) -> dict[str, Process]:
         """Write keys, certificates, the kubeconfig and the stages; give the command of each component."""
@@ -525,6 +552,8 @@ class Lab:
                 f"--root-ca-file={pki / 'ca.crt'}",
                 "--kube-api-qps=200",
                 "--kube-api-burst=400",
+                # KServe leaves the number of replicas to an autoscaler, which looks every 15 s otherwise.
+                "--horizontal-pod-autoscaler-sync-period=2s",
             ],
             "kube-scheduler": [
                 *client,
@@ -542,6 +571,7 @@ class Lab:
                 "--node-lease-duration-seconds=40",
                 f"--config={self.folder / 'stages.yaml'}",
                 f"--server-address=127.0.0.1:{ports['kwok']}",
+                "-v=WARN",
             ],
             "vela-core": [
                 f"--metrics-addr=127.0.0.1:{ports['vela-core-metrics']}",
@@ -670,13 +700,6 @@ def _wait_served(api: Api, crds: list[objects.Thing]) -> None:
             timeout=_PATIENCE,
             every=0.05,
         )
-
-
-def _all(futures: list[Future[Any]]) -> None:
-    """Wait for all; raise the first failure after the others have ended."""
-    failures = [error for future in futures if (error := future.exception()) is not None]
-    if failures:
-        raise failures[0]
 
 
 def _indent(text: str) -> str:

@@ -59,6 +59,14 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
     def note(thing: objects.Thing, state: str) -> None:
         reached.setdefault(_name(thing), Line(_name(thing), state, time.monotonic() - started))
 
+    def whole(service: objects.Thing) -> bool:
+        owned = f"serving.kserve.io/inferenceservice={service['metadata']['name']}"
+        for deployment in api.list("apps/v1", "Deployment", namespace, selector=owned):
+            part = service["spec"].get(deployment["metadata"]["labels"].get("component"), {})
+            if deployment.get("status", {}).get("availableReplicas", 0) < part.get("minReplicas", 1):
+                return False
+        return True
+
     def look() -> bool:
         current = api.get("core.oam.dev/v1beta1", "Application", name, namespace)
         running = ((current or {}).get("status") or {}).get("status") == "running"
@@ -68,7 +76,9 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
         for service in made:
             if condition(service, "Ready") == "True":
                 note(service, "Ready")
-        return running and all(condition(service, "Ready") == "True" for service in made)
+        ready = running and all(condition(service, "Ready") == "True" for service in made)
+        # KServe starts with one pod, and an autoscaler brings their number to the least that was asked for.
+        return ready and all(whole(service) for service in made)
 
     try:
         wait_until(look, what=f"application {name}", timeout=timeout, every=0.2)

@@ -102,11 +102,16 @@ def _yaml_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")
 
 
-def _remembered(name: str, make: Callable[[], list[Thing]]) -> list[Thing]:
-    """Keep parsed objects as JSON in velagen's cache: reading them again takes milliseconds instead of seconds."""
+def fingerprint() -> bytes:
+    """Give what the objects depend on, as a hash: the pinned versions of the sources, and this module."""
     key = hashlib.sha256(Path(__file__).read_bytes())
     key.update(repr([(row.module, row.version) for row in table().sources]).encode())
-    path = cache_dir() / "lab-objects" / f"{name}-{key.hexdigest()[:16]}.json"
+    return key.digest()
+
+
+def _remembered(name: str, make: Callable[[], list[Thing]]) -> list[Thing]:
+    """Keep parsed objects as JSON in velagen's cache: reading them again takes milliseconds instead of seconds."""
+    path = cache_dir() / "lab-objects" / f"{name}-{fingerprint().hex()[:16]}.json"
     if path.is_file():
         known: list[Thing] = json.loads(path.read_text())
         return known
