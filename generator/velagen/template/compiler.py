@@ -450,7 +450,7 @@ class TemplateCompiler:
             case _ if node.root.name == "context":
                 return self._context_reference(node)
             case _:
-                return self._follow(cue.Ident(node.root.name), UNKNOWN, node.path, has_to_exist=False)
+                return self._follow(cue.Ident(node.root.name), UNKNOWN, node.path, has_to_exist=True)
         return self._follow(at, kind, node.path, has_to_exist=True)
 
     def _context_reference(self, node: e.Reference) -> Typed:
