@@ -1,0 +1,122 @@
+"""The addon's own Application, and what it tells the person who enabled it.
+
+By default it installs nothing: the definitions work with the KServe that is on the cluster, and enabling needs no
+network. With install=true the Application holds KServe's charts, which needs the addon fluxcd (component type helm).
+
+Sources: KServe v0.20.0 charts/*/values.yaml; kubevela pkg/workflow/providers/query/tree.go (rules.oam.dev/resources).
+"""
+
+from __future__ import annotations
+
+from _kserve import KNATIVE, STANDARD
+
+from velagen import AddonTemplate, choose, if_else, to_yaml, when
+from velagen import parameter as p
+from velagen.template.expression import Value
+
+#: What an InferenceService makes; vela status --tree and vela logs follow these rules.
+RESOURCE_TREE = [
+    {
+        "parentResourceType": {"group": "serving.kserve.io", "kind": "InferenceService"},
+        "childrenResourceType": [
+            {"apiVersion": "apps/v1", "kind": "Deployment"},
+            {"apiVersion": "v1", "kind": "Service"},
+            {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"},
+            {"apiVersion": "serving.knative.dev/v1", "kind": "Service"},
+            {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"},
+            {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress"},
+        ],
+    },
+    {
+        "parentResourceType": {"group": "serving.knative.dev", "kind": "Service"},
+        "childrenResourceType": [{"apiVersion": "serving.knative.dev/v1", "kind": "Configuration"}],
+    },
+    {
+        "parentResourceType": {"group": "serving.knative.dev", "kind": "Configuration"},
+        "childrenResourceType": [{"apiVersion": "serving.knative.dev/v1", "kind": "Revision"}],
+    },
+    {
+        "parentResourceType": {"group": "serving.knative.dev", "kind": "Revision"},
+        "childrenResourceType": [{"apiVersion": "apps/v1", "kind": "Deployment"}],
+    },
+]
+
+
+def chart(name: str, values: Value) -> Value:
+    """One of KServe's charts, by the component type of the addon fluxcd."""
+    return {
+        "name": name,
+        "type": "helm",
+        "properties": {
+            "repoType": "oci",
+            "url": p.chartUrl,
+            "chart": name,
+            "version": p.version,
+            "releaseName": name,
+            "targetNamespace": p.namespace,
+            "values": values,
+        },
+    }
+
+
+controller = {
+    "deploymentMode": choose(p.deploymentMode, {"standard": STANDARD, "knative": KNATIVE}),
+    "gateway": {
+        "disableIngressCreation": p.gateway == "none",
+        "ingressGateway": {"enableGatewayApi": p.gateway == "gateway-api", "className": "istio"},
+    },
+}
+
+addon = AddonTemplate(
+    output={
+        "apiVersion": "core.oam.dev/v1beta1",
+        "kind": "Application",
+        "spec": {
+            "components": [
+                when(p.install, chart("kserve-crd", {})),
+                when(p.install, chart("kserve-resources", {"kserve": {"controller": controller}})),
+                when(p.install, chart("kserve-runtime-configs", {})),
+            ]
+        },
+    },
+    outputs={
+        "resourceTree": {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "kfserving-resource-tree",
+                "namespace": "vela-system",
+                "labels": {"rules.oam.dev/resources": "true", "rules.oam.dev/resource-format": "yaml"},
+            },
+            "data": {"rules": to_yaml(RESOURCE_TREE)},
+        }
+    },
+    notes=if_else(
+        p.install,
+        f"KServe {p.version} is being installed into {p.namespace}: vela status addon-kfserving -n vela-system shows "
+        "how far it is.\n",
+        f"The KServe in namespace {p.namespace} is used; it must be v0.20 or later.\n",
+    )
+    + """
+Deploy a model:
+
+    cat <<END | vela up -f -
+    apiVersion: core.oam.dev/v1beta1
+    kind: Application
+    metadata:
+      name: sentiment
+    spec:
+      components:
+        - name: sentiment
+          type: kfserving
+          properties:
+            runtime: "triton"
+            minReplicas: 2
+            modelUri: "s3://models/sentiment/1"
+    END
+
+See how it is:            vela status sentiment
+See what it is made of:   vela status sentiment --tree
+What may be written:      vela show kfserving, gpu-share, autoscale, canary, model-scope or check-model
+""",
+)
