@@ -131,8 +131,13 @@ class _Builder:
             )
         return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), template))))
 
-    def _compiler(self, output: Type = UNKNOWN) -> TemplateCompiler:
-        return TemplateCompiler(parameter=self._parameter, output=output, object_schemas=self._schemas)
+    def _compiler(self, output: Type = UNKNOWN, *, lets_are_fields: bool = False) -> TemplateCompiler:
+        return TemplateCompiler(
+            parameter=self._parameter,
+            output=output,
+            object_schemas=self._schemas,
+            lets_are_fields=lets_are_fields,
+        )
 
     def _workload_type(self, workload: Workload | None) -> Type:
         if workload is None:
@@ -222,8 +227,9 @@ class _Builder:
             attributes.append(cue.Field("status", cue.Struct(tuple(fields))))
 
     def _status_field(self, name: str, values: Mapping[str, Any], output: Type) -> cue.Field:
-        compiler = self._compiler(output)
+        compiler = self._compiler(output, lets_are_fields=name == "details")
         body = compiler.body(values, UNKNOWN, f"status.{name}")
+        compiler.check_names(body)
         self._problems += compiler.problems
         decls = (*compiler.intermediates(), *(body.decls if isinstance(body, cue.Struct) else ()))
         return cue.Field(name, cue.Lit(cue.to_cue(cue.File(decls)).rstrip("\n") + "\n", raw=True))
@@ -259,6 +265,8 @@ class _Builder:
                 compiler = self._compiler()
                 decls += _step_body(compiler, step.body)
                 decls += compiler.conflicts(step.checks)
+        for decl in decls:
+            compiler.check_names(decl)
         self._problems += compiler.problems
         parameter = cue.Field(cue.Name("parameter"), self._compiled.parameter)
         return cue.Struct((*compiler.intermediates(), *decls, *self._compiled.declarations, parameter))

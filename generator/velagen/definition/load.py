@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from velagen.definition.model import DEFINITION_TYPES, AddonTemplate, Definition
+from velagen.definition.model import AddonTemplate, Definition
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import Schema, load_schema
@@ -73,7 +73,7 @@ def _definition_in(path: Path) -> Definition | AddonTemplate:
             file = getattr(loaded, "__file__", None)
             if file and Path(file).parent == path.parent:
                 del sys.modules[name]
-    kinds = (*DEFINITION_TYPES, AddonTemplate)
+    kinds = Definition | AddonTemplate
     found = {id(value): value for value in vars(module).values() if isinstance(value, kinds)}
     if len(found) != 1:
         what = "no definition" if not found else f"{len(found)} definitions"
@@ -84,7 +84,7 @@ def _definition_in(path: Path) -> Definition | AddonTemplate:
             )
         )
     (definition,) = found.values()
-    return definition  # type: ignore[no-any-return]  # the filter above leaves these types only
+    return definition
 
 
 def _failure(path: Path, error: Exception) -> Problem:

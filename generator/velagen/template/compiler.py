@@ -61,17 +61,27 @@ class TemplateCompiler:
     """Compiles the bodies of one definition; problems are collected in :attr:`problems`.
 
     *parameter* is what the user may write, *output* the object that ``context.output`` holds where it is known,
-    *object_schemas* finds the schemas of the objects that bodies write.
+    *object_schemas* finds the schemas of the objects that bodies write. With *lets_are_fields* an intermediate is
+    written as a field ``$name``, for status details, where KubeVela allows nothing else (kubevela
+    pkg/definition/ast/transformer.go).
     """
 
-    def __init__(self, *, parameter: Type, output: Type = UNKNOWN, object_schemas: ObjectSchemas) -> None:
+    def __init__(
+        self,
+        *,
+        parameter: Type,
+        output: Type = UNKNOWN,
+        object_schemas: ObjectSchemas,
+        lets_are_fields: bool = False,
+    ) -> None:
         self.problems: list[Problem] = []
+        self._lets_are_fields = lets_are_fields
         self._parameter = parameter
         self._output = output
         self._object_schemas = object_schemas
         #: CUE text of references known to exist here.
         self._present: list[set[str]] = [set()]
-        self._lets: dict[str, tuple[e.LetRoot, cue.LetDecl, Type]] = {}
+        self._lets: dict[str, tuple[e.LetRoot, cue.Decl, Type]] = {}
         self._lets_open: list[str] = []
         self._tables: dict[str, cue.Expr] = {}
         self._loops = 0
@@ -140,7 +150,7 @@ class TemplateCompiler:
             return cue.BOTTOM
         if isinstance(leaf, e.Literal):
             return self.body(leaf.value, place, path)
-        with self._at(leaf.place):
+        with self._at(leaf._place):
             return self._leaf(leaf, place, path)
 
     def _leaf(self, leaf: e.Expression, place: Type, path: str) -> cue.Expr:
@@ -268,7 +278,7 @@ class TemplateCompiler:
 
     def expression(self, node: e.Expression) -> Typed:
         """An expression with its type."""
-        with self._at(node.place):
+        with self._at(node._place):
             return self._expression(node)
 
     def _expression(self, node: e.Expression) -> Typed:
@@ -351,7 +361,7 @@ class TemplateCompiler:
         compile_one = self._collecting(types)
         struct = cue.Struct(tuple(cue.Field(name, compile_one(value)) for name, value in table.items()))
         name = self._table_name(node.key, struct)
-        entry = cue.Index(cue.Ident(name), key.cue)
+        entry = cue.Index(cue.Ident(self._let_name(name)), key.cue)
         if not node.has_default:
             return Typed(entry, _common(types))
         fallback = compile_one(node.default)
@@ -359,7 +369,7 @@ class TemplateCompiler:
         return Typed(cue.Index(cue.ListLit((found, fallback)), cue.Lit(0)), _common(types))
 
     def _table_name(self, key: e.Expression, struct: cue.Expr) -> str:
-        last = key.path[-1] if isinstance(key, e.Reference) and key.path else "value"
+        last = key._path[-1] if isinstance(key, e.Reference) and key._path else "value"
         base = f"by{last[:1].upper()}{last[1:]}" if isinstance(last, str) and last.isidentifier() else "table"
         name, number = base, 1
         while self._tables.get(name, struct) != struct:
@@ -440,23 +450,23 @@ class TemplateCompiler:
     # ------------------------------------------------------------------ references
 
     def _reference(self, node: e.Reference) -> Typed:
-        match node.root:
+        match node._root:
             case e.LetRoot() as root:
-                at, kind = cue.Ident(root.name), self._let(root)
+                at, kind = cue.Ident(self._let_name(root.name)), self._let(root)
             case e.LoopRoot() as root:
                 at, kind = cue.Ident(root.name), root.type
-            case _ if node.root.name == "parameter":
+            case _ if node._root.name == "parameter":
                 at, kind = cue.Ident("parameter"), self._parameter
-            case _ if node.root.name == "context":
+            case _ if node._root.name == "context":
                 return self._context_reference(node)
             case _:
-                return self._follow(cue.Ident(node.root.name), UNKNOWN, node.path, has_to_exist=True)
-        return self._follow(at, kind, node.path, has_to_exist=True)
+                return self._follow(cue.Ident(node._root.name), UNKNOWN, node._path, has_to_exist=True)
+        return self._follow(at, kind, node._path, has_to_exist=True)
 
     def _context_reference(self, node: e.Reference) -> Typed:
-        if not node.path:
+        if not node._path:
             return Typed(cue.Ident("context"), UNKNOWN)
-        first, *rest = node.path
+        first, *rest = node._path
         if not isinstance(first, str) or first not in _CONTEXT:
             self._problem(f"context has no {first!r}{_did_you_mean(str(first), tuple(_CONTEXT))}")
             return Typed(cue.Ident("context"), UNKNOWN)
@@ -519,13 +529,27 @@ class TemplateCompiler:
             typed = self.expression(e.wrap(root.value))
         self._present = saved
         self._lets_open.pop()
-        self._lets[root.name] = (root, cue.LetDecl(root.name, typed.cue), typed.type)
+        self._lets[root.name] = (root, self._let_decl(root.name, typed.cue), typed.type)
         return typed.type
+
+    def _let_name(self, name: str) -> str:
+        return f"${name}" if self._lets_are_fields else name
+
+    def _let_decl(self, name: str, value: cue.Expr) -> cue.Decl:
+        label = self._let_name(name)
+        return cue.Field(cue.Name(label), value) if self._lets_are_fields else cue.LetDecl(label, value)
 
     def intermediates(self) -> tuple[cue.Decl, ...]:
         """The tables and lets that the bodies compiled so far use, in the order they need each other."""
-        tables = tuple(cue.LetDecl(name, table) for name, table in self._tables.items())
+        tables = tuple(self._let_decl(name, table) for name, table in self._tables.items())
         return (*tables, *(decl for _, decl, _ in self._lets.values()))
+
+    def check_names(self, node: cue.Node) -> None:
+        """Collect a problem for each intermediate that is called as a field of *node* is: CUE takes no such pair."""
+        fields = {one.label for one in node.walk() if isinstance(one, cue.Field) and isinstance(one.label, str)}
+        for name, (root, _, _) in self._lets.items():
+            if name in fields and not self._lets_are_fields:
+                self._problem(f"let({name!r}): a field is called {name} too", root.place, hint="choose another name")
 
     # ------------------------------------------------------------------ guards, loops, places
 
@@ -542,7 +566,7 @@ class TemplateCompiler:
 
     @contextmanager
     def _given(self, value: e.Value, path: str) -> Iterator[tuple[cue.Node, ...]]:
-        """Clauses that ask for all that *value* refers to and that may be absent; there must be something to ask for."""
+        """Clauses that ask for all that *value* refers to and that may be absent; there must be such a thing."""
         with self._asked_for(value, path) as clauses:
             if not clauses:
                 self._problem(
@@ -582,8 +606,8 @@ class TemplateCompiler:
         """The references and all that lies on their way, as CUE text."""
         texts: set[str] = set()
         for reference in references:
-            at: cue.Expr = cue.Ident(reference.root.name)
-            for part in reference.path:
+            at: cue.Expr = cue.Ident(reference._root.name)
+            for part in reference._path:
                 if isinstance(part, str):
                     at = cue.Selector(at, part)
                 else:
@@ -655,7 +679,7 @@ def _references(value: object) -> list[e.Reference]:
     """All references in *value*, without those that only a branch uses."""
     match value:
         case e.Reference():
-            below = [found for part in value.path if isinstance(part, e.Expression) for found in _references(part)]
+            below = [found for part in value._path if isinstance(part, e.Expression) for found in _references(part)]
             return [*below, value]
         case e.Text(parts=parts):
             return [found for part in parts for found in _references(part)]
@@ -687,7 +711,7 @@ def _references(value: object) -> list[e.Reference]:
 
 def _place_of(value: object) -> Place | None:
     for reference in _references(value):
-        return reference.place
+        return reference._place
     return getattr(value, "place", None)
 
 

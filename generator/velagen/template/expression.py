@@ -39,10 +39,11 @@ def _here() -> Place:
 class Expression:
     """The base of all that is computed when KubeVela renders, not when the definition is built."""
 
-    __slots__ = ("place",)
+    # Private, as all names of a reference's own are: any other may be a property of the user's.
+    __slots__ = ("_place",)
 
     def __init__(self) -> None:
-        self.place = _here()
+        self._place = _here()
 
     # Comparison, arithmetic, logic -----------------------------------------------------------------
 
@@ -129,24 +130,24 @@ class Expression:
 class Reference(Expression):
     """A path below a root: ``parameter``, ``context``, a ``let``, a loop variable."""
 
-    __slots__ = ("path", "root")
+    __slots__ = ("_path", "_root")
 
     def __init__(self, root: Root, path: tuple[str | Expression, ...] = ()) -> None:
         super().__init__()
-        self.root = root
-        self.path = path
+        self._root = root
+        self._path = path
 
     def __getattr__(self, name: str) -> Reference:
         # Python asks objects for names of its own (copy, inspect, IPython); those are never properties.
         if name.startswith("_"):
             raise AttributeError(name)
-        return Reference(self.root, (*self.path, name))
+        return Reference(self._root, (*self._path, name))
 
     def __getitem__(self, key: object) -> Reference:
-        return Reference(self.root, (*self.path, key if isinstance(key, str) else wrap(key)))
+        return Reference(self._root, (*self._path, key if isinstance(key, str) else wrap(key)))
 
     def __repr__(self) -> str:
-        return ".".join((self.root.name, *(part if isinstance(part, str) else "[…]" for part in self.path)))
+        return ".".join((self._root.name, *(part if isinstance(part, str) else "[…]" for part in self._path)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,10 +350,10 @@ def if_else(condition: Expression, then: Value, otherwise: Value) -> Expression:
 _NOTHING = object()
 
 
-def choose(key: Expression, table: Mapping[str, Value], default: Value = _NOTHING) -> Expression:
+def choose(key: Expression | str, table: Mapping[str, Value], default: Value = _NOTHING) -> Expression:
     """The entry of *table* under *key*; without *default* every value that *key* may have must be in the table."""
     has_default = default is not _NOTHING
-    return Choice(key, table, default if has_default else None, has_default=has_default)
+    return Choice(wrap(key), table, default if has_default else None, has_default=has_default)
 
 
 def let(name: str, value: Value) -> Reference:
