@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import requests
+import urllib3
 
 from velagen.errors import Problem, VelagenError
 from velagen.tools.report import Reporter
@@ -64,7 +65,7 @@ def download(
             try:
                 _pull(owned, url, part, headers or {}, reporter, label)
                 break
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
                 if attempt == _TRIES or not part.exists():
                     raise RoadClosedError(_short(error)) from error
                 reporter.say(f"{label}: the connection broke, going on from byte {part.stat().st_size}")

@@ -1,0 +1,536 @@
+"""The road to a tool: what is taken, what is refused, what happens when two want the same thing."""
+
+import hashlib
+import http.server
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import textwrap
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from velagen.errors import VelagenError
+from velagen.tools import cache_dir, in_cache, install, on_path, source, table, this_platform, tool
+from velagen.tools.fetch import RoadClosedError, download, extract
+from velagen.tools.gobuild import key
+from velagen.tools.report import Reporter
+from velagen.tools.table import HERE, Digest, read_table
+
+SCRIPT = b'#!/bin/sh\necho "toy version v1.2.3"\n'
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves bytes by path, with ranges; counts what it was asked; can break off, be slow, or ask for a token."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        self.break_after: int | None = None
+        self.ranges = True
+        self.pause = 0.0
+        self.token: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        owner = self.server
+        path = self.path.partition("?")[0]
+        owner.asked.append((path, self.headers.get("Range")))
+        time.sleep(owner.pause)
+        if path == "/token":
+            return self._send(200, json.dumps({"token": owner.token}).encode(), 0)
+        if owner.token and self.headers.get("Authorization") != f"Bearer {owner.token}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", f'Bearer realm="{owner.url}/token",service="s",scope="pull"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        if path not in owner.files:
+            return self._send(404, b"no such file", 0)
+        body = owner.files[path]
+        start = 0
+        if owner.ranges and (wanted := self.headers.get("Range")):
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if start >= len(body):
+                return self._send(416, b"", 0)
+        return self._send(206 if start else 200, body, start)
+
+    def _send(self, code: int, body: bytes, start: int) -> None:
+        rest = body[start:]
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        if self.server.break_after is not None and code in (200, 206):
+            self.wfile.write(rest[: self.server.break_after])
+            self.server.break_after = None
+            self.close_connection = True
+            self.connection.close()
+            return
+        self.wfile.write(rest)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("VELAGEN_CACHE", str(cache))
+    monkeypatch.delenv("VELAGEN_ROADS", raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return cache
+
+
+@pytest.fixture
+def words() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def reporter(words: io.StringIO) -> Reporter:
+    return Reporter(Console(file=words, force_terminal=False, width=200))
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as bundle:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            bundle.addfile(entry, io.BytesIO(data))
+    return out.getvalue()
+
+
+def row_text(server: Server, archive: bytes, **more: str) -> str:
+    where = this_platform()
+    lines = {
+        "name": '"toy"',
+        "version": '"1.2.3"',
+        "default": "true",
+        "ask": '["--version"]',
+        "answer": "'toy version v(\\S+)'",
+        "release.url": f'"{server.url}/toy-{{version}}-{{os}}-{{arch}}.tar.gz"',
+        "release.member": '"toy"',
+        "release.megabytes": "1",
+        f"release.sha256.{where}": f'"{sha(archive)}"',
+        **more,
+    }
+    server.files[f"/toy-1.2.3-{where}.tar.gz"] = archive
+    return "[[tool]]\n" + "\n".join(f"{name} = {value}" for name, value in lines.items()) + "\n"
+
+
+def table_file(tmp_path: Path, *rows: str) -> Path:
+    path = tmp_path / "table.toml"
+    path.write_text("\n".join(rows))
+    return path
+
+
+# -- the table that ships
+
+
+def test_each_row_can_be_had_and_has_one_default() -> None:
+    rows = table().tools
+    for row in rows:
+        assert row.build is not None or row.release is not None or row.image is not None, row
+        assert sum(other.default for other in rows if other.name == row.name) == 1, row.name
+
+
+def test_each_build_is_pinned_by_a_go_sum() -> None:
+    for row in table().tools:
+        assert row.build is not None
+        folder = HERE.parent / row.build.local if row.build.local else HERE / "modules" / str(row.build.module)
+        name = row.build.modfile or "go.mod"
+        assert (folder / name).is_file(), row
+        assert (folder / name).with_suffix(".sum").stat().st_size > 1000, row
+
+
+def test_each_source_has_its_content_hash() -> None:
+    for row in table().sources:
+        lines = (HERE / "modules" / row.pinned_in / "go.sum").read_text().splitlines()
+        assert any(line.startswith(f"{row.module} {row.version} h1:") for line in lines), row
+
+
+def test_an_unknown_tool_is_told_the_known_ones() -> None:
+    with pytest.raises(VelagenError, match="kube-apiserver"):
+        tool("kubelett")
+    with pytest.raises(VelagenError, match=r"Pinned versions: 0\.9\.2, 0\.14\.1"):
+        tool("cue", "0.1.0")
+    with pytest.raises(VelagenError, match="Known sources: kserve"):
+        source("knative")
+
+
+def test_a_checksum_that_is_none_is_refused(tmp_path: Path, server: Server) -> None:
+    text = row_text(server, b"x").replace(sha(b"x"), "0" * 63 + "Z")
+    with pytest.raises(ValueError, match="not a sha256"):
+        read_table(table_file(tmp_path, text))
+
+
+# -- PATH and cache
+
+
+def put_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return path
+
+
+def test_the_right_version_on_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put_on_path(tmp_path / "bin", monkeypatch, "etcd", "#!/bin/sh\necho 'etcd Version: 3.6.5'\n")
+    assert tool("etcd") == path
+
+
+@pytest.mark.parametrize("says", ["etcd Version: 3.5.21", "", "etcd Version: 3.6.50"])
+def test_another_version_on_path_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    put_on_path(tmp_path / "bin", monkeypatch, "etcd", f"#!/bin/sh\necho '{says}'\n")
+    assert on_path(table().row("etcd")) is None
+
+
+def test_a_tool_that_cannot_say_its_version_is_not_taken_from_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_on_path(tmp_path / "bin", monkeypatch, "kserve-manager", "#!/bin/sh\n")
+    assert on_path(table().row("kserve-manager")) is None
+
+
+def test_the_cache_is_taken_without_a_look_at_the_network(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_ROADS", "cache")
+    row = table().row("kwok")
+    place = cache_dir() / "tools" / "kwok" / row.version / "kwok"
+    place.parent.mkdir(parents=True)
+    place.write_text("#!/bin/sh\n")
+    assert in_cache(row) is None, "not runnable"
+    place.chmod(0o755)
+    assert tool("kwok") == place
+
+
+def test_no_road_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_ROADS", "cache")
+    with pytest.raises(VelagenError, match=r"no road leads to kserve-manager 0\.20\.0.*(\n.*)*allowed now: cache"):
+        tool("kserve-manager")
+    monkeypatch.setenv("VELAGEN_ROADS", "cache,plane")
+    with pytest.raises(VelagenError, match="names no road: plane"):
+        tool("kserve-manager")
+
+
+# -- releases
+
+
+def test_a_release_is_downloaded_checked_and_kept(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    archive = tar({"toy-1.2.3/README": b"hello", "toy-1.2.3/toy": SCRIPT})
+    rows = read_table(table_file(tmp_path, row_text(server, archive)))
+    (path,) = install([("toy", None)], reporter=reporter, rows=rows)
+    assert subprocess.run([path], capture_output=True, text=True, check=True).stdout == "toy version v1.2.3\n"
+    assert install([("toy", None)], reporter=reporter, rows=rows) == [path]
+    assert len(server.asked) == 1
+    assert not list((cache_dir() / "downloads").iterdir()), "the archive is not kept"
+
+
+def test_a_broken_download_goes_on_where_it_broke(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    data = os.urandom(300_000)
+    server.files["/blob"] = data
+    server.break_after = 100_000
+    path = download(f"{server.url}/blob", tmp_path, Digest("sha256", sha(data)), reporter, label="blob")
+    assert path.read_bytes() == data
+    assert server.asked == [("/blob", None), ("/blob", "bytes=100000-")]
+
+
+def test_a_download_of_an_earlier_run_is_gone_on_with(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    data = os.urandom(50_000)
+    server.files["/blob"] = data
+    (tmp_path / f"{sha(data)}.part").write_bytes(data[:20_000])
+    assert (
+        download(f"{server.url}/blob", tmp_path, Digest("sha256", sha(data)), reporter, label="blob").read_bytes()
+        == data
+    )
+    assert server.asked == [("/blob", "bytes=20000-")]
+
+
+@pytest.mark.parametrize("have", [10, 50_000])
+def test_a_server_without_ranges_and_a_complete_part(
+    tmp_path: Path, server: Server, reporter: Reporter, have: int
+) -> None:
+    data = os.urandom(50_000)
+    server.files["/blob"] = data
+    server.ranges = have == len(data)
+    (tmp_path / f"{sha(data)}.part").write_bytes(data[:have])
+    path = download(f"{server.url}/blob", tmp_path, Digest("sha256", sha(data)), reporter, label="blob")
+    assert path.read_bytes() == data
+
+
+def test_a_wrong_checksum_stops_and_leaves_nothing(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    archive = tar({"toy": SCRIPT})
+    rows = read_table(table_file(tmp_path, row_text(server, archive)))
+    server.files[f"/toy-1.2.3-{this_platform()}.tar.gz"] = tar({"toy": b"#!/bin/sh\necho evil\n"})
+    with pytest.raises(VelagenError, match=f"but {sha(archive)} is pinned; the file was removed"):
+        install([("toy", None)], reporter=reporter, rows=rows)
+    assert not list((cache_dir() / "downloads").iterdir())
+    assert in_cache(rows.row("toy")) is None
+
+
+def test_a_missing_release_is_said_and_the_next_road_tried(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    rows = read_table(table_file(tmp_path, row_text(server, tar({"toy": SCRIPT}))))
+    server.files.clear()
+    with pytest.raises(VelagenError, match=r"release not to be had .*404"):
+        install([("toy", None)], reporter=reporter, rows=rows)
+
+
+def test_without_a_checksum_nothing_is_downloaded(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    text = row_text(server, tar({"toy": SCRIPT})).replace(f"sha256.{this_platform()}", "sha256.plan9-mips")
+    with pytest.raises(VelagenError, match="no checksum is pinned for its release"):
+        install([("toy", None)], reporter=reporter, rows=read_table(table_file(tmp_path, text)))
+    assert server.asked == []
+
+
+def test_tools_of_one_archive_come_together(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    archive = tar({"x/toy": SCRIPT, "x/toy-two": SCRIPT})
+    other = row_text(server, archive, name='"toy-two"', **{"release.member": '"x/toy-two"'})
+    rows = read_table(table_file(tmp_path, row_text(server, archive), other))
+    install([("toy", None)], reporter=reporter, rows=rows)
+    assert in_cache(rows.row("toy-two")) is not None
+    install([("toy-two", None)], reporter=reporter, rows=rows)
+    assert len(server.asked) == 1
+
+
+def test_zip_and_bare_files_are_read(tmp_path: Path) -> None:
+    packed = tmp_path / "a"
+    with zipfile.ZipFile(packed, "w") as bundle:
+        bundle.writestr("d/toy", SCRIPT)
+    extract(packed, "toy", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == SCRIPT
+    extract(tmp_path / "out", None, tmp_path / "out2")
+    assert (tmp_path / "out2").read_bytes() == SCRIPT
+    with pytest.raises(RoadClosedError, match="toys is not in a"):
+        extract(packed, "toys", tmp_path / "out")
+
+
+def test_two_processes_download_once(tmp_path: Path, server: Server) -> None:
+    server.pause = 0.5
+    path = table_file(tmp_path, row_text(server, tar({"toy": SCRIPT})))
+    code = f"""
+        from pathlib import Path
+        from velagen.tools import install
+        from velagen.tools.table import read_table
+        print(install([("toy", None)], rows=read_table(Path({str(path)!r})))[0])
+    """
+    started = [
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = {process.communicate(timeout=60)[0].strip() for process in started}
+    assert [process.returncode for process in started] == [0, 0]
+    assert answers == {str(cache_dir() / "tools" / "toy" / "1.2.3" / "toy")}
+    assert len(server.asked) == 1
+
+
+# -- images
+
+
+def registry(server: Server, layers: list[bytes], *, platforms: dict[str, str] | None = None) -> str:
+    """Put an image into the server. Gives the digest of its index."""
+    entries = []
+    for layer in layers:
+        server.files[f"/v2/org/app/blobs/sha256:{sha(layer)}"] = layer
+        entries.append({"digest": f"sha256:{sha(layer)}", "size": len(layer)})
+    manifest = json.dumps({"schemaVersion": 2, "layers": entries}).encode()
+    server.files[f"/v2/org/app/manifests/sha256:{sha(manifest)}"] = manifest
+    system, _, arch = this_platform().partition("-")
+    index = json.dumps(
+        {
+            "manifests": [
+                {"digest": "sha256:" + "0" * 64, "platform": {"os": "plan9", "architecture": "mips"}},
+                {"digest": f"sha256:{sha(manifest)}", "platform": platforms or {"os": system, "architecture": arch}},
+            ]
+        }
+    ).encode()
+    server.files[f"/v2/org/app/manifests/sha256:{sha(index)}"] = index
+    return f"sha256:{sha(index)}"
+
+
+def image_of(server: Server, digest: str) -> Any:
+    from velagen.tools.table import Image
+
+    return Image(f"127.0.0.1:{server.server_port}/org/app", "/usr/bin/toy", {this_platform(): digest})
+
+
+def take(server: Server, digest: str, tmp_path: Path, reporter: Reporter) -> bytes:
+    from velagen.tools.image import take as take_image
+
+    target = tmp_path / "out"
+    take_image(image_of(server, digest), this_platform(), target, tmp_path / "layers", reporter, scheme="http")
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("token", [None, "abc"])
+def test_the_binary_comes_out_of_the_last_layer_that_has_it(
+    tmp_path: Path, server: Server, reporter: Reporter, token: str | None
+) -> None:
+    layers = [tar({"usr/bin/toy": b"old"}), tar({"./usr/bin/toy": b"new"}), tar({"etc/x": b"y"})]
+    digest = registry(server, layers)
+    server.token = token
+    assert take(server, digest, tmp_path, reporter) == b"new"
+    assert not any(sha(layers[0]) in path for path, _ in server.asked), "deeper layers are not needed"
+
+
+def test_a_layer_that_was_changed_is_refused(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    layer = tar({"usr/bin/toy": b"good"})
+    digest = registry(server, [layer])
+    server.files[f"/v2/org/app/blobs/sha256:{sha(layer)}"] = tar({"usr/bin/toy": b"evil"})
+    with pytest.raises(VelagenError, match="is pinned"):
+        take(server, digest, tmp_path, reporter)
+
+
+def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    digest = registry(server, [tar({"usr/bin/toy": b"good"})])
+    server.files[f"/v2/org/app/manifests/{digest}"] += b" "
+    with pytest.raises(RoadClosedError, match="the manifest's digest is"):
+        take(server, digest, tmp_path, reporter)
+
+
+def test_an_image_without_the_binary_or_the_platform(tmp_path: Path, server: Server, reporter: Reporter) -> None:
+    with pytest.raises(RoadClosedError, match="in no layer"):
+        take(server, registry(server, [tar({"usr/bin/other": b"x"})]), tmp_path, reporter)
+    other = registry(server, [tar({"usr/bin/toy": b"x"})], platforms={"os": "windows", "architecture": "386"})
+    with pytest.raises(RoadClosedError, match="not published for"):
+        take(server, other, tmp_path, reporter)
+
+
+# -- Go builds
+
+
+def local_module(tmp_path: Path, text: str) -> Path:
+    folder = tmp_path / "toymod"
+    folder.mkdir(exist_ok=True)
+    (folder / "go.mod").write_text("module toy\n\ngo 1.21\n")
+    (folder / "main.go").write_text(text)
+    return folder
+
+
+def local_row(folder: Path) -> str:
+    return f"""[[tool]]
+        name = "toy"
+        version = "1.0"
+        default = true
+        build.local = "{folder}"
+        build.package = "."
+        build.minutes = 0.1
+        build.gigabytes = 0.1
+    """
+
+
+GOOD = 'package main\n\nfunc main() { println("toy 1.0") }\n'
+
+
+@pytest.mark.slow
+def test_own_go_code_is_built_and_its_cache_dropped(
+    tmp_path: Path, reporter: Reporter, words: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOCACHE", raising=False)
+    folder = local_module(tmp_path, GOOD)
+    rows = read_table(table_file(tmp_path, local_row(folder)))
+    (path,) = install([("toy", None)], reporter=reporter, rows=rows)
+    assert subprocess.run([path], capture_output=True, text=True, check=True).stderr == "toy 1.0\n"
+    assert not (cache_dir() / "build" / "go").exists()
+    assert "building with Go, about one minute" in words.getvalue()
+
+
+@pytest.mark.slow
+def test_go_code_that_does_not_compile_says_so_and_leaves_nothing(tmp_path: Path, reporter: Reporter) -> None:
+    folder = local_module(tmp_path, "package main\n\nfunc main() { nonsense }\n")
+    rows = read_table(table_file(tmp_path, local_row(folder)))
+    with pytest.raises(VelagenError, match=r"undefined: nonsense(\n.*)*The whole output is in"):
+        install([("toy", None)], reporter=reporter, rows=rows)
+    assert not list((cache_dir() / "tools" / "toy").rglob("*toy*part"))
+
+
+def test_a_change_of_own_go_code_is_another_tool(tmp_path: Path) -> None:
+    folder = local_module(tmp_path, GOOD)
+    row = read_table(table_file(tmp_path, local_row(folder))).row("toy")
+    before = key(row)
+    assert key(row) == before
+    (folder / "notes.md").write_text("of no account")
+    assert key(row) == before
+    (folder / "main.go").write_text(GOOD.replace("1.0", "1.1"))
+    assert key(row) != before
+
+
+def test_too_little_disk_is_said_before_the_build(
+    tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = local_module(tmp_path, GOOD)
+    text = local_row(folder).replace("gigabytes = 0.1", "gigabytes = 900000")
+    with pytest.raises(VelagenError, match="needs about 900000 GB"):
+        install([("toy", None)], reporter=reporter, rows=read_table(table_file(tmp_path, text)))
+
+
+def test_without_go_the_way_out_is_said(tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_table(table_file(tmp_path, local_row(local_module(tmp_path, GOOD))))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(VelagenError, match=r"go is not on PATH(\n.*)*Install Go"):
+        install([("toy", None)], reporter=reporter, rows=rows)
+
+
+# -- sources
+
+
+@pytest.mark.slow
+def test_a_source_is_found_and_then_remembered() -> None:
+    folder = source("kwok")
+    assert (folder / "kustomize" / "stage").is_dir()
+    started = time.perf_counter()
+    assert source("kwok") == folder
+    assert time.perf_counter() - started < 0.05
+
+
+def test_a_remembered_source_that_is_gone_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = cache_dir() / "sources" / "kwok-v0.8.0"
+    note.parent.mkdir(parents=True)
+    note.write_text(str(tmp_path / "gone"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(VelagenError, match="go is not on PATH"):
+        source("kwok")
+
+
+def test_a_source_of_other_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = json.dumps({"Dir": str(tmp_path), "Sum": "h1:AAAA"})
+    put_on_path(
+        tmp_path / "bin",
+        monkeypatch,
+        "go",
+        f"#!/bin/sh\ncase $1 in version) echo go version go1.26.0;; *) echo '{answer}';; esac\n",
+    )
+    with pytest.raises(VelagenError, match="its content hash is h1:AAAA, but h1:"):
+        source("kwok")
