@@ -317,7 +317,7 @@ class Lab:
         url = _HEALTH[name].format(port=state.ports[name])
         try:
             answer = _plain().get(url, timeout=3, verify=str(self.folder / "pki" / "ca.crt"))
-        except requests.RequestException:
+        except OSError:  # requests' own errors among them; and no certificate yet, after a crash
             return False
         # 401: up, but it tells its health to nobody it does not know.
         return answer.status_code in (requests.codes.ok, requests.codes.unauthorized)

@@ -1,0 +1,350 @@
+"""What a lab knows of its processes and its folder, without starting a control plane."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+
+from velagen.cli_lab import demo, lab_group, tools_group
+from velagen.errors import VelagenError
+from velagen.lab import Lab, LabOptions, condition, gpu_node, objects, wait_until
+from velagen.lab.certs import Authority, make_key
+from velagen.lab.cluster import COMPONENTS, _State
+from velagen.lab.process import MARK, Process, free_ports, identity, marked, stop
+
+SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
+
+
+def spawn(tmp_path: Path, argv: list[str], mark: str = "test") -> Process:
+    process = Process("one", argv, {"PATH": os.environ["PATH"], MARK: mark})
+    log = tmp_path / f"{uuid.uuid4().hex}.log"
+    process.spawn(log, tmp_path)
+    wait_until(lambda: log.read_text() == "up\n", what="the process speaks", timeout=20)
+    return process
+
+
+# -- processes
+
+
+def test_a_process_is_alive_until_it_is_stopped(tmp_path: Path) -> None:
+    process = spawn(tmp_path, SLEEP)
+    assert process.alive
+    assert process.pid is not None
+    assert os.getsid(process.pid) == process.pid, "Ctrl-C in the terminal must not reach it"
+    started = time.monotonic()
+    stop([process])
+    assert not process.alive
+    assert time.monotonic() - started < 3
+
+
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    process = spawn(tmp_path, STUBBORN)
+    stop([process], patience=0.3)
+    assert not process.alive
+
+
+def test_a_dead_child_is_dead_and_not_a_zombie(tmp_path: Path) -> None:
+    process = spawn(tmp_path, SLEEP)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: not process.alive, what="gone", timeout=5)
+    assert identity(process.pid) is None
+
+
+def test_a_pid_that_was_given_away_is_left_alone(tmp_path: Path) -> None:
+    stranger = spawn(tmp_path, SLEEP)
+    try:
+        remembered = Process("one", SLEEP, pid=stranger.pid, identity=f"{stranger.identity}0")
+        assert not remembered.alive
+        stop([remembered], patience=0)
+        assert stranger.alive
+    finally:
+        stop([stranger], patience=0)
+
+
+def test_a_process_without_an_identity_is_never_touched() -> None:
+    stop([Process("one", [], pid=os.getpid(), identity=None)], patience=0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_process_nobody_wrote_down_is_found_by_its_mark(tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    process = spawn(tmp_path, SLEEP, mark)
+    other = spawn(tmp_path, SLEEP, mark + "0")
+    try:
+        assert [found.pid for found in marked(mark)] == [process.pid]
+    finally:
+        stop([process, other], patience=0)
+    assert marked(mark) == []
+
+
+def test_ports_are_free_and_different() -> None:
+    names = [str(number) for number in range(50)]
+    ports = free_ports(names)
+    assert len(set(ports.values())) == len(names)
+    with socket.socket() as taken:
+        taken.bind(("", ports["0"]))
+
+
+# -- state
+
+
+def lab_with(tmp_path: Path, *, ready: bool = True, options: LabOptions | None = None) -> tuple[Lab, list[Process]]:
+    """A lab whose components are sleeping Python processes."""
+    lab = Lab("unit", folder=tmp_path / "lab")
+    (lab.folder / "logs").mkdir(parents=True)
+    processes = [spawn(tmp_path, SLEEP, "unit-mark"), spawn(tmp_path, SLEEP, "unit-mark")]
+    for process, name in zip(processes, COMPONENTS, strict=False):
+        process.name = name
+    ports = dict.fromkeys(COMPONENTS, 1)
+    _State("unit-mark", options or LabOptions(), ports, processes, ready).write(lab.folder / "state.json")
+    return lab, processes
+
+
+def test_down_stops_what_is_written_down_and_removes_the_folder(tmp_path: Path) -> None:
+    lab, processes = lab_with(tmp_path)
+    assert [part.state for part in lab.status()] == ["running", "running"], "alive, but they answer nothing"
+    assert not lab.running
+    assert lab.down() is True
+    assert not any(process.alive for process in processes)
+    assert not lab.folder.exists()
+    assert lab.down() is False
+
+
+def test_down_after_a_crash_stops_the_rest(tmp_path: Path) -> None:
+    lab, processes = lab_with(tmp_path, ready=False)
+    stop(processes[:1], patience=0)
+    assert [part.state for part in lab.status()] == ["dead", "running"]
+    lab.down()
+    assert not processes[1].alive
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"mark": "x"}', json.dumps({"mark": "x", "options": {"nodez": 1}})])
+def test_a_state_nobody_can_read_is_no_state(tmp_path: Path, text: str) -> None:
+    lab = Lab("unit", folder=tmp_path / "lab")
+    lab.folder.mkdir()
+    (lab.folder / "state.json").write_text(text)
+    assert lab.status() == []
+    lab.down()
+    assert not lab.folder.exists()
+
+
+def test_the_state_is_the_owners_alone_and_survives_a_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    state = _State("m", LabOptions(nodes=5), {"etcd": 1}, [Process("etcd", ["a"], {"b": "c"}, 3, "i")], ready=True)
+    state.write(path)
+    assert path.stat().st_mode & 0o077 == 0
+    assert _State.read(path) == state
+
+
+def test_other_options_than_those_it_runs_with_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, processes = lab_with(tmp_path)
+    monkeypatch.setattr("velagen.lab.cluster.install", lambda wanted, reporter: [Path("/bin/true")] * len(wanted))
+    lab.options = LabOptions(nodes=9)
+    try:
+        with pytest.raises(VelagenError, match=r"other options \(nodes: 2, not 9\)(\n.*)*velagen lab down --name unit"):
+            lab.up()
+        assert all(process.alive for process in processes)
+    finally:
+        lab.down()
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "../x", "-a", "a/b"])
+def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(VelagenError, match="is no name for a lab"):
+        Lab(name)
+
+
+def test_an_unknown_component_is_told_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(VelagenError, match="Components: etcd, kube-apiserver"):
+        Lab("unit", folder=tmp_path).logs("kubelet")
+
+
+def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
+    lab = Lab("unit", folder=tmp_path / "lab")
+    assert lab.logs("etcd") == ""
+    lab.log_path("etcd").parent.mkdir(parents=True)
+    lab.log_path("etcd").write_text("1\n2\n3\n")
+    assert lab.logs("etcd", 2) == "2\n3\n"
+
+
+# -- certificates
+
+
+def test_certificates_are_for_loopback_and_keys_are_private(tmp_path: Path) -> None:
+    Authority(tmp_path).issue(tmp_path / "a.crt", tmp_path / "a.key")
+    make_key(tmp_path / "sa.key")
+    certificate = x509.load_pem_x509_certificate((tmp_path / "a.crt").read_bytes())
+    authority = x509.load_pem_x509_certificate((tmp_path / "ca.crt").read_bytes())
+    certificate.verify_directly_issued_by(authority)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", "kubernetes.default.svc"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    for name in ("ca.key", "a.key", "sa.key"):
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+    assert (tmp_path / "sa.key.pub").read_text().startswith("-----BEGIN PUBLIC KEY-----")
+
+
+# -- objects
+
+
+def test_a_gpu_node_looks_as_feature_discovery_labels_it() -> None:
+    node = gpu_node("n", model="T4", gpus=2)
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "2"
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "Tesla-T4"
+    assert node["metadata"]["labels"]["nvidia.com/mig.capable"] == "false"
+
+
+def test_a_time_sliced_node_offers_shares() -> None:
+    node = gpu_node("n", model="A100-40GB", gpus=2, replicas=4)
+    assert node["status"]["allocatable"]["nvidia.com/gpu.shared"] == "8"
+    assert "nvidia.com/gpu" not in node["status"]["allocatable"]
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-A100-SXM4-40GB-SHARED"
+    assert node["metadata"]["labels"]["nvidia.com/mig.capable"] == "true"
+
+
+def test_a_node_without_gpus_and_wrong_nodes() -> None:
+    assert not any("nvidia" in key for key in gpu_node("n", gpus=0)["metadata"]["labels"])
+    with pytest.raises(VelagenError, match="Known models: T4"):
+        gpu_node("n", model="B200")
+    with pytest.raises(VelagenError, match="make no node"):
+        gpu_node("n", replicas=0)
+
+
+def test_prose_goes_and_a_property_called_description_stays() -> None:
+    schema = {"description": "long", "properties": {"description": {"type": "string", "description": "text"}}}
+    assert objects._without_prose(schema) == {"properties": {"description": {"type": "string"}}}
+
+
+def test_images_are_filled_in_as_kustomize_does() -> None:
+    thing: Any = {"containers": [{"image": "a:replace"}, {"image": "b"}, {"image": "host:5000/c:1"}]}
+    images = {"a": {"name": "a", "newName": "docker.io/x/a", "newTag": "2"}, "b": {"name": "b", "newTag": "3"}}
+    objects._fill_images(thing, images)
+    assert [entry["image"] for entry in thing["containers"]] == ["docker.io/x/a:2", "b:3", "host:5000/c:1"]
+
+
+def test_the_condition_of_an_object() -> None:
+    thing = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    assert [condition(thing, "Ready"), condition(thing, "Other"), condition(None, "Ready"), condition({}, "Ready")] == [
+        "False",
+        "",
+        "",
+        "",
+    ]
+
+
+# -- commands
+
+
+@pytest.mark.parametrize(
+    ("group", "arguments"),
+    [
+        (tools_group, []),
+        (tools_group, ["list"]),
+        (tools_group, ["install"]),
+        (tools_group, ["path"]),
+        (lab_group, []),
+        (lab_group, ["up"]),
+        (lab_group, ["status"]),
+        (lab_group, ["down"]),
+        (lab_group, ["logs"]),
+        (lab_group, ["kubeconfig"]),
+        (demo, []),
+    ],
+)
+def test_each_command_explains_itself(group: Any, arguments: list[str]) -> None:
+    said = CliRunner().invoke(group, [*arguments, "--help"])
+    assert said.exit_code == 0
+    if arguments or group is demo:
+        assert "Example: " in said.output
+
+
+def test_the_tools_are_listed_with_the_road_they_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    said = CliRunner().invoke(tools_group, ["list"])
+    assert said.exit_code == 0
+    assert "kserve-manager" in said.output
+    assert "not here yet" in said.output
+
+
+def test_a_lab_that_is_not_up_says_how_to_start_it(tmp_path: Path) -> None:
+    where = ["--dir", str(tmp_path / "nothing")]
+    said = CliRunner().invoke(lab_group, ["status", *where])
+    assert (said.exit_code, said.output) == (1, "lab default is not up\n")
+    assert CliRunner().invoke(lab_group, ["down", *where]).output == "lab default was not up\n"
+    said = CliRunner().invoke(lab_group, ["kubeconfig", *where])
+    assert said.exit_code == 1
+    assert "velagen lab up" in said.output
+
+
+def test_an_unknown_gpu_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    said = CliRunner().invoke(lab_group, ["up", "--dir", str(tmp_path / "x"), "--gpu-model", "T5"])
+    assert said.exit_code == 1
+    assert "Known models: T4" in said.output
+    assert not (tmp_path / "x").exists()
+
+
+def test_vela_sees_the_lab_and_not_the_persons_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from velagen.lab.vela import vela
+
+    fake = tmp_path / "vela"
+    fake.write_text('#!/bin/sh\necho "$KUBECONFIG $VELA_HOME $*"\ncat\nexit 3\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr("velagen.lab.vela.tool", lambda name: fake)
+    monkeypatch.setenv("KUBECONFIG", "/person")
+    done = vela(tmp_path / "kubeconfig", "up", "-f", "-", check=False, stdin="text")
+    assert done.returncode == 3
+    assert done.stdout == f"{tmp_path / 'kubeconfig'} {tmp_path / 'home' / 'vela'} up -f -\ntext"
+    with pytest.raises(VelagenError, match="`vela up` failed"):
+        vela(tmp_path / "kubeconfig", "up")
+
+
+def test_the_time_limit_of_vela(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from velagen.lab.vela import vela
+
+    fake = tmp_path / "vela"
+    fake.write_text("#!/bin/sh\necho thinking\nexec sleep 60\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr("velagen.lab.vela.tool", lambda name: fake)
+    with pytest.raises(VelagenError, match=r"did not end within 1 s"):
+        vela(tmp_path / "kubeconfig", "up", timeout=1)
+
+
+def test_the_command_that_started_a_process_may_go(tmp_path: Path) -> None:
+    code = f"""if True:
+        import json
+        from pathlib import Path
+        from velagen.lab.process import Process
+        process = Process("one", {SLEEP!r}, {{}})
+        process.spawn(Path({str(tmp_path / "log")!r}), Path({str(tmp_path)!r}))
+        print(json.dumps([process.pid, process.identity]))
+    """
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    pid, who = json.loads(done.stdout)
+    process = Process("one", [], pid=pid, identity=who)
+    try:
+        assert process.alive
+        assert done.stderr == ""
+    finally:
+        stop([process], patience=0)
+    assert not process.alive
