@@ -268,7 +268,7 @@ def test_refusals_of_a_trait_are_errs() -> None:
 def test_refusals_of_a_component_are_conflicts() -> None:
     build = compiler()
     (decl,) = build.conflicts([refuse(p.port > 9, "too high")])
-    assert cue.to_cue(decl) == 'if parameter.port > 9 {\n\t_refused1: "too high" & 1\n}'
+    assert cue.to_cue(decl) == '_checks: {\n\tif parameter.port > 9 {\n\t\t_refused1: "too high" & 1\n\t}\n}'
 
 
 def test_nested_loops_do_not_share_variables() -> None:

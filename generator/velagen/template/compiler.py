@@ -267,12 +267,19 @@ class TemplateCompiler:
         return cue.ListLit(tuple(items))
 
     def conflicts(self, refusals: Sequence[Refusal]) -> Iterator[cue.Decl]:
-        """Hidden fields that conflict where a refusal holds: KubeVela 1.10 heeds no ``errs`` in a component."""
+        """``_checks``: a conflict where a refusal holds, since KubeVela 1.10 heeds no ``errs`` in a component.
+
+        They stand in a field of their own: at the top a condition on ``context`` has no path, and the webhook of
+        definitions forgives an unknown ``context`` only where it has one (kubevela pkg/webhook/utils/utils.go).
+        """
+        checks: list[cue.Decl] = []
         for number, refusal in enumerate(refusals, 1):
             with self._at(refusal.place), self._guarded(refusal.condition) as clauses:
                 message = self.expression(e.wrap(refusal.message)).cue
                 conflict = cue.Field(cue.Hidden(f"refused{number}"), cue.Binary("&", message, cue.Lit(1)))
-                yield cue.Comprehension(clauses, cue.Struct((conflict,)))
+                checks.append(cue.Comprehension(clauses, cue.Struct((conflict,))))
+        if checks:
+            yield cue.Field(cue.Hidden("checks"), cue.Struct(tuple(checks)))
 
     # ------------------------------------------------------------------ expressions
 
