@@ -22,12 +22,12 @@ from velagen.check.sample import samples
 from velagen.definition import BuiltDefinition
 from velagen.definition.model import Component, Trait
 from velagen.errors import Place, Problem, VelagenError
-from velagen.oracle import Oracle
+from velagen.oracle import Oracle, Version
 from velagen.project import Project
 from velagen.schema import validate
 
 #: The versions of CUE a definition has to live with: KubeVela 1.10's, and the one of KubeVela 1.11.
-CUE_VERSIONS = ("0.9.2", "0.14.1")
+CUE_VERSIONS: tuple[Version, ...] = ("0.9.2", "0.14.1")
 _KUBEVELA_CUE = CUE_VERSIONS[0]
 _TIME_LIMIT = 60.0
 
@@ -98,23 +98,26 @@ def _stale(project: Project) -> Iterator[Problem]:
 
 
 def _render_definition(one: BuiltDefinition) -> _Rendered:
-    """The definition object, by ``vela def render``."""
+    """The definition object, by ``vela def render``.
+
+    Raises VelagenError where KubeVela's code does not take the file.
+    """
     from velagen.tools import tool
 
     with tempfile.TemporaryDirectory(prefix="velagen-definition-") as name:
         folder = Path(name)
-        file = folder / f"{one.name}.cue"
+        file, made = folder / f"{one.name}.cue", folder / f"{one.name}.yaml"
         file.write_text(one.cue, encoding="utf-8")
         done = subprocess.run(
-            [str(tool("vela")), "def", "render", str(file)],
+            [str(tool("vela")), "def", "render", str(file), "-o", str(made)],
             env=offline_environment(folder),
             capture_output=True,
             text=True,
             timeout=_TIME_LIMIT,
             check=False,
         )
-    content = yaml.load(done.stdout, Loader=yaml.CSafeLoader) if done.returncode == 0 else None
-    if not isinstance(content, dict):
+        content = yaml.load(made.read_bytes(), Loader=yaml.CSafeLoader) if made.is_file() else None
+    if done.returncode != 0 or not isinstance(content, dict):
         complaint = [line for line in done.stderr.splitlines() if line and not line.startswith("ERR ")]
         reason = complaint[-1] if complaint else f"vela def render ended with status {done.returncode}"
         raise VelagenError(Problem(f"KubeVela does not take the definition {one.name}: {reason}", _at(one)))
@@ -123,8 +126,9 @@ def _render_definition(one: BuiltDefinition) -> _Rendered:
     return _Rendered(template, spec.get("status") or {})
 
 
-def _definition(oracle: Oracle, version: str, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
-    answer = oracle.compile(rendered.template) if one.type != "workflow-step" else None
+def _definition(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
+    # The context is what KubeVela adds; here it may be anything.
+    answer = oracle.compile(f"{rendered.template}\ncontext: _\n") if one.type != "workflow-step" else None
     if answer is not None and not answer.ok:
         yield Problem(f"{_key(one)} does not compile on CUE {version}: {_first(answer.error)}", _at(one))
         return
@@ -139,7 +143,7 @@ def _definition(oracle: Oracle, version: str, one: BuiltDefinition, rendered: _R
     yield from _status(oracle, version, one, rendered)
 
 
-def _status(oracle: Oracle, version: str, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
+def _status(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
     """Every status rule over every state: on a cluster an error there means "unhealthy", and a line in a log."""
     parameters = samples(one.schema)[:1] or [{}]
     for state, status in _STATUSES.items():

@@ -1,0 +1,428 @@
+"""The addon folder: what is in it, and that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from velagen.addon import write
+from velagen.addon.package import chart_metadata, pack
+from velagen.addon.uischema import ui_schema
+from velagen.addon.write import read_folder, render_addon, stale_diff, write_addon
+from velagen.cli_addon import build_command, package_command
+from velagen.errors import VelagenError
+from velagen.project import Project
+
+MINI = Path(__file__).parent / "fixtures/mini"
+
+
+@pytest.fixture
+def mini(tmp_path: Path) -> Project:
+    root = tmp_path / "mini"
+    shutil.copytree(MINI, root, ignore=shutil.ignore_patterns("__pycache__"))
+    # Freshly built: only the golden test is to fail where the engine's CUE changed.
+    write_addon(Project(root), _built())
+    return Project(root)
+
+
+@cache
+def _built() -> dict[str, bytes]:
+    return render_addon(Project(MINI))
+
+
+def build(project: Project, *options: str) -> Result:
+    return CliRunner().invoke(build_command, ["--project", str(project.root), *options])
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def test_the_committed_addon_is_what_a_build_writes() -> None:
+    """Where CUE's text changed on purpose: velagen build --project tests/unit/fixtures/mini."""
+    assert stale_diff(Project(MINI)) == ""
+
+
+def test_every_file_of_an_addon_is_there(mini: Project) -> None:
+    assert sorted(render_addon(mini)) == [
+        "README.md",
+        "definitions/freeze.cue",
+        "definitions/scale.cue",
+        "definitions/server.cue",
+        "metadata.yaml",
+        "parameter.cue",
+        "schemas/component-uischema-server.yaml",
+        "schemas/trait-uischema-freeze.yaml",
+        "schemas/trait-uischema-scale.yaml",
+        "template.cue",
+    ]
+
+
+def test_the_same_project_gives_the_same_bytes(mini: Project) -> None:
+    assert render_addon(mini) == _built()
+
+
+def test_metadata_keeps_its_meaning(mini: Project) -> None:
+    written = yaml.safe_load(render_addon(mini)["metadata.yaml"])
+    assert written == yaml.safe_load((MINI / "metadata.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_readme_has_a_row_for_each_property(mini: Project) -> None:
+    text = render_addon(mini)["README.md"].decode()
+    assert "| `modelUri` | string | required | Where the model lies. |" in text
+    assert "| `logger.url` | string | required | An address \\| of a sink. |" in text
+    assert '| `runtime` | `triton` or `sklearn` | `"triton"` | What serves it. |' in text
+    assert "Needs KubeVela >=1.10.0, Kubernetes >=1.28.0, <1.36.0." in text
+
+
+def test_a_projects_own_resources_are_carried(mini: Project) -> None:
+    (mini.root / "resources").mkdir()
+    (mini.root / "resources/note.yaml").write_text("kind: ConfigMap\n", encoding="utf-8")
+    assert render_addon(mini)["resources/note.yaml"] == b"kind: ConfigMap\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("note.yaml", "a: 1\n---\nb: 2\n", "KubeVela takes one YAML document of a file, there are 2"),
+        ("note.yaml", "a: [", "no YAML: "),
+        ("note.txt", "a", "KubeVela reads no such file in resources/"),
+    ],
+)
+def test_resources_kubevela_would_misread_are_refused(mini: Project, name: str, text: str, message: str) -> None:
+    (mini.root / "resources").mkdir()
+    (mini.root / "resources" / name).write_text(text, encoding="utf-8")
+    with pytest.raises(VelagenError) as caught:
+        render_addon(mini)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(message)
+    assert problem.place.file == str(mini.root / "resources" / name)
+
+
+# ---------------------------------------------------------------- build
+
+
+def test_a_second_build_touches_nothing(mini: Project) -> None:
+    assert not write_addon(mini)
+    file = mini.addon / "metadata.yaml"
+    before = file.stat().st_mtime_ns
+    assert build(mini).exit_code == 0
+    assert file.stat().st_mtime_ns == before
+
+
+def test_leftovers_go(mini: Project) -> None:
+    (mini.addon / "definitions/old.cue.bak").write_text("x", encoding="utf-8")
+    (mini.addon / "resources-old").mkdir()
+    (mini.addon / "Chart.yaml").write_text("x", encoding="utf-8")
+    (mini.addon.parent / ".mini.new-crashed").mkdir()
+    assert write_addon(mini)
+    assert read_folder(mini.addon) == render_addon(mini)
+    assert sorted(path.name for path in mini.addon.iterdir() if path.is_dir()) == ["definitions", "schemas"]
+    assert [path.name for path in mini.addon.parent.iterdir()] == ["mini"]
+
+
+def test_the_folder_is_readable_by_others(mini: Project) -> None:
+    shutil.rmtree(mini.addon)
+    write_addon(mini)
+    assert mini.addon.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_failing_exchange_leaves_the_old_addon(mini: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read_folder(mini.addon)
+    edit(mini.root / "metadata.yaml", "0.2.0", "0.3.0")
+    rename = Path.rename
+    calls: list[Path] = []
+
+    def fail_second(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if len(calls) == 2:
+            raise OSError("disk full")
+        return rename(self, target)
+
+    monkeypatch.setattr(write.Path, "rename", fail_second)
+    with pytest.raises(OSError, match="disk full"):
+        write_addon(Project(mini.root))
+    assert read_folder(mini.addon) == before
+    assert [path.name for path in mini.addon.parent.iterdir()] == ["mini"]
+
+
+def test_check_writes_nothing_and_shows_a_diff(mini: Project) -> None:
+    edit(mini.root / "schemas/scale.json", "The most pods.", "The most pods there may be.")
+    (mini.addon / "Chart.yaml").write_text("x\n", encoding="utf-8")
+    before = read_folder(mini.addon)
+    result = build(mini, "--check")
+    assert result.exit_code == 1
+    assert "--- a/addon/mini/definitions/scale.cue\n+++ b/addon/mini/definitions/scale.cue\n" in result.output
+    assert "+\t\t// +usage=The most pods there may be.\n" in result.output
+    assert "--- a/addon/mini/Chart.yaml\n+++ /dev/null\n" in result.output
+    assert read_folder(mini.addon) == before
+
+
+def test_check_of_a_fresh_addon_is_silent_on_stdout(mini: Project) -> None:
+    result = build(mini, "--check")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_check_where_there_is_no_addon_yet(mini: Project) -> None:
+    shutil.rmtree(mini.root / "addon")
+    result = build(mini, "--check")
+    assert result.exit_code == 1
+    assert "--- /dev/null\n+++ b/addon/mini/template.cue\n" in result.output
+    assert not (mini.root / "addon").exists()
+
+
+def _bad_json(root: Path) -> None:
+    edit(root / "schemas/scale.json", '"title": "Scale",', '"title": "Scale"')
+
+
+def _no_schema(root: Path) -> None:
+    edit(root / "schemas/scale.json", '"type": "object"', '"type": "objekt"')
+
+
+def _bad_yaml(root: Path) -> None:
+    edit(root / "metadata.yaml", "tags: [test]", "tags: [test")
+
+
+def _missing_parameter(root: Path) -> None:
+    edit(root / "definitions/scale.py", "retain_keys(p.min)", "retain_keys(p.mini)")
+
+
+def _missing_field(root: Path) -> None:
+    edit(root / "definitions/server.py", '"storageUri"', '"storageUrl"')
+
+
+def _unknown_metadata(root: Path) -> None:
+    edit(root / "metadata.yaml", "tags:", "tag:")
+
+
+def _python_error(root: Path) -> None:
+    edit(root / "definitions/scale.py", "scale = Trait(", "scale = Trat(")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "file", "line", "words"),
+    [
+        (_bad_json, "schemas/scale.json", 4, ""),
+        (_no_schema, "schemas/scale.json", None, "objekt"),
+        (_bad_yaml, "metadata.yaml", 5, "no YAML"),
+        (_missing_parameter, "definitions/scale.py", 13, "mini"),
+        (_missing_field, "definitions/server.py", 22, "storageUrl"),
+        (_unknown_metadata, "metadata.yaml", 4, "KubeVela knows no tag in an addon's metadata"),
+        (_python_error, "definitions/scale.py", 6, "Trat"),
+    ],
+)
+def test_a_bad_project_fails_with_file_and_place_and_the_addon_stays(
+    mini: Project, spoil: Callable[[Path], None], file: str, line: int | None, words: str
+) -> None:
+    before = read_folder(mini.addon)
+    spoil(mini.root)
+    result = build(Project(mini.root))
+    assert result.exit_code == 1
+    shown = str(mini.root / file) + (f":{line}:" if line else ":")
+    assert shown in result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+    assert read_folder(mini.addon) == before
+
+
+def test_all_problems_are_told_at_once(mini: Project) -> None:
+    _missing_parameter(mini.root)
+    _missing_field(mini.root)
+    _unknown_metadata(mini.root)
+    result = build(Project(mini.root))
+    assert "mini" in result.stderr
+    assert "storageUrl" in result.stderr
+    assert "did you mean tags?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: mini", "name: Mini_1", '"Mini_1" is no name for an addon'),
+        ("version: 0.2.0", 'version: "1.2"', '"1.2" is no semantic version'),
+        ('vela: ">=1.10.0"', "vela: new", "new is no range of versions"),
+        ("vela:", "velo:", "there is no requirement velo"),
+        ("tags: [test]", "tags: test", "tags has to be a list"),
+        ("tags: [test]", "dependencies: [fluxcd]", "a dependency has a name and, if you like, a version"),
+    ],
+)
+def test_metadata_kubevela_would_misread_is_refused(mini: Project, old: str, new: str, message: str) -> None:
+    edit(mini.root / "metadata.yaml", old, new)
+    with pytest.raises(VelagenError) as caught:
+        render_addon(Project(mini.root))
+    (problem,) = caught.value.problems
+    assert problem.message == message
+    assert problem.place.line is not None
+
+
+# ---------------------------------------------------------------- forms
+
+
+def test_a_form_of_every_type() -> None:
+    document: dict[str, Any] = {
+        "type": "object",
+        "required": ["last"],
+        "$defs": {"tree": {"type": "object", "properties": {"child": {"$ref": "#/$defs/tree"}}}},
+        "properties": {
+            "flag": {"type": "boolean", "default": False},
+            "size": {"type": "integer", "minimum": 1, "maximum": 9},
+            "kind": {"oneOf": [{"const": "a"}, {"const": "b"}]},
+            "both": {"type": ["integer", "string"]},
+            "numbers": {"type": "array", "items": {"type": "number"}},
+            "objects": {"type": "array", "items": {"type": "object", "properties": {"x": {"type": "string"}}}},
+            "map": {"type": "object", "additionalProperties": {"type": "string"}},
+            "secret": {"type": "string", "writeOnly": True},
+            "tree": {"$ref": "#/$defs/tree"},
+            "maxURLLength": {"type": "integer"},
+            "last": {"type": "string", "title": "The last"},
+        },
+    }
+    form = {field["jsonKey"]: field for field in ui_schema(document)}
+    assert next(iter(form)) == "last"
+    assert form["last"]["validate"] == {"required": True, "immutable": False}
+    assert {name: field["uiType"] for name, field in form.items()} == {
+        "last": "Input",
+        "flag": "Switch",
+        "size": "Number",
+        "kind": "Select",
+        "both": "Input",
+        "numbers": "Numbers",
+        "objects": "Structs",
+        "map": "KV",
+        "secret": "Password",
+        "tree": "Group",
+        "maxURLLength": "Number",
+    }
+    assert form["flag"]["validate"]["defaultValue"] is False
+    assert (form["size"]["validate"]["min"], form["size"]["validate"]["max"]) == (1, 9)
+    assert [one["value"] for one in form["kind"]["validate"]["options"]] == ["a", "b"]
+    assert form["objects"]["subParameters"][0]["jsonKey"] == "x"
+    assert (form["maxURLLength"]["label"], form["last"]["label"]) == ("Max URL length", "The last")
+    # Recursion ends; what is written is finite.
+    assert len(json.dumps(form["tree"])) < 10_000
+
+
+# ---------------------------------------------------------------- package
+
+
+def package(project: Project, out: Path, *options: str) -> Result:
+    return CliRunner().invoke(package_command, ["--project", str(project.root), "--out", str(out), *options])
+
+
+def test_a_package_holds_the_addon_and_a_chart(mini: Project, tmp_path: Path) -> None:
+    before = read_folder(mini.root)
+    assert package(mini, tmp_path / "dist").exit_code == 0
+    with tarfile.open(tmp_path / "dist/mini-0.2.0.tgz") as tar:
+        members = tar.getmembers()
+        files = {one.name: (tar.extractfile(one) or pytest.fail(one.name)).read() for one in members}
+    assert members[0].name == "mini/Chart.yaml"
+    assert {(one.mtime, one.uid, one.gid, one.uname, one.mode) for one in members} == {(0, 0, 0, "", 0o644)}
+    chart = yaml.safe_load(files.pop("mini/Chart.yaml"))
+    assert files == {f"mini/{path}": content for path, content in render_addon(mini).items()}
+    assert chart == {
+        "annotations": {
+            "addon.name": "mini",
+            "system.kubernetes": ">=1.28.0, <1.36.0",
+            "system.vela": ">=1.10.0",
+        },
+        "apiVersion": "v2",
+        "appVersion": "0.2.0",
+        "description": "A small addon for the tests of the engine.",
+        "keywords": ["test"],
+        "name": "mini",
+        "type": "library",
+        "version": "0.2.0",
+    }
+    assert {path: one for path, one in read_folder(mini.root).items() if "__pycache__" not in path} == before
+
+
+def test_a_package_twice_is_the_same_bytes(mini: Project, tmp_path: Path) -> None:
+    package(mini, tmp_path / "one")
+    package(mini, tmp_path / "two")
+    assert read_folder(tmp_path / "one") == read_folder(tmp_path / "two")
+    package(mini, tmp_path / "one")
+    assert read_folder(tmp_path / "one") == read_folder(tmp_path / "two")
+
+
+def test_the_index_is_one_of_a_helm_repository(mini: Project, tmp_path: Path) -> None:
+    package(mini, tmp_path, "--url", "https://addons.team.example/stable/")
+    index = yaml.safe_load((tmp_path / "index.yaml").read_text(encoding="utf-8"))
+    (entry,) = index["entries"]["mini"]
+    assert index["apiVersion"] == "v1"
+    assert entry["urls"] == ["https://addons.team.example/stable/mini-0.2.0.tgz"]
+    assert entry["annotations"]["system.vela"] == ">=1.10.0"
+    assert len(entry["digest"]) == 64
+    assert "created" not in entry
+
+
+def test_the_index_keeps_what_is_still_there(mini: Project, tmp_path: Path) -> None:
+    out = tmp_path / "dist"
+    package(mini, out)
+    edit(mini.root / "metadata.yaml", "0.2.0", "0.3.0")
+    package(mini, out)
+    versions = [one["version"] for one in yaml.safe_load((out / "index.yaml").read_text())["entries"]["mini"]]
+    assert versions == ["0.3.0", "0.2.0"]
+    (out / "mini-0.2.0.tgz").unlink()
+    package(mini, out)
+    versions = [one["version"] for one in yaml.safe_load((out / "index.yaml").read_text())["entries"]["mini"]]
+    assert versions == ["0.3.0"]
+
+
+def test_a_foreign_index_is_not_overwritten(mini: Project, tmp_path: Path) -> None:
+    (tmp_path / "index.yaml").write_text("- 1\n", encoding="utf-8")
+    result = package(mini, tmp_path)
+    assert result.exit_code == 1
+    assert "this is no index of a Helm repository" in result.stderr
+    assert (tmp_path / "index.yaml").read_text(encoding="utf-8") == "- 1\n"
+
+
+def test_the_time_is_the_one_that_is_given(mini: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    index = pack(mini.metadata, render_addon(mini), tmp_path).index
+    assert yaml.safe_load(index.read_text(encoding="utf-8"))["generated"] == "1970-01-02T00:00:00+00:00"
+
+
+def test_the_archive_equals_velas_own_but_for_its_form(mini: Project, tmp_path: Path) -> None:
+    """``vela addon package`` of the same folder holds the same files with the same Chart.yaml."""
+    from velagen.check.dryrun import offline_environment
+    from velagen.tools import in_cache, on_path, table
+
+    row = table().row("vela")
+    vela = in_cache(row) or on_path(row)
+    if vela is None:
+        pytest.skip("vela is not here yet: velagen tools install vela")
+    package(mini, tmp_path / "ours")
+    source = tmp_path / "mini"
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    env = offline_environment(tmp_path)
+    subprocess.run([str(vela), "addon", "package", str(source / "addon/mini")], cwd=theirs, env=env, check=True)
+
+    def content(archive: Path) -> dict[str, Any]:
+        with tarfile.open(archive) as tar:
+            found = {one.name: (tar.extractfile(one) or pytest.fail(one.name)).read() for one in tar if one.isfile()}
+        return {name: yaml.safe_load(text) if name.endswith("Chart.yaml") else text for name, text in found.items()}
+
+    assert content(theirs / "mini-0.2.0.tgz") == content(tmp_path / "ours/mini-0.2.0.tgz")
+    (source / "addon/mini/Chart.yaml").unlink()
+    assert read_folder(source / "addon/mini") == render_addon(mini)
+
+
+def test_a_chart_of_a_bare_addon_has_no_empty_fields() -> None:
+    chart = chart_metadata({"name": "a", "version": "1.0.0", "description": "b"})
+    assert sorted(chart) == ["annotations", "apiVersion", "appVersion", "description", "name", "type", "version"]
