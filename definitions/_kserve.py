@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from velagen import Workload, context, refuse
+from velagen import Workload, context, given, refuse
 from velagen.template.body import Refusal
 
 INFERENCE_SERVICE = Workload("serving.kserve.io/v1beta1", "InferenceService")
@@ -14,6 +14,10 @@ AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
 STANDARD, KNATIVE = "Standard", "Knative"
 #: The port on which every model server of KServe's runtimes answers HTTP.
 HTTP_PORT = 8080
+
+#: Holds when an application is rendered, not when the definition itself is compiled: a refusal of what is missing would
+#: bite there too.
+is_rendered = given(context.name)
 
 
 def script(name: str) -> str:

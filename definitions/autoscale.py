@@ -97,7 +97,7 @@ query = let(
     if_else(p.policy == "article", f"{measured} * 0.8 / {first_given(p.targetLatencyMilliseconds, 1)}", measured),
 )
 threshold = let(
-    "threshold",
+    "podsWorth",
     choose(
         p.policy,
         {
@@ -114,6 +114,8 @@ metric_type = if_else(
 )
 
 conditions_seen = let("conditionsSeen", first_given(context.outputs.scaledObject.status.conditions, []))
+#: KubeVela's status sees the properties as they were written, without defaults: engine may be absent there.
+waits_for_keda = given(context.outputs.scaledObject.kind) & (length(conditions_seen) == 0)
 not_scaling = let(
     "notScaling",
     [
@@ -276,7 +278,7 @@ autoscale = Trait(
         message=if_else(
             length(not_scaling) > 0,
             f"KEDA can't scale: {not_scaling[0]}",
-            if_else(is_keda & (length(conditions_seen) == 0), "KEDA has not looked at it yet", f"{p.engine} scales"),
+            if_else(waits_for_keda, "KEDA has not looked at it yet", f"at most {p.maxReplicas} pods"),
         ),
     ),
 )

@@ -7,7 +7,7 @@ appended, command and probes replaced).
 
 from __future__ import annotations
 
-from _kserve import DEPLOYMENT_MODE, HTTP_PORT, INFERENCE_SERVICE, KNATIVE, STANDARD, script
+from _kserve import DEPLOYMENT_MODE, HTTP_PORT, INFERENCE_SERVICE, KNATIVE, STANDARD, is_rendered, script
 
 from velagen import (
     Component,
@@ -84,7 +84,7 @@ v2_ready = if_else(
 )
 ready_path = let(
     "readyPath",
-    first_given(p.readiness["path"], if_else(version == "v2", v2_ready, f"/v1/models/{model_name}")),
+    first_given(p.readiness.path, if_else(version == "v2", v2_ready, f"/v1/models/{model_name}")),
 )
 ready_url = f"http://localhost:{HTTP_PORT}{ready_path}"
 infer_path = let(
@@ -354,12 +354,12 @@ kfserving = Component(
             "with a letter, at most 51 characters (KServe appends -predictor or -transformer)",
         ),
         refuse(
-            ~given(p.runtime) & ~given(p.servingRuntime),
+            is_rendered & ~given(p.runtime) & ~given(p.servingRuntime),
             "runtime is missing: name the model server (triton, sklearn, mlflow, ...), or a ServingRuntime in "
             "servingRuntime",
         ),
         refuse(
-            ~given(p.runtime) & given(p.servingRuntime) & ~given(p.modelFormat),
+            given(p.servingRuntime) & ~given(p.runtime) & ~given(p.modelFormat),
             "modelFormat is missing: with servingRuntime alone KServe must be told the model's format, for example "
             "modelFormat: {name: onnx}",
         ),

@@ -10,6 +10,8 @@ linkerd.io proxy injection.
 
 from __future__ import annotations
 
+from _kserve import is_rendered
+
 from velagen import If, Policy, choose, context, first_given, given, if_else, let, optional, refuse
 from velagen import parameter as p
 
@@ -69,7 +71,7 @@ model_scope = Policy(
             "only a namespace of its own",
         ),
         refuse(
-            ~given(p.namespace) & ~given(p.mesh) & ~given(p.quota),
+            is_rendered & ~given(p.namespace) & ~given(p.mesh) & ~given(p.quota),
             "nothing is bounded: write namespace, mesh or quota",
         ),
     ],
