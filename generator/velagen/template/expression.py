@@ -28,7 +28,8 @@ def _here() -> Place:
     """The line of the definition that is being written."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
+        # A data class builds its __init__ from a string.
+        if not frame.f_code.co_filename.startswith((_PACKAGE, "<string>")):
             return Place(file=frame.f_code.co_filename, line=frame.f_lineno)
         if frame.f_back is None:
             break
