@@ -304,3 +304,15 @@ def test_no_cache_folder_is_no_error(own_crds: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     assert CrdStore({}, blocked, (own_crds,)).schema("team.example/v1", "Thing") is not None
+
+
+def test_every_object_may_say_what_it_is() -> None:
+    """Istio's schemas have neither apiVersion nor kind."""
+    route = {"hosts": ["a"], "http": [{"route": [{"destination": {"host": "b"}, "weight": 10}]}]}
+    obj = {
+        "apiVersion": "networking.istio.io/v1beta1",
+        "kind": "VirtualService",
+        "metadata": {"name": "x"},
+        "spec": route,
+    }
+    assert check_object(obj) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,16 @@ from velagen.schema import validate
 CUE_VERSIONS: tuple[Version, ...] = ("0.9.2", "0.14.1")
 _KUBEVELA_CUE = CUE_VERSIONS[0]
 _TIME_LIMIT = 60.0
+
+#: What the webhook forgives. Source: kubevela pkg/webhook/utils/utils.go (ContextRegex).
+_CONTEXT_ERROR = re.compile(r"""^.+:\sreference\s"context"\snot\sfound$""")
+#: What KubeVela adds to a template, any value in it. Source: kubevela pkg/cue/process/keyword.go.
+_ANY_CONTEXT = (
+    "context: {name: string, appName: string, namespace: string, appRevision: string, appRevisionNum: int,"
+    " revision: string, cluster: string, publishVersion: string, workflowName: string, componentType: string,"
+    " clusterVersion: {major: int, minor: int, gitVersion: string, platform: string}, components: _, artifacts: _,"
+    " appLabels: {[string]: string}, appAnnotations: {[string]: string}, replicaKey: string, output: _, outputs: _}"
+)
 
 #: States a status rule meets: nothing written yet, nothing but an empty status, ready, failed, an unknown condition.
 _STATUSES: Mapping[str, dict[str, Any] | None] = {
@@ -86,7 +97,7 @@ def _key(one: BuiltDefinition) -> str:
 
 def _at(one: BuiltDefinition) -> Place:
     place = one.definition.place
-    return place if place.file else Place(str(one.source))
+    return place if place.file and not place.file.startswith("<") else Place(str(one.source))
 
 
 def _stale(project: Project) -> Iterator[Problem]:
@@ -127,10 +138,10 @@ def _render_definition(one: BuiltDefinition) -> _Rendered:
 
 
 def _definition(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
-    # The context is what KubeVela adds; here it may be anything.
-    answer = oracle.compile(f"{rendered.template}\ncontext: _\n") if one.type != "workflow-step" else None
-    if answer is not None and not answer.ok:
-        yield Problem(f"{_key(one)} does not compile on CUE {version}: {_first(answer.error)}", _at(one))
+    refused = list(_refusals(oracle, one, rendered))
+    for reason in dict.fromkeys(refused):
+        yield Problem(f"{_key(one)} does not compile on CUE {version}: {reason}", _at(one))
+    if refused:
         return
     if version == _KUBEVELA_CUE:
         answer = oracle.openapi(rendered.template)
@@ -141,6 +152,21 @@ def _definition(oracle: Oracle, version: Version, one: BuiltDefinition, rendered
                 "applications would work, but the definition is not Synced and has no form",
             )
     yield from _status(oracle, version, one, rendered)
+
+
+def _refusals(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterator[str]:
+    """What the admission webhook would say to the template alone, then what rendering says to each example."""
+    if one.type == "workflow-step":
+        # It imports vela's own packages, which only its engine knows: OpenAPI is the check of it.
+        return
+    answer = oracle.compile(rendered.template)
+    if answer.fate:
+        yield answer.error
+        return
+    yield from (line for line in answer.error.splitlines() if not _CONTEXT_ERROR.match(line))
+    for verdict in oracle.render(rendered.template, samples(one.schema), context=_ANY_CONTEXT):
+        if not verdict.ok:
+            yield _first(verdict.error)
 
 
 def _status(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:

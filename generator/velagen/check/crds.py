@@ -27,7 +27,7 @@ from velagen.errors import Problem
 JsonObject = dict[str, Any]
 
 #: Raise it when what is kept in the cache changes its form.
-_CACHE_FORMAT = 2
+_CACHE_FORMAT = 3
 
 #: Where the CustomResourceDefinitions are, inside each upstream module. Of a kind that stands in several files the
 #: first wins.
@@ -143,9 +143,12 @@ class CrdStore:
             found = versions.get(f"{api_version}/{kind}")
             if found is None:
                 return None
+            # Every object has them; Istio's schemas leave them out.
+            for name in ("apiVersion", "kind"):
+                found.setdefault("properties", {}).setdefault(name, {"type": "string"})
             meta = self.schema("v1", "ConfigMap")
             if meta is not None:
-                found.setdefault("properties", {})["metadata"] = meta["properties"]["metadata"]
+                found["properties"]["metadata"] = meta["properties"]["metadata"]
             found["x-velagen-source"] = "crd"
         else:
             components = json.loads(Path(entry.file).read_bytes())["components"]["schemas"]
