@@ -78,8 +78,10 @@ _PLAIN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 _MEANT = frozenset(
     "true false null for in if let import package func bool string bytes number int float uint uint8 int8 uint16 int16 "
     "uint32 int32 uint64 int64 uint128 int128 float32 float64 rune len close and or div mod quo rem error "
-    "strings math list struct time net regexp json yaml parameter context output outputs template".split()
+    "strings math list struct time net regexp json yaml parameter value context output outputs template".split()
 )
+#: After so many refusals the compiler stops looking for more.
+MAX_REFUSALS = 40
 _OPEN = Struct((Ellipsis(),))
 
 
@@ -96,6 +98,10 @@ class CompiledSchema:
     def file(self, doc: tuple[str, ...] = ()) -> File:
         """A file with ``parameter`` and all that belongs to it."""
         return File((Field(Name("parameter"), self.parameter), *self.declarations), doc=doc)
+
+
+class _TooMany(Exception):
+    """Raised when so much is refused that more would help nobody; a recursive schema would find new ones for ever."""
 
 
 @dataclass
@@ -149,6 +155,8 @@ def compile_schema(
     compiler = _Compiler(schema, allow_unchecked, assert_formats, integers, standalone, context)
     try:
         compiled = compiler.compile()
+    except _TooMany:
+        raise VelagenError(dict.fromkeys(compiler.problems)) from None
     except RecursionError as error:
         raise VelagenError(Problem("nested too deeply", schema.root.place(schema.origin))) from error
     errors = [problem for problem in compiler.problems if problem.severity == "error"]
@@ -183,9 +191,6 @@ class _Compiler:
     # ------------------------------------------------------------ the whole
 
     def compile(self) -> CompiledSchema:
-        if self.schema.root.contents is False:
-            self.refuse(Refusal(self.schema.root, "", "nothing satisfies the schema false", "write what is allowed"))
-            return CompiledSchema(TOP, ())
         expr, rest = self.typed(self.layers(self.schema.root))
         is_object = rest.types == frozenset(["object"])
         # On CUE 0.14 close() evaluates what it is given by itself and keeps the errors that are found there: a check
@@ -216,6 +221,8 @@ class _Compiler:
                 "warning" if self.allow_unchecked else "error",
             )
         )
+        if len(self.problems) >= MAX_REFUSALS:
+            raise _TooMany
 
     def layers(self, *nodes: Node) -> tuple[Node, ...]:
         try:
@@ -625,8 +632,10 @@ class _Compiler:
         root = Ident("parameter")
         inside: list[Decl] = []
         outside: list[Decl] = []
-        given = () if is_object else (Guard(_is_given(root)),)
-        for rule, waits in self.rules(rest, root, (), Words(()), waits=True):
+        # Taken out of a list, the value is read as a whole, where `cue vet` brings it in from another file too.
+        loose = Ident("value")
+        given = (For("value", ListLit((root,))), Guard(_is_given(loose)))
+        for rule, waits in self.rules(rest, root if is_object else loose, (), Words(()), waits=True):
             message: Expr = rule.message
             rule = dataclasses.replace(rule, clauses=tuple(one for one in rule.clauses if not self.always(one)))  # noqa: PLW2901
             rewritten = tuple(self.inward(clause) for clause in rule.clauses) if is_open else None
@@ -637,7 +646,8 @@ class _Compiler:
             elif is_object and waits:
                 outside.append(self.check(rule.clauses, message, Binary("&", message, self.waiting()), rule.label))
             else:
-                outside.append(self.check((*given, *rule.clauses), message, Binary("&", message, Lit(1)), rule.label))
+                clauses = rule.clauses if is_object else (*given, *rule.clauses)
+                outside.append(self.check(clauses, message, Binary("&", message, Lit(1)), rule.label))
             if waits and is_object and self.standalone:
                 more = Guard(Binary(">", length(root), Lit(self.always_there())))
                 verdict = Binary("&", message, Lit(1))
@@ -807,8 +817,8 @@ def _label(words: Words, message: Words) -> str:
 
 
 def _is_given(root: Expr) -> Expr:
-    """False for a parameter that nobody gave (which unifies with anything)."""
-    return Binary("||", absent(Binary("&", root, TYPE["null"])), absent(Binary("&", root, TYPE["boolean"])))
+    """False for a parameter that nobody gave, which unifies with anything: with null and with true."""
+    return Binary("||", absent(Binary("&", root, Lit(None))), absent(Binary("&", root, Lit(True))))
 
 
 def _spoken(message: str) -> Expr:

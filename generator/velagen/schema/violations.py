@@ -42,6 +42,9 @@ from velagen.schema.words import Words, sentence
 
 Clauses = tuple[Cue, ...]
 
+#: A string of JSON text (kept), or the zeros that end a number's fraction (what stands before them is kept).
+_SPELLING = r'("(?:[^"\\]|\\.)*")|(\.\d*[1-9])0+|\.0+'
+
 TYPE: dict[str, Expr] = {
     "null": Ident("null"),
     "boolean": Ident("bool"),
@@ -376,10 +379,28 @@ class Violations:
     ) -> Iterator[tuple[Clauses, Words]]:
         if value is not True:
             return
-        raise Refusal(
-            node, "uniqueItems", "CUE can't compare elements of any type as JSON does",
-            "give the items a type: string, boolean or integer",
-        )  # fmt: skip
+        first, second = self.name("i"), self.name("j")
+        left, right = self.name("x"), self.name("y")
+        items: Expr = ref
+        if self.integers == "json":
+            # The same number in two spellings, at any depth: each element is written as JSON text, trailing zeros of
+            # fractions are taken away (strings are passed over), and the text is read again.
+            each = self.name("x")
+            text = call("regexp", "ReplaceAll", Lit(_SPELLING, raw=True), call("encoding/json", "Marshal", Ident(each)), Lit("$1$2"))
+            body = Struct((Embed(call("encoding/json", "Unmarshal", text)),))
+            items = ListLit((Comprehension((For(each, ref),), body),))
+        # Two values are equal when they unify and neither has anything that the other lacks: then all three texts are
+        # of one length, whatever the order of their keys.
+        both = Binary("&", Ident(left), Ident(right))
+        size = length(call("encoding/json", "Marshal", both))
+        yield (
+            For(left, items, key=first),
+            For(right, items, key=second),
+            Guard(Binary("<", Ident(first), Ident(second))),
+            Guard(present(both)),
+            Guard(Binary("==", size, length(call("encoding/json", "Marshal", Ident(left))))),
+            Guard(Binary("==", size, length(call("encoding/json", "Marshal", Ident(right))))),
+        ), self._say(node, "uniqueItems", value, words)
 
     def _prefixItems(  # noqa: N802
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]

@@ -1,0 +1,158 @@
+"""What CUE itself says: a warm evaluator process that survives what kills or hangs an evaluator.
+
+The other side is ``go/main.go``. Version 0.9.2 is linked with KubeVela 1.10.9, so ``openapi`` is KubeVela's own
+conversion; 0.14.1 is CUE's library on the same road.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Any, Literal, Self
+
+from velagen.tools import tool
+
+Version = Literal["0.9.2", "0.14.1"]
+VERSIONS: tuple[Version, ...] = ("0.9.2", "0.14.1")
+#: What KubeVela puts beside a template when it renders.
+CONTEXT = 'context: {name: "app", appName: "app", namespace: "default"}'
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one question."""
+
+    ok: bool
+    #: CUE's words, one error a line; empty where ok.
+    error: str = ""
+    #: ``crash`` or ``timeout`` where the process did not survive the question.
+    fate: str = ""
+    #: What was asked for, where the question asks for something.
+    result: Any = None
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+class Oracle:
+    """One evaluator process; a context manager.
+
+    *seconds* is the time a question may take. A question that takes longer, or kills the process, gets a verdict that
+    says so, and the next question a new process.
+    """
+
+    def __init__(self, version: Version = "0.9.2", *, seconds: float = 10.0) -> None:
+        self.version = version
+        self.seconds = seconds
+        self._binary = str(tool("cue-oracle", version))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; a further question starts a new one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+
+    # ------------------------------------------------------------ questions
+
+    def vet(self, text: str, values: Sequence[Any], path: str = "parameter") -> list[Verdict]:
+        """Each of *values* as ``cue vet -c`` judges it as the field *path* beside *text*."""
+        return self._values("vet", text, values, path, "")
+
+    def render(
+        self, text: str, values: Sequence[Any], path: str = "parameter", context: str = CONTEXT
+    ) -> list[Verdict]:
+        """Each of *values* as KubeVela's rendering judges it: one text, compiled, validated without Concrete."""
+        return self._values("render", text, values, path, context)
+
+    def compile(self, text: str) -> Verdict:
+        """*text* alone, as the admission webhook reads a template."""
+        return self.ask("compile", text)
+
+    def openapi(self, text: str) -> Verdict:
+        """The OpenAPI schema that KubeVela derives from ``parameter`` in *text*, as the verdict's result."""
+        return self.ask("openapi", text)
+
+    def eval(self, text: str, path: str = "", extra: str = "") -> Verdict:
+        """*text* with *extra* behind it, evaluated; the value at *path* as the verdict's result."""
+        return self.ask("eval", text, path=path, extra=extra)
+
+    def imported(self, schema: Any, values: Sequence[Any]) -> list[Verdict]:
+        """Each of *values* judged by what CUE's own JSON Schema importer makes of *schema*, as ``cue vet -c`` would."""
+        return self._values("import", json.dumps(schema), values, "", "")
+
+    def ask(self, op: str, text: str, **more: Any) -> Verdict:
+        """Any question of go/main.go."""
+        answer = self._exchange({"op": op, "text": text, **more})
+        if isinstance(answer, str):
+            return Verdict(False, f"the evaluator ended by {answer}", answer)
+        return Verdict(answer["ok"], answer.get("error", ""), "", answer.get("result", answer.get("text")))
+
+    def _values(self, op: str, text: str, values: Iterable[Any], path: str, extra: str) -> list[Verdict]:
+        values = list(values)
+        answer = self._exchange({"op": op, "text": text, "path": path, "values": values, "extra": extra})
+        if isinstance(answer, str):
+            if len(values) > 1:  # find out which one it was
+                return [one for value in values for one in self._values(op, text, [value], path, extra)]
+            return [Verdict(False, f"the evaluator ended by {answer}", answer)] * len(values)
+        if not answer["ok"]:
+            return [Verdict(False, answer.get("error", ""))] * len(values)
+        return [Verdict(one["ok"], one.get("error", "")) for one in answer.get("verdicts") or ()]
+
+    # ------------------------------------------------------------ the process
+
+    def _exchange(self, question: dict[str, Any]) -> dict[str, Any] | str:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = subprocess.Popen(
+                [self._binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the evaluator has no pipes")
+        # ASCII and one line: json.dumps escapes all else.
+        line = json.dumps(question).encode() + b"\n"
+        try:
+            stdin.write(line)
+            stdin.flush()
+        except BrokenPipeError:
+            self.close()
+            return "crash"
+        answer = _read_line(stdout, time.monotonic() + self.seconds)
+        if answer is None or not answer.endswith(b"\n"):
+            self.close()
+            return "timeout" if answer is None else "crash"
+        decoded: dict[str, Any] = json.loads(answer)
+        return decoded
+
+
+def _read_line(stream: IO[bytes], deadline: float) -> bytes | None:
+    """A line; None when the deadline passes first, a line without end where the stream ends."""
+    parts: list[bytes] = []
+    descriptor = stream.fileno()
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            return None
+        part = os.read(descriptor, 1 << 20)
+        parts.append(part)
+        if not part or part.endswith(b"\n"):
+            return b"".join(parts)
