@@ -59,13 +59,20 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
     def note(thing: objects.Thing, state: str) -> None:
         reached.setdefault(_name(thing), Line(_name(thing), state, time.monotonic() - started))
 
-    def whole(service: objects.Thing) -> bool:
+    def deployments(service: objects.Thing) -> list[objects.Thing]:
         owned = f"serving.kserve.io/inferenceservice={service['metadata']['name']}"
-        for deployment in api.list("apps/v1", "Deployment", namespace, selector=owned):
-            part = service["spec"].get(deployment["metadata"]["labels"].get("component"), {})
-            if deployment.get("status", {}).get("availableReplicas", 0) < part.get("minReplicas", 1):
+        return api.list("apps/v1", "Deployment", namespace, selector=owned)
+
+    def whole(service: objects.Thing) -> bool:
+        """Whether each part has the pods that were asked for: KServe starts with one, an autoscaler brings the others."""
+        mode = (service["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode")
+        made = deployments(service)
+        for deployment in made:
+            part = service["spec"].get(deployment["metadata"]["name"].rpartition("-")[2]) or {}
+            least = max(1, part.get("minReplicas", 1))
+            if min(deployment["spec"].get("replicas", 0), deployment["status"].get("availableReplicas", 0)) < least:
                 return False
-        return True
+        return bool(made) or mode == "Knative"
 
     def look() -> bool:
         current = api.get("core.oam.dev/v1beta1", "Application", name, namespace)
@@ -76,9 +83,7 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
         for service in made:
             if condition(service, "Ready") == "True":
                 note(service, "Ready")
-        ready = running and all(condition(service, "Ready") == "True" for service in made)
-        # KServe starts with one pod, and an autoscaler brings their number to the least that was asked for.
-        return ready and all(whole(service) for service in made)
+        return running and all(condition(service, "Ready") == "True" and whole(service) for service in made)
 
     try:
         wait_until(look, what=f"application {name}", timeout=timeout, every=0.2)
@@ -88,7 +93,7 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
     seconds = time.monotonic() - started
     for service in services():
         owned = f"serving.kserve.io/inferenceservice={service['metadata']['name']}"
-        for deployment in api.list("apps/v1", "Deployment", namespace, selector=owned):
+        for deployment in deployments(service):
             status = deployment.get("status", {})
             state = f"{status.get('availableReplicas', 0)} of {deployment['spec']['replicas']} available"
             lines.append(Line(_name(deployment), state, seconds))

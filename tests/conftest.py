@@ -1,0 +1,140 @@
+"""What the tests share: one embedded control plane a session, a namespace a test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import yaml
+
+from velagen.lab import Api, Lab, condition, wait_until
+from velagen.lab.vela import vela
+
+T = TypeVar("T")
+
+#: Seconds; a busy machine takes its time, and a test that waits in vain should still say what it waited for.
+PATIENCE = 60.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses the lab needs not say so."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.embedded)
+
+
+class Cluster:
+    """The lab as one test sees it: through a namespace of its own."""
+
+    def __init__(self, lab: Lab, namespace: str) -> None:
+        self.lab = lab
+        self.namespace = namespace
+        self.api: Api = lab.api
+        self.kubeconfig: Path = lab.kubeconfig
+
+    def vela(
+        self, *arguments: str | Path, check: bool = True, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run vela against the lab; VelagenError with its output where it fails and `check` is on."""
+        return vela(self.kubeconfig, *arguments, check=check, timeout=timeout)
+
+    def up(self, app: Path | str | dict[str, Any], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`vela up` of an application (file, YAML text or object) in the test's namespace."""
+        text = app.read_text() if isinstance(app, Path) else app if isinstance(app, str) else yaml.safe_dump(app)
+        file = self.lab.folder / "tmp" / f"{secrets.token_hex(6)}.yaml"
+        things = [thing for thing in yaml.safe_load_all(text) if thing]
+        for thing in things:
+            thing["metadata"]["namespace"] = self.namespace
+        file.write_text(yaml.safe_dump_all(things))
+        try:
+            return self.vela("up", "-f", file, "-n", self.namespace, check=check)
+        finally:
+            file.unlink()
+
+    def get(self, api_version: str, kind: str, name: str) -> dict[str, Any] | None:
+        """An object of the test's namespace, or None."""
+        return self.api.get(api_version, kind, name, self.namespace)
+
+    def list(self, api_version: str, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind in the test's namespace."""
+        return self.api.list(api_version, kind, self.namespace)
+
+    def application(self, name: str) -> dict[str, Any] | None:
+        return self.get("core.oam.dev/v1beta1", "Application", name)
+
+    def inference_service(self, name: str) -> dict[str, Any] | None:
+        return self.get("serving.kserve.io/v1beta1", "InferenceService", name)
+
+    def wait_for(self, look: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+        """Look until the answer is true, and give it."""
+        return wait_until(look, what=what, timeout=timeout, every=0.2)
+
+    def wait_running(self, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait until an application runs; give it."""
+
+        def look() -> dict[str, Any] | None:
+            app = self.application(name)
+            return app if app and app.get("status", {}).get("status") == "running" else None
+
+        try:
+            found = self.wait_for(look, f"application {name} running", timeout)
+        except TimeoutError as error:
+            app = self.application(name)
+            raise AssertionError(f"{error}; its status: {yaml.safe_dump((app or {}).get('status'))}") from error
+        assert found is not None
+        return found
+
+    def wait_ready(self, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait until an InferenceService is Ready; give it."""
+
+        def look() -> dict[str, Any] | None:
+            service = self.inference_service(name)
+            return service if condition(service, "Ready") == "True" else None
+
+        try:
+            found = self.wait_for(look, f"InferenceService {name} Ready", timeout)
+        except TimeoutError as error:
+            service = self.inference_service(name)
+            raise AssertionError(f"{error}; its status: {yaml.safe_dump((service or {}).get('status'))}") from error
+        assert found is not None
+        return found
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A running lab; with VELAGEN_TEST_LAB=NAME that one, which stays up: quicker while writing tests."""
+    if name := os.environ.get("VELAGEN_TEST_LAB"):
+        standing = Lab(name)
+        standing.up()
+        yield standing
+        return
+    with Lab("tests", folder=tmp_path_factory.mktemp("lab") / "state") as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def namespace(lab: Lab) -> Iterator[str]:
+    """A namespace of the test's own; applications in it are removed with it."""
+    name = f"t-{secrets.token_hex(4)}"
+    lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    for app in lab.api.list("core.oam.dev/v1beta1", "Application", name):
+        lab.api.delete("core.oam.dev/v1beta1", "Application", app["metadata"]["name"], name)
+    lab.api.delete("v1", "Namespace", name)
+
+
+@pytest.fixture
+def cluster(lab: Lab, namespace: str) -> Cluster:
+    """The lab through the test's own namespace."""
+    return Cluster(lab, namespace)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return Path(__file__).parent.parent

@@ -1,0 +1,282 @@
+"""The addon as its users meet it: enabled, used by every example, changed, refused, disabled; through the real webhooks."""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import Cluster
+from velagen.lab import Lab, condition, wait_until
+from velagen.lab.vela import vela
+
+pytestmark = [pytest.mark.slow, pytest.mark.embedded]
+
+ROOT = Path(__file__).parents[2]
+ADDON = ROOT / "addon" / "kfserving"
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+DEFINITION_KINDS = {
+    "component": "ComponentDefinition",
+    "trait": "TraitDefinition",
+    "workflowstep": "WorkflowStepDefinition",
+    "policy": "PolicyDefinition",
+}
+
+#: What an example needs that the embedded control plane does not have. Its objects are accepted all the same.
+WAITS_FOR = {
+    "autoscale-knative": "Knative Serving",
+    "canary-knative": "Knative Serving",
+    "gpu-share-hami": "HAMi's device plugin",
+    "gpu-share-kai": "the KAI scheduler",
+    "gpu-share-mig": "nodes with MIG slices",
+    "gpu-share-mps": "nodes that share GPUs by MPS",
+    "gpu-share-time-slicing": "nodes that share GPUs by time-slicing",
+    "gpu-share-volcano": "the Volcano scheduler",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def addon(lab: Lab) -> None:
+    """The addon, enabled from its folder: no network, no flag."""
+    done = vela(lab.kubeconfig, "addon", "enable", ADDON)
+    assert "enabled successfully" in done.stdout
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
+
+
+def components(path: Path) -> list[str]:
+    return [
+        component["name"]
+        for document in documents(path)
+        if document["kind"] == "Application"
+        for component in document["spec"]["components"]
+        if component["type"] == "kfserving"
+    ]
+
+
+# ---------------------------------------------------------------- the definitions
+
+
+@pytest.mark.parametrize("file", sorted((ADDON / "definitions").glob("*.cue")), ids=lambda path: path.stem)
+def test_a_definition_is_synced_and_its_form_exists(lab: Lab, file: Path) -> None:
+    # Its type is on one of the first lines: the metadata comes first.
+    kind = next(
+        line.split('"')[1] for line in file.read_text(encoding="utf-8").splitlines() if line.strip().startswith("type:")
+    ).replace("-", "")
+    name = file.stem
+    api = "core.oam.dev/v1beta1"
+
+    def synced() -> dict[str, Any] | None:
+        found = lab.api.get(api, DEFINITION_KINDS[kind], name, "vela-system")
+        return found if condition(found, "Synced") == "True" else None
+
+    definition = wait_until(synced, what=f"{kind} {name} Synced", timeout=30)
+    assert definition is not None
+    form = lab.api.get("v1", "ConfigMap", f"{kind}-schema-{name}", "vela-system")
+    assert form is not None
+    assert '"properties"' in form["data"]["openapi-v3-json-schema"]
+    assert lab.api.get("v1", "ConfigMap", f"{kind}-uischema-{name}", "vela-system") is not None
+
+
+# ---------------------------------------------------------------- the examples
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_accepted_and_runs(cluster: Cluster, file: Path) -> None:
+    cluster.up(file)
+    (app,) = (document for document in documents(file) if document["kind"] == "Application")
+    # An application with a topology policy places its components elsewhere.
+    placed = [
+        policy["properties"]["namespace"]
+        for policy in app["spec"].get("policies", ())
+        if policy["type"] == "topology" and "namespace" in policy.get("properties", {})
+    ]
+    namespace = placed[0] if placed else cluster.namespace
+    for name in components(file):
+
+        def there(name: str = name) -> dict[str, Any] | None:
+            return cluster.api.get("serving.kserve.io/v1beta1", "InferenceService", name, namespace)
+
+        cluster.wait_for(there, f"InferenceService {name}")
+    if file.stem in WAITS_FOR:
+        status = (cluster.application(app["metadata"]["name"]) or {}).get("status", {})
+        assert status.get("status") != "workflowFailed"
+        return
+    cluster.wait_running(app["metadata"]["name"], timeout=90)
+
+
+def test_the_article_application_has_its_objects(cluster: Cluster) -> None:
+    cluster.up(ROOT / "examples" / "sentiment.yaml")
+    cluster.wait_running("sentiment")
+    service = cluster.wait_ready("sentiment")
+    assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+    predictor = service["spec"]["predictor"]
+    assert predictor["minReplicas"] == 2
+    assert predictor["model"]["storageUri"] == "s3://models/sentiment/1"
+    deployment = cluster.get("apps/v1", "Deployment", "sentiment-predictor")
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 2
+    (container,) = (one for one in deployment["spec"]["template"]["spec"]["containers"] if one["name"] == "kserve-container")
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+
+
+def test_status_names_the_url_and_the_pods(cluster: Cluster) -> None:
+    cluster.up(ROOT / "examples" / "sentiment.yaml")
+    cluster.wait_running("sentiment")
+    status = cluster.vela("status", "sentiment", "-n", cluster.namespace).stdout
+    assert f"Ready at http://sentiment-{cluster.namespace}.example.com" in status
+    assert "modelState: Loaded" in status
+    # The rules in the addon's ConfigMap lead from the InferenceService to its pods.
+    pods = cluster.vela("status", "sentiment", "-n", cluster.namespace, "--pod").stdout
+    assert pods.count("sentiment-predictor-") == 2
+    query = f"application-resource-tree-view{{appName=sentiment,appNs={cluster.namespace}}}"
+    tree = cluster.vela("ql", "--query", query).stdout
+    assert '"kind": "Deployment"' in tree
+    assert '"kind": "ReplicaSet"' in tree
+    assert '"kind": "Pod"' in tree
+
+
+# ---------------------------------------------------------------- a life
+
+
+def app(properties: dict[str, Any], traits: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    component = {"name": "model", "type": "kfserving", "properties": properties, "traits": traits or []}
+    return {
+        "apiVersion": "core.oam.dev/v1beta1",
+        "kind": "Application",
+        "metadata": {"name": "life"},
+        "spec": {"components": [component]},
+    }
+
+
+BASE = {"runtime": "triton", "modelUri": "s3://models/sentiment/1", "minReplicas": 1}
+
+
+def test_an_application_is_changed_and_deleted(cluster: Cluster) -> None:
+    cluster.up(app(BASE, [{"type": "autoscale", "properties": AUTOSCALE}]))
+    cluster.wait_running("life")
+    assert len(cluster.list("keda.sh/v1alpha1", "ScaledObject")) == 1
+
+    # The trait goes, and what it wrote goes with it; the replicas are the component's again.
+    cluster.up(app({**BASE, "minReplicas": 3, "modelUri": "s3://models/sentiment/2"}))
+
+    def scaled() -> bool:
+        deployment = cluster.get("apps/v1", "Deployment", "model-predictor")
+        return deployment is not None and deployment["status"].get("availableReplicas") == 3
+
+    cluster.wait_for(scaled, "three replicas")
+    cluster.wait_running("life")
+    cluster.wait_for(lambda: not cluster.list("keda.sh/v1alpha1", "ScaledObject"), "the ScaledObject gone")
+    service = cluster.inference_service("model")
+    assert service is not None
+    assert service["spec"]["predictor"]["model"]["storageUri"] == "s3://models/sentiment/2"
+
+    cluster.vela("delete", "life", "-n", cluster.namespace, "-y")
+    cluster.wait_for(lambda: cluster.inference_service("model") is None, "the InferenceService gone")
+    cluster.wait_for(lambda: not cluster.list("v1", "Pod"), "the pods gone")
+
+
+AUTOSCALE: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "autoscale-article.yaml").read_text(encoding="utf-8"))[
+    "spec"
+]["components"][0]["traits"][0]["properties"]
+
+
+def test_the_status_says_what_is_wrong(cluster: Cluster) -> None:
+    cluster.up(app({**BASE, "storageKey": "nowhere"}))
+
+    def told() -> bool:
+        return "storage-config" in cluster.vela("status", "life", "-n", cluster.namespace, check=False).stdout
+
+    cluster.wait_for(told, "the reason in vela status")
+
+
+def test_a_deployment_mode_cannot_be_changed_and_the_user_is_told(cluster: Cluster) -> None:
+    cluster.up(app(BASE))
+    cluster.wait_running("life")
+    cluster.up(app({**BASE, "deploymentMode": "knative"}))
+
+    def told() -> bool:
+        return "deploymentMode cannot be changed" in str((cluster.application("life") or {}).get("status"))
+
+    cluster.wait_for(told, "KServe's refusal in the application's status")
+
+
+# ---------------------------------------------------------------- disabling
+
+
+def test_disable_refuses_while_it_is_used_and_cleans_up_after(cluster: Cluster) -> None:
+    cluster.up(app(BASE))
+    cluster.wait_running("life")
+    refused = cluster.vela("addon", "disable", "kfserving", check=False)
+    assert refused.returncode != 0
+    assert "life" in refused.stdout + refused.stderr
+
+    cluster.vela("delete", "life", "-n", cluster.namespace, "-y")
+    cluster.wait_for(lambda: cluster.application("life") is None, "the application gone")
+    others = cluster.api.list("core.oam.dev/v1beta1", "Application")
+    used = [one["metadata"] for one in others if not one["metadata"]["name"].startswith("addon-")]
+    for one in used:
+        cluster.api.delete("core.oam.dev/v1beta1", "Application", one["name"], one["namespace"])
+    cluster.wait_for(
+        lambda: all(
+            one["metadata"]["name"].startswith("addon-")
+            for one in cluster.api.list("core.oam.dev/v1beta1", "Application")
+        ),
+        "the other tests' applications gone",
+    )
+    cluster.vela("addon", "disable", "kfserving")
+
+    def left() -> list[str]:
+        definitions = [
+            f"{kind} {one['metadata']['name']}"
+            for kind in DEFINITION_KINDS.values()
+            for one in cluster.api.list("core.oam.dev/v1beta1", kind, "vela-system")
+            if one["metadata"]["name"] in {path.stem for path in (ADDON / "definitions").glob("*.cue")}
+        ]
+        maps = [
+            f"ConfigMap {one['metadata']['name']}"
+            for one in cluster.api.list("v1", "ConfigMap", "vela-system")
+            if "uischema" in one["metadata"]["name"] or "kfserving-resource-tree" in one["metadata"]["name"]
+        ]
+        return definitions + maps
+
+    cluster.wait_for(lambda: not left(), "all of the addon gone")
+    cluster.vela("addon", "enable", ADDON)
+
+
+# ---------------------------------------------------------------- a registry
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """The addon packed and served by a plain HTTP server on loopback."""
+    subprocess.run([sys.executable, "-m", "velagen.cli", "package", "--out", tmp_path], check=True, cwd=ROOT, timeout=60)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_registry_serves_the_package(lab: Lab, registry: str) -> None:
+    # Enabling from a registry asks all of them, so one that can't be reached would fail it.
+    for line in vela(lab.kubeconfig, "addon", "registry", "list").stdout.splitlines()[1:]:
+        if line.split():
+            vela(lab.kubeconfig, "addon", "registry", "delete", line.split()[0], check=False)
+    vela(lab.kubeconfig, "addon", "registry", "add", "mine", "--type=helm", f"--endpoint={registry}")
+    try:
+        assert "0.1.0" in vela(lab.kubeconfig, "addon", "status", "kfserving", "-v").stdout
+        done = vela(lab.kubeconfig, "addon", "enable", "mine/kfserving")
+        assert "enabled successfully" in done.stdout
+    finally:
+        vela(lab.kubeconfig, "addon", "registry", "delete", "mine", check=False)
