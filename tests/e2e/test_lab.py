@@ -107,7 +107,7 @@ def test_a_wrong_application_is_denied_and_nothing_is_made(cluster: Any, tiny: N
 
 
 def test_kserves_webhooks_default_and_refuse(cluster: Any) -> None:
-    service = {
+    service: dict[str, Any] = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {"name": "m", "namespace": cluster.namespace},
@@ -129,7 +129,7 @@ def test_a_model_becomes_ready_and_stays_ready(cluster: Any, tiny: None) -> None
         pods = cluster.list("v1", "Pod")
         return pods if len(pods) == 2 and all(condition(pod, "Ready") == "True" for pod in pods) else []
 
-    pods: list[dict[str, Any]] = cluster.wait_for(placed, "two pods Ready")
+    pods = cluster.wait_for(placed, "two pods Ready")
     assert {pod["spec"]["nodeName"] for pod in pods} <= {"gpu-node-0", "gpu-node-1"}
     # KServe's webhook for pods has been there.
     assert [part["name"] for part in pods[0]["spec"]["initContainers"]] == ["storage-initializer"]

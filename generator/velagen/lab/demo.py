@@ -19,7 +19,7 @@ from velagen.lab import objects
 from velagen.lab.api import Api, condition, wait_until
 from velagen.lab.cluster import Lab, tools_needed
 from velagen.lab.vela import vela
-from velagen.tools import install
+from velagen.tools import install, on_path, table, tool
 
 _T = TypeVar("_T")
 #: Seconds an application may take until it runs.
@@ -64,7 +64,7 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
         return api.list("apps/v1", "Deployment", namespace, selector=owned)
 
     def whole(service: objects.Thing) -> bool:
-        """Whether each part has the pods that were asked for: KServe starts with one, an autoscaler brings the others."""
+        """Whether each part has the pods asked for: KServe starts with one, an autoscaler brings the others."""
         mode = (service["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode")
         made = deployments(service)
         for deployment in made:
@@ -76,7 +76,10 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
 
     def look() -> bool:
         current = api.get("core.oam.dev/v1beta1", "Application", name, namespace)
-        running = ((current or {}).get("status") or {}).get("status") == "running"
+        status = (current or {}).get("status") or {}
+        # After an update the status is the old one's until the controller has seen the new generation.
+        seen = current is not None and status.get("observedGeneration", 0) >= current["metadata"]["generation"]
+        running = seen and status.get("status") == "running"
         if current and running:
             note(current, "running")
         made = services()
@@ -156,14 +159,16 @@ def demo(root: Path, addon: Path, app_file: Path, lab: Lab, console: Console, *,
     step(f"vela addon enable {_short(addon)}", lambda: vela(lab.kubeconfig, "addon", "enable", addon, "-y"))
     step(f"vela up -f {_short(app_file)}", lambda: vela(lab.kubeconfig, "up", "-f", app_file))
     lines = step("running and Ready", lambda: wait_for_application(lab.api, app))
-    table = Table("object", "state", "seconds after vela up")
+    shown = Table("object", "state", "seconds after vela up")
     for line in lines:
-        table.add_row(line.thing, line.state, f"{line.seconds:.1f}")
+        shown.add_row(line.thing, line.state, f"{line.seconds:.1f}")
     console.print()
-    console.print(table)
+    console.print(shown)
     console.print(f"{time.monotonic() - started:.0f} s in all. Next:\n", highlight=False)
     name = app["metadata"]["name"]
     console.print(f"  export KUBECONFIG={lab.kubeconfig}", highlight=False, soft_wrap=True)
+    if on_path(table().row("vela")) is None:
+        console.print(f'  export PATH="{tool("vela").parent}:$PATH"', highlight=False, soft_wrap=True)
     for command, what in (
         (f"vela status {name} --tree", "what became of the application"),
         (f"velagen render {_short(app_file)}", "the objects it is rendered to"),
