@@ -18,6 +18,8 @@ _RESERVED = frozenset(
         *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64, 128)),
     }
 )
+#: CUE 0.9 takes these for themselves even after a dot.
+_KEYWORDS = frozenset(["true", "false", "null", "for", "in", "if", "let", "import", "package", "func"])
 _BINARY_STRENGTH = {
     "|": 1, "&": 2, "||": 3, "&&": 4,
     "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5, ">=": 5, "=~": 5, "!~": 5,
@@ -226,7 +228,7 @@ class _Printer:
                 member = (
                     self._label(name)
                     if not isinstance(name, str)
-                    else (name if _IDENTIFIER.match(name) else quote(name))
+                    else (name if _IDENTIFIER.match(name) and name not in _KEYWORDS else quote(name))
                 )
                 return f"{self._expr(of, indent, _PRIMARY_STRENGTH)}.{member}"
             case s.Index(of=of, index=index):

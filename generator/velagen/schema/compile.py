@@ -25,6 +25,7 @@ from velagen.cue import (
     Guard,
     Hidden,
     Ident,
+    Index,
     ListLit,
     Lit,
     Name,
@@ -203,10 +204,17 @@ class _Compiler:
         declarations: list[Decl] = []
         if outside:
             declarations.append(Field(Hidden("parameter"), Struct(tuple(outside))))
-        if self.standalone and any(
-            isinstance(node, Ident) and node.name == "context" for decl in (*inside, *outside) for node in decl.walk()
-        ):
-            declarations.append(Field(Name("context"), _OPEN, "?"))
+        if self.standalone and any(Ident("_given") in decl.walk() for decl in (*inside, *outside)):
+            root = Ident("parameter")
+            any_given = Comprehension((Guard(Binary(">", length(root), Lit(len(self.defaults())))),), Struct((Embed(Lit(1)),)))
+            declarations += [
+                Field(
+                    Hidden("given"),
+                    Index(ListLit((any_given, self.rendering())), Lit(0)),
+                    doc=("A rule that an empty parameter breaks waits for a property, or for KubeVela to render.",),
+                ),
+                Field(Name(str(self.context).split(".")[0]), _OPEN, "?"),
+            ]
         warnings = tuple(dict.fromkeys(problem for problem in self.problems if problem.severity == "warning"))
         comments = tuple(Comment(f"Unchecked: {problem.message} ({problem.place.pointer})") for problem in warnings)
         return CompiledSchema(expr, (*comments, *declarations), warnings)
@@ -648,10 +656,6 @@ class _Compiler:
             else:
                 clauses = rule.clauses if is_object else (*given, *rule.clauses)
                 outside.append(self.check(clauses, message, Binary("&", message, Lit(1)), rule.label))
-            if waits and is_object and self.standalone:
-                more = Guard(Binary(">", length(root), Lit(self.always_there())))
-                verdict = Binary("&", message, Lit(1))
-                outside.append(self.check((more, *rule.clauses), message, verdict, rule.label))
         return inside, outside
 
     def always(self, clause: Cue) -> bool:
@@ -661,12 +665,14 @@ class _Compiler:
                 return to == BOTTOM and name in self.defaults()
         return False
 
-    def always_there(self) -> int:
-        """How many properties the root has when the user gives none."""
-        return len(self.defaults())
-
     def waiting(self) -> Expr:
-        """Something that conflicts with a sentence, but only when KubeVela renders."""
+        """Something that conflicts with a sentence, but only once there is a parameter."""
+        if self.context is None:
+            return Lit(1)
+        return Ident("_given") if self.standalone else self.rendering()
+
+    def rendering(self) -> Expr:
+        """A text that KubeVela gives when it renders, and nobody gives before."""
         if self.context is None:
             return Lit(1)
         first, *steps = self.context.split(".")
