@@ -138,17 +138,19 @@ autoscale = Trait(
     # All of these set the number of replicas too.
     conflicts_with=["autoscale", "scaler", "cpuscaler", "hpa", "keda-auto-scaler"],
     pod_disruptive=False,
+    # KubeVela merges the patch before it looks at the checks: what another trait set must not clash before the check
+    # that says so.
     patch={
         If(~is_kpa): {
-            "metadata": {"annotations": {AUTOSCALER_CLASS: if_else(is_hpa, "hpa", "external")}},
+            "metadata": {"annotations": {AUTOSCALER_CLASS: retain_keys(if_else(is_hpa, "hpa", "external"))}},
         },
         "spec": {
             "predictor": {
                 If(~is_keda): {
                     "minReplicas": retain_keys(least),
                     "maxReplicas": retain_keys(p.maxReplicas),
-                    "scaleMetric": choose(p.metric, {"qps": "rps", "concurrency": "concurrency"}, "cpu"),
-                    If(given(p.target)): {"scaleTarget": floor(p.target)},
+                    "scaleMetric": retain_keys(choose(p.metric, {"qps": "rps", "concurrency": "concurrency"}, "cpu")),
+                    If(given(p.target)): {"scaleTarget": retain_keys(floor(p.target))},
                 },
             }
         },

@@ -160,7 +160,7 @@ canary = Trait(
         If(is_knative): {
             "spec": {
                 "predictor": {
-                    "canaryTrafficPercent": p.weight,
+                    "canaryTrafficPercent": retain_keys(p.weight),
                     "model": {"storageUri": retain_keys(p.modelUri)},
                 }
             }
@@ -174,7 +174,7 @@ canary = Trait(
     checks=[
         not_a_model("canary"),
         refuse(
-            given(predictor.canaryTrafficPercent),
+            given(predictor.canaryTrafficPercent) | given(context.outputs[CANARY_OUTPUT]),
             "another canary already splits this component's traffic: write one canary",
         ),
         refuse(

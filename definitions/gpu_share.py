@@ -6,7 +6,7 @@ Sources: NVIDIA k8s-device-plugin (sharing, renameByDefault) and gpu-feature-dis
 
 from __future__ import annotations
 
-from _kserve import INFERENCE_SERVICE, not_a_model
+from _kserve import CANARY_OUTPUT, INFERENCE_SERVICE, not_a_model
 
 from velagen import (
     If,
@@ -117,6 +117,10 @@ gpu_share = Trait(
     },
     checks=[
         not_a_model("gpu-share"),
+        refuse(
+            given(context.outputs[CANARY_OUTPUT]),
+            "write gpu-share before canary: the new version is a copy of what the component is when canary's turn comes",
+        ),
         refuse(
             given(limits["nvidia.com/gpu"]),
             "gpu-share gives the part of a GPU itself: drop nvidia.com/gpu from the component's resources.limits (and "
