@@ -39,3 +39,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="velagen")
 def main() -> None:
     """KubeVela definitions from JSON Schemas and Python templates."""
+
+
+if __name__ == "__main__":
+    main()
