@@ -155,17 +155,19 @@ def _check_document(
     document: Document, catalog: Catalog, *, verbose: bool, render: bool, into: list[Rendered] | None = None
 ) -> list[Problem]:
     """The problems of one document; with *into*, the objects of it go there."""
-    from velagen.check.apps import check_application, check_other, is_application
+    from velagen.check.apps import check_application, check_other, is_application, misplaced_traits
     from velagen.check.dryrun import dry_run
 
     if not is_application(document):
         return check_other(document)
     problems = check_application(document, catalog)
+    misplaced = misplaced_traits(document, catalog)
     if not render or _malformed(document):
-        return problems
+        return [*problems, *misplaced.values()]
     # A part that is known to be wrong would only be refused once more, in worse words.
     wrong = {_part_of(one.place.pointer or "") for one in problems if one.severity == "error"}
     outcome = dry_run(document, catalog, wrong - {""})
+    problems += [one for pointer, one in misplaced.items() if pointer not in outcome.failed]
     if verbose:
         for text in outcome.raw:
             Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)

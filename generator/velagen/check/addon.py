@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -171,10 +172,9 @@ def _refusals(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iter
 
 def _status(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
     """Every status rule over every state: on a cluster an error there means "unhealthy", and a line in a log."""
-    parameters = samples(one.schema)[:1] or [{}]
-    for state, status in _STATUSES.items():
-        context = json.dumps({**_context(one, status)})
-        extra = f"context: {context}\nparameter: {json.dumps(parameters[0])}"
+    for state, parameter in itertools.product(_STATUSES, _parameters(one)):
+        context = json.dumps(_context(one, _STATUSES[state]))
+        extra = f"context: {context}\nparameter: {json.dumps(parameter)}"
         for field, path, kind in (("healthPolicy", "isHealth", bool), ("customStatus", "message", str)):
             text = rendered.status.get(field)
             if not text:
@@ -190,6 +190,17 @@ def _status(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _R
                 yield Problem(f"{field} of {_key(one)}, over an object {state}, gives {answer.result!r}", _at(one))
             elif field == "healthPolicy" and answer.result is True and state in _NOT_YET and one.type == "component":
                 yield Problem(f"{_key(one)} counts as healthy {state}", _at(one), severity="warning")
+
+
+def _parameters(one: BuiltDefinition) -> list[dict[str, Any]]:
+    """An example, and what is left of it without what may be left out.
+
+    A status rule sees the properties as they were written, without defaults (kubevela pkg/appfile/appfile.go, Params).
+    """
+    full = next(iter(samples(one.schema)), {})
+    required = one.schema.document.get("required", [])
+    bare = {name: value for name, value in full.items() if name in required}
+    return [full] if bare == full or validate(one.schema, bare) else [full, bare]
 
 
 def _context(one: BuiltDefinition, status: dict[str, Any] | None) -> dict[str, Any]:

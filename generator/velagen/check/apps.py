@@ -49,6 +49,25 @@ def check_application(document: Document, catalog: Catalog) -> list[Problem]:
     return list(dict.fromkeys(found))
 
 
+def misplaced_traits(document: Document, catalog: Catalog) -> dict[str, Problem]:
+    """The traits at a component they don't apply to, by their JSON pointer.
+
+    A trait of velagen's says so itself when it is rendered, and in words of its own: those go first.
+    """
+    found = {}
+    for component in parts(document.value, "component"):
+        workload = catalog.find("component", component.type)
+        for part in _traits_of(component):
+            known = catalog.find("trait", part.type)
+            if known is not None and workload is not None and not _applies(known, workload):
+                found[pointer(part.path)] = Problem(
+                    f"the trait {known.name} does not apply to a {component.type}",
+                    document.place(pointer((*part.path, "type"))),
+                    f"it applies to {', '.join(known.applies_to)}; {component.type} makes {workload.workload}",
+                )
+    return found
+
+
 def check_other(document: Document) -> list[Problem]:
     """What is wrong in an object that is no application."""
     return [_placed(problem, document) for problem in check_object(document.value)]
@@ -161,18 +180,11 @@ def _unknown(part: Part, document: Document, catalog: Catalog) -> Problem:
 
 
 def _traits(component: Part, document: Document, catalog: Catalog) -> Iterator[Problem]:
-    workload = catalog.find("component", component.type)
     traits = [(part, catalog.find("trait", part.type)) for part in _traits_of(component)]
     for number, (part, known) in enumerate(traits):
         if known is None:
             continue
         at = document.place(pointer((*part.path, "type")))
-        if workload is not None and workload.workload and not _applies(known, workload):
-            yield Problem(
-                f"the trait {known.name} does not apply to a {component.type}",
-                at,
-                f"it applies to {', '.join(known.applies_to)}; {component.type} makes {workload.workload}",
-            )
         for _, earlier in traits[:number]:
             if earlier is None:
                 continue
@@ -193,7 +205,7 @@ def _traits_of(component: Part) -> Iterator[Part]:
 
 def _applies(trait: Known, component: Known) -> bool:
     """Source of the forms: kubevela apis/core.oam.dev/v1beta1/core_types.go (AppliesToWorkloads)."""
-    if not trait.applies_to or "autodetects.core.oam.dev" in component.workload:
+    if not trait.applies_to or component.workload in {"", "autodetects.core.oam.dev"}:
         return True
     return any(_fits(rule, component.workload, component.name) for rule in trait.applies_to)
 
