@@ -1,0 +1,57 @@
+"""What is wrong is refused by the real API server in the words of the definitions, and nothing is created."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.conftest import Cluster
+
+from velagen.lab import Lab
+from velagen.lab.vela import vela
+
+pytestmark = [pytest.mark.slow, pytest.mark.embedded]
+
+ROOT = Path(__file__).parents[2]
+BAD_INPUT = sorted((ROOT / "tests" / "bad-input").glob("*.yaml"))
+
+#: KubeVela itself answers before a definition of ours is asked; `velagen check` says it in our words.
+SAID_BY_OTHERS = {
+    "unknown-trait": "not found",
+    # KubeVela: two traits write an output of the same name.
+    "autoscale-keda-twice": 'auxiliary "scaledObject" already exits',
+    "canary-twice": 'auxiliary "newVersion" already exits',
+}
+#: KubeVela looks at two traits one by one, so only `velagen check` sees that these fight over the replicas.
+SEEN_BY_CHECK_ALONE = {"autoscale-beside-scaler"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def addon(lab: Lab) -> None:
+    vela(lab.kubeconfig, "addon", "enable", ROOT / "addon" / "kfserving")
+
+
+def uses_policy_of_ours(path: Path) -> bool:
+    """A policy is rendered by the controller, not by the webhook: its refusal is in the application's status."""
+    (app,) = (document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document)
+    return any(policy["type"] == "model-scope" for policy in app["spec"].get("policies", ()))
+
+
+@pytest.mark.parametrize("file", BAD_INPUT, ids=lambda path: path.stem)
+def test_it_is_refused_with_its_sentence_and_creates_nothing(cluster: Cluster, file: Path) -> None:
+    if file.stem in SEEN_BY_CHECK_ALONE:
+        pytest.skip("KubeVela does not compare the traits of a component; tests/unit/test_bad_input.py has this one")
+    text = file.read_text(encoding="utf-8")
+    sentence = SAID_BY_OTHERS.get(file.stem, text.splitlines()[0].removeprefix("# says: "))
+    (app,) = (document for document in yaml.safe_load_all(text) if document)
+    name = app["metadata"]["name"]
+    done = cluster.up(file, check=False)
+    said = done.stdout + done.stderr
+    if uses_policy_of_ours(file):
+        cluster.wait_for(lambda: sentence in str((cluster.application(name) or {}).get("status")), f"{sentence!r}")
+    else:
+        assert done.returncode != 0, said
+        assert sentence in said
+        assert cluster.application(name) is None
+    assert cluster.list("serving.kserve.io/v1beta1", "InferenceService") == []
