@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +57,11 @@ def check_command(
     setting = _Setting.find(folder, addon)
     problems: list[Problem] = []
     documents = setting.documents(files, problems)
-    for document in documents:
-        problems += _check_document(document, setting.catalog, verbose=verbose, render=not no_render)
+    # Rendering waits for vela, a process of its own.
+    with ThreadPoolExecutor() as pool:
+        each = partial(_check_document, catalog=setting.catalog, verbose=verbose, render=not no_render)
+        for found in pool.map(each, documents):
+            problems += found
     checked_addon = setting.project is not None and not apps_only and not no_render
     if setting.project is not None and checked_addon:
         from velagen.check.addon import check_addon

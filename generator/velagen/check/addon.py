@@ -8,6 +8,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,11 @@ def check_addon(project: Project, built: tuple[BuiltDefinition, ...], catalog: C
                     problems += _definition(oracle, version, one, rendered[_key(one)])
     for one in built:
         problems += _examples(one)
-        if _key(one) in rendered:
-            problems += _golden(one, built, catalog)
+    # Rendering waits for vela, a process of its own.
+    with ThreadPoolExecutor() as pool:
+        whole = [one for one in built if _key(one) in rendered]
+        for found in pool.map(lambda one: list(_golden(one, built, catalog)), whole):
+            problems += found
     return list(dict.fromkeys(problems))
 
 
