@@ -133,6 +133,18 @@ def test_a_model_becomes_ready_and_stays_ready(cluster: Any, tiny: None) -> None
     assert {pod["spec"]["nodeName"] for pod in pods} <= {"gpu-node-0", "gpu-node-1"}
     # KServe's webhook for pods has been there.
     assert [part["name"] for part in pods[0]["spec"]["initContainers"]] == ["storage-initializer"]
+    # KServe says Ready with the first pod, and takes it back for a moment when the second is added.
+    calm_since = time.monotonic()
+
+    def calm() -> bool:
+        nonlocal calm_since
+        deployment = cluster.get("apps/v1", "Deployment", "sentiment-predictor")
+        available = deployment["status"].get("availableReplicas")
+        if available != 2 or condition(cluster.inference_service("sentiment"), "Ready") != "True":
+            calm_since = time.monotonic()
+        return time.monotonic() - calm_since > 3
+
+    cluster.wait_for(calm, "two pods available and Ready for 3 s")
     # Nodes whose heartbeat is missing turn NotReady after 40 s, and take the pods' Ready with them for good.
     deadline = time.monotonic() + 65
     while time.monotonic() < deadline:
