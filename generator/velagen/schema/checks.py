@@ -1,7 +1,7 @@
 """``x-checks``: rules over several properties, which JSON Schema can't say.
 
-The language is small on purpose: property paths (``logger.url``, ``["odd-name"]``), numbers, strings, true, false, null,
-``len(…)``, ``! && || == != < <= > >= =~ !~ + - *`` and parentheses, with CUE's meaning and precedence. One tree is
+The language is small on purpose: property paths (``logger.url``, ``["odd-name"]``), numbers, strings, true, false,
+null, ``len(…)``, ``! && || == != < <= > >= =~ !~ + - *`` and parentheses, with CUE's meaning and precedence. One tree is
 printed as CUE and evaluated here, so a rendered definition and ``velagen check`` agree.
 """
 
@@ -58,7 +58,7 @@ class _Operation:
 _Term = _Path | _Constant | _Length | _Not | _Operation
 
 
-class _Bad(Exception):
+class _Bad(Exception):  # noqa: N818  # caught in this file
     """Raised inside the parser with what is wrong."""
 
 
@@ -214,7 +214,7 @@ class Check:
         return negated(self.term)
 
     def holds(self, instance: Any) -> bool:
-        """Whether *instance* satisfies the rule; true where a property it reads is absent or of a type it can't read."""
+        """Whether *instance* satisfies the rule; true where a property it reads is absent or of another type."""
 
         def read(path: tuple[str, ...]) -> Any:
             value = instance

@@ -1,3 +1,4 @@
+# SCHEMA OWNER: read /tmp/schema-notes.md (lead, 00:07), then delete this line.
 """A schema as the value of ``parameter``: types a reader would write by hand, and checks for what types can't say."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from velagen.cue import (
+from velagen.cue import (  # Ellipsis is the grammar's own word
     BOTTOM,
     TOP,
     Binary,
@@ -16,7 +17,7 @@ from velagen.cue import (
     Comment,
     Comprehension,
     Decl,
-    Ellipsis,
+    Ellipsis,  # noqa: A004
     Embed,
     Expr,
     Field,
@@ -29,7 +30,6 @@ from velagen.cue import (
     ListLit,
     Lit,
     Name,
-    Node as Cue,
     Pattern,
     Selector,
     Struct,
@@ -39,6 +39,9 @@ from velagen.cue import (
     joined,
     literal,
     present,
+)
+from velagen.cue import (
+    Node as Cue,
 )
 from velagen.errors import Problem, VelagenError
 from velagen.schema.formats import FORMATS
@@ -51,19 +54,14 @@ from velagen.schema.model import (
     Refusal,
     Schema,
     Shape,
-    children,
     json_type,
     layers_of,
     types_of,
 )
-from velagen.schema.patterns import PatternError, to_re2
 from velagen.schema.validate import validator_for
 from velagen.schema.violations import (
     ANY_KEYWORDS,
-    ARRAY_KEYWORDS,
     ASSERTIONS,
-    NUMBER_KEYWORDS,
-    OBJECT_KEYWORDS,
     STRING_KEYWORDS,
     TYPE,
     Violations,
@@ -76,10 +74,63 @@ from velagen.schema.words import Words, sentence
 
 _PLAIN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 #: Names that mean something in the text around a property, so that no property may be referred to by them.
-_MEANT = frozenset(
-    "true false null for in if let import package func bool string bytes number int float uint uint8 int8 uint16 int16 "
-    "uint32 int32 uint64 int64 uint128 int128 float32 float64 rune len close and or div mod quo rem error "
-    "strings math list struct time net regexp json yaml parameter value context output outputs template".split()
+_MEANT = frozenset(  # a list of words reads better as one
+    [
+        "true",
+        "false",
+        "null",
+        "for",
+        "in",
+        "if",
+        "let",
+        "import",
+        "package",
+        "func",
+        "bool",
+        "string",
+        "bytes",
+        "number",
+        "int",
+        "float",
+        "uint",
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "uint64",
+        "int64",
+        "uint128",
+        "int128",
+        "float32",
+        "float64",
+        "rune",
+        "len",
+        "close",
+        "and",
+        "or",
+        "div",
+        "mod",
+        "quo",
+        "rem",
+        "error",
+        "strings",
+        "math",
+        "list",
+        "struct",
+        "time",
+        "net",
+        "regexp",
+        "json",
+        "yaml",
+        "parameter",
+        "value",
+        "context",
+        "output",
+        "outputs",
+        "template",
+    ]
 )
 #: After so many refusals the compiler stops looking for more.
 MAX_REFUSALS = 40
@@ -101,7 +152,7 @@ class CompiledSchema:
         return File((Field(Name("parameter"), self.parameter), *self.declarations), doc=doc)
 
 
-class _TooMany(Exception):
+class _TooMany(Exception):  # noqa: N818  # it ends the search, it is no error
     """Raised when so much is refused that more would help nobody; a recursive schema would find new ones for ever."""
 
 
@@ -203,10 +254,14 @@ class _Compiler:
         expr = self.aliased(expr)
         declarations: list[Decl] = []
         if outside:
-            declarations.append(Field(Hidden("parameter"), Struct(tuple(outside))))
+            # `cue vet -c` passes over hidden fields that are not concrete, so a rule that waits needs a field it sees.
+            seen = self.standalone and any(Ident("_given") in decl.walk() for decl in outside)
+            declarations.append(Field(Name("rules") if seen else Hidden("parameter"), Struct(tuple(outside))))
         if self.standalone and any(Ident("_given") in decl.walk() for decl in (*inside, *outside)):
             root = Ident("parameter")
-            any_given = Comprehension((Guard(Binary(">", length(root), Lit(len(self.defaults())))),), Struct((Embed(Lit(1)),)))
+            any_given = Comprehension(
+                (Guard(Binary(">", length(root), Lit(len(self.defaults())))),), Struct((Embed(Lit(1)),))
+            )
             declarations += [
                 Field(
                     Hidden("given"),
@@ -301,7 +356,7 @@ class _Compiler:
                 case "integer" | "number":
                     parts.append(self._number(layers, name, rest))
                 case "string":
-                    parts.append(self._string(layers, rest))
+                    parts.append(self._string(layers))
                 case "array":
                     parts.append(self._array(layers, rest))
                 case "object":
@@ -324,10 +379,7 @@ class _Compiler:
         candidates = [first["const"]] if "const" in first else list(first["enum"])
         validators = [validator_for(node, assert_formats=self.assert_formats) for node in layers]
         candidates = [value for value in candidates if all(validator.is_valid(value) for validator in validators)]
-        if (
-            not candidates
-            or any(isinstance(value, (dict, list)) for value in candidates)
-        ):
+        if not candidates or any(isinstance(value, (dict, list)) for value in candidates):
             return self._everything(layers)
         options: list[Expr] = []
         for value in candidates:
@@ -413,7 +465,7 @@ class _Compiler:
             out["<" if exclusive else "<="] = value
         return out
 
-    def _string(self, layers: tuple[Node, ...], rest: Rest) -> Expr:
+    def _string(self, layers: tuple[Node, ...]) -> Expr:
         parts: list[Expr] = []
         least = max((int(node["minLength"]) for node in layers if "minLength" in node), default=0)
         most = min((int(node["maxLength"]) for node in layers if "maxLength" in node), default=None)
@@ -435,10 +487,7 @@ class _Compiler:
 
     def _array(self, layers: tuple[Node, ...], rest: Rest) -> Expr:
         self._leave(rest, layers, ("minItems", "contains"))
-        if (
-            any("prefixItems" in node for node in layers)
-            or any(node.get("items") is False for node in layers)
-        ):
+        if any("prefixItems" in node for node in layers) or any(node.get("items") is False for node in layers):
             self._leave(rest, layers, ("prefixItems", "items", "maxItems", "uniqueItems", "unevaluatedItems"))
             return TYPE["array"]
         nodes = [node.sub("items") for node in layers if "items" in node]
@@ -471,7 +520,7 @@ class _Compiler:
                 named.setdefault(name, []).append(node.sub("properties", name))
             for pattern in node.get("patternProperties", {}):
                 patterns.setdefault(pattern, []).append(node.sub("patternProperties", pattern))
-        others, closers = self._closing(layers, set(named), set(patterns), rest)
+        others = self._closing(layers, set(named), set(patterns), rest)
         self._leave(
             rest,
             layers,
@@ -517,18 +566,14 @@ class _Compiler:
             return Call(Ident("close"), (Struct(tuple(decls)),))
         return Struct(tuple(decls)) if decls else _OPEN
 
-    def _closing(
-        self, layers: tuple[Node, ...], named: set[str], patterns: set[str], rest: Rest
-    ) -> tuple[list[Node], list[Node]]:
+    def _closing(self, layers: tuple[Node, ...], named: set[str], patterns: set[str], rest: Rest) -> list[Node]:
         """The schemas of the properties that nothing names, where a type can say them; the rest is left to checks."""
         others: list[Node] = []
-        closers: list[Node] = []
         dynamic = any(set(node.view) & {"anyOf", "oneOf", "if", "dependentSchemas", "not"} for node in layers)
         for position, node in enumerate(layers):
             if "additionalProperties" in node:
                 if named <= set(node.get("properties", {})) and patterns <= set(node.get("patternProperties", {})):
                     others.append(node.sub("additionalProperties"))
-                    closers.append(node)
                 else:
                     rest.own.append((node, frozenset(["additionalProperties"])))
             if "unevaluatedProperties" in node:
@@ -536,7 +581,7 @@ class _Compiler:
                     rest.own.append((node, frozenset(["unevaluatedProperties"])))
                 else:
                     others.append(node.sub("unevaluatedProperties"))
-        return [node for node in others if node.contents is not True], closers
+        return [node for node in others if node.contents is not True]
 
     def _property(
         self, name: str, nodes: list[Node], required: Node | None, closed: bool, rest: Rest
@@ -555,7 +600,7 @@ class _Compiler:
         constraint = "!" if required is not None else "?"
         if shape.has_default:
             default = shape.default
-            filled = self._defaulted(name, layers, expr, below, default)
+            filled = self._defaulted(layers, expr, below, default)
             if filled is not None:
                 expr, constraint = filled, ""
         if constraint == "!" and required is not None:
@@ -572,8 +617,8 @@ class _Compiler:
         # KubeVela reads one line.
         return ("+usage=" + " ".join(text.split()),)
 
-    def _defaulted(self, name: str, layers: tuple[Node, ...], expr: Expr, rest: Rest, default: Any) -> Expr | None:
-        """*expr* with *default* marked, in a form that KubeVela's OpenAPI conversion takes; None where it is refused."""
+    def _defaulted(self, layers: tuple[Node, ...], expr: Expr, rest: Rest, default: Any) -> Expr | None:
+        """*expr* with *default* marked, in a form that KubeVela's OpenAPI conversion takes; None if refused."""
         place = next(node for node in layers if "default" in node)
         for node in layers:
             error = next(iter(validator_for(node, assert_formats=self.assert_formats).iter_errors(default)), None)
@@ -646,7 +691,11 @@ class _Compiler:
         for rule, waits in self.rules(rest, root if is_object else loose, (), Words(()), waits=True):
             message: Expr = rule.message
             rule = dataclasses.replace(rule, clauses=tuple(one for one in rule.clauses if not self.always(one)))  # noqa: PLW2901
-            rewritten = tuple(self.inward(clause) for clause in rule.clauses) if is_open else None
+            rewritten = (
+                tuple(self.inward(clause) for clause in rule.clauses)
+                if is_open and not (waits and self.standalone)
+                else None
+            )
             if rewritten is not None and None not in rewritten:
                 verdict = Binary("&", message, self.waiting()) if waits and is_object else Binary("&", message, Lit(1))
                 clauses = tuple(clause for clause in rewritten if clause is not None)
@@ -661,7 +710,9 @@ class _Compiler:
     def always(self, clause: Cue) -> bool:
         """Whether *clause* asks for a property of the root that a default fills in."""
         match clause:
-            case Guard(condition=Binary(op="!=", left=Selector(of=Ident(name="parameter"), name=str() as name), right=to)):
+            case Guard(
+                condition=Binary(op="!=", left=Selector(of=Ident(name="parameter"), name=str() as name), right=to)
+            ):
                 return to == BOTTOM and name in self.defaults()
         return False
 
@@ -716,14 +767,14 @@ class _Compiler:
         if rest.items is not None:
             index, item = self.violations.name("i"), self.violations.name("x")
             found = list(self.rules(rest.items, Ident(item), (), words.item(Ident(index)), waits=False))
-            for one, _ in found:
+            for inner, _ in found:
                 used = any(
                     isinstance(part, Ident) and part.name == index
-                    for node in (one.message, *one.clauses)
-                    for part in node.walk()
+                    for part_of in (inner.message, *inner.clauses)
+                    for part in part_of.walk()
                 )
                 loop = For(item, ref, key=index if used else "")
-                yield _Rule((*guards, *is_array, loop, *one.clauses), one.message, one.label), False
+                yield _Rule((*guards, *is_array, loop, *inner.clauses), inner.message, inner.label), False
         for conditions, below in rest.values:
             key, item = self.violations.name("key"), self.violations.name("x")
             matching = tuple(Guard(Binary(op, Ident(key), one)) for op, one in conditions)
@@ -756,7 +807,9 @@ class _Compiler:
         for clause in clauses:
             match clause:
                 case Guard(
-                    condition=Binary(op="!=", left=Selector(of=Ident(name="parameter"), name=str() as name), right=right)
+                    condition=Binary(
+                        op="!=", left=Selector(of=Ident(name="parameter"), name=str() as name), right=right
+                    )
                 ):
                     if right == BOTTOM and name not in defaults:
                         return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonschema_specifications
+import jsonschema_specifications  # type: ignore[import-untyped]  # ships no types
 import referencing
 import referencing.exceptions
 import referencing.jsonschema as dialects
@@ -99,7 +99,7 @@ class Node:
         if cached is None:
             cached = _translate(self.contents, self.dialect) if isinstance(self.contents, dict) else {}
             object.__setattr__(self, "_view", cached)
-        return cached  # type: ignore[no-any-return]
+        return cached
 
     @property
     def identity(self) -> tuple[int, tuple[str, ...]]:
@@ -451,7 +451,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
         seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        twice = next(name for name, _ in pairs if name in seen or not (seen := seen | {name}))
         raise ValueError(f"the name {twice!r} stands twice in one object")
     return out
 

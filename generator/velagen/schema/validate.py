@@ -1,9 +1,11 @@
+# ruff: noqa: ARG001  # the signature of a rule is the library's
 """A value against a schema in Python: the verdict of ``velagen check``, in the words of the rendered definition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from decimal import Decimal
+from typing import Any, cast
 
 from jsonschema import validators
 from jsonschema.exceptions import ValidationError
@@ -65,8 +67,6 @@ def _format(validator: Any, name: str, instance: Any, schema: Any) -> Iterator[V
 
 
 def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    from decimal import Decimal  # noqa: PLC0415
-
     # CUE computes in decimals; binary floats would call 0.3 no multiple of 0.1.
     if is_number(instance) and Decimal(repr(instance)) % Decimal(repr(factor)) != 0:
         yield ValidationError(f"{instance!r} is not a multiple of {factor!r}")
@@ -102,9 +102,8 @@ def validator_for(node: Node, *, assert_formats: bool = True) -> Validator:
         rules: dict[str, Any] = dict(_SHARED)
         if assert_formats:
             rules["format"] = _format
-        _CLASSES[key] = validators.extend(base, rules)
-    made = _CLASSES[key](node.contents, _resolver=node.resolver)
-    return made  # type: ignore[no-any-return]
+        _CLASSES[key] = validators.extend(base, rules)  # type: ignore[no-untyped-call]
+    return cast(Validator, _CLASSES[key](node.contents, _resolver=node.resolver))
 
 
 def validate(schema: Schema, instance: Any, *, assert_formats: bool = True, defaults: bool = True) -> list[Problem]:
@@ -133,7 +132,9 @@ def _leaves(errors: Any) -> Iterator[ValidationError]:
 
 
 def _defaulted(schema: Schema, error: ValidationError) -> bool:
-    missing = [name for name in error.validator_value if name not in error.instance]
+    instance: Any = error.instance
+    names: Any = error.validator_value
+    missing = [name for name in names if name not in instance]
     return all(_has_default(schema, error, name) for name in missing)
 
 
@@ -158,7 +159,9 @@ def _problems(schema: Schema, error: ValidationError) -> Iterator[Problem]:
         path = path.item(step) if isinstance(step, int) else path.name(step)
     contents = error.schema if isinstance(error.schema, dict) else False
     node = _nowhere(contents)
-    keyword, value = str(error.validator), error.validator_value
+    keyword = str(error.validator)
+    value: Any = error.validator_value
+    instance: Any = error.instance
 
     def text(words: Words) -> str:
         return "".join(str(part) for part in words.parts)
@@ -169,13 +172,13 @@ def _problems(schema: Schema, error: ValidationError) -> Iterator[Problem]:
         yield Problem(error.message, place)
     elif keyword == "required":
         for name in value:
-            if name not in error.instance and not _has_default(schema, error, name):
+            if name not in instance and not _has_default(schema, error, name):
                 yield Problem(text(sentence(node, "required", name, path)), place)
     elif keyword in ("dependentRequired", "dependencies"):
         for name, needed in value.items():
-            if name in error.instance and isinstance(needed, list):
+            if name in instance and isinstance(needed, list):
                 for other in needed:
-                    if other not in error.instance:
+                    if other not in instance:
                         yield Problem(text(sentence(node, "dependentRequired", (name, other), path)), place)
     elif keyword in ("unevaluatedProperties", "unevaluatedItems", "propertyNames", "items", "None"):
         yield Problem(text(sentence(node, "false", None, path)) if contents is False else error.message, place)

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002  # every keyword is asked in the same words
 """Every keyword as the conditions under which a value breaks it: the exact road, for what a CUE type can't say.
 
 A violation is a row of comprehension clauses (``if``, ``for``) over a reference to a concrete value, and a sentence.
@@ -16,7 +17,7 @@ from velagen.cue import (
     Binary,
     Call,
     Comprehension,
-    Ellipsis,
+    Ellipsis,  # noqa: A004  # the grammar's own word
     Embed,
     Expr,
     For,
@@ -26,7 +27,6 @@ from velagen.cue import (
     Interpolation,
     ListLit,
     Lit,
-    Node as Cue,
     Selector,
     Struct,
     Unary,
@@ -35,6 +35,10 @@ from velagen.cue import (
     joined,
     present,
 )
+from velagen.cue import (
+    Node as Cue,
+)
+from velagen.schema.checks import parse_check
 from velagen.schema.formats import FORMATS
 from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, json_type, layers_of
 from velagen.schema.patterns import PatternError, to_re2
@@ -386,7 +390,13 @@ class Violations:
             # The same number in two spellings, at any depth: each element is written as JSON text, trailing zeros of
             # fractions are taken away (strings are passed over), and the text is read again.
             each = self.name("x")
-            text = call("regexp", "ReplaceAll", Lit(_SPELLING, raw=True), call("encoding/json", "Marshal", Ident(each)), Lit("$1$2"))
+            text = call(
+                "regexp",
+                "ReplaceAll",
+                Lit(_SPELLING, raw=True),
+                call("encoding/json", "Marshal", Ident(each)),
+                Lit("$1$2"),
+            )
             body = Struct((Embed(call("encoding/json", "Unmarshal", text)),))
             items = ListLit((Comprehension((For(each, ref),), body),))
         # Two values are equal when they unify and neither has anything that the other lacks: then all three texts are
@@ -394,13 +404,16 @@ class Violations:
         both = Binary("&", Ident(left), Ident(right))
         size = length(call("encoding/json", "Marshal", both))
         yield (
-            For(left, items, key=first),
-            For(right, items, key=second),
-            Guard(Binary("<", Ident(first), Ident(second))),
-            Guard(present(both)),
-            Guard(Binary("==", size, length(call("encoding/json", "Marshal", Ident(left))))),
-            Guard(Binary("==", size, length(call("encoding/json", "Marshal", Ident(right))))),
-        ), self._say(node, "uniqueItems", value, words)
+            (
+                For(left, items, key=first),
+                For(right, items, key=second),
+                Guard(Binary("<", Ident(first), Ident(second))),
+                Guard(present(both)),
+                Guard(Binary("==", size, length(call("encoding/json", "Marshal", Ident(left))))),
+                Guard(Binary("==", size, length(call("encoding/json", "Marshal", Ident(right))))),
+            ),
+            self._say(node, "uniqueItems", value, words),
+        )
 
     def _prefixItems(  # noqa: N802
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
@@ -590,8 +603,6 @@ class Violations:
     def _x_checks(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
-        from velagen.schema.checks import parse_check  # noqa: PLC0415
-
         for index, entry in enumerate(value):
             check = parse_check(node, index, entry)
             guards = tuple(Guard(present(check.reference(ref, path))) for path in check.guards())

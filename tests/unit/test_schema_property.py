@@ -1,0 +1,177 @@
+"""Three verdicts on generated pairs of schema and instance: Python's jsonschema, cue vet, KubeVela's render."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis_jsonschema import from_schema
+
+from velagen.cue import to_cue
+from velagen.errors import VelagenError
+from velagen.oracle import VERSIONS, Oracle
+from velagen.schema import compile_schema, parse_schema
+from velagen.schema.validate import validator_for
+
+#: Shrunk failures of the past, each ``{"schema": …, "instances": […]}``.
+FIXTURES = Path(__file__).parent / "schema" / "pairs"
+
+NAMES = ["a", "b", "in", "len", "x-y", "#d", "_h", "context", "string", "value", "é"]
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 8),
+    st.sampled_from([0.5, 1.0, 2.5, -1.0, 1e3, 0.1]),
+    st.sampled_from(["", "a", "ab", "abc", "a1", "é", "2024-01-02", 'q"uo\\te', "x\ny"]),
+)
+names = st.sampled_from(NAMES)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4), max_leaves=6
+)
+patterns = st.sampled_from(["^a", "b$", "^[a-z]+$", r"\d", "^.?$", "a|b", r"^\S*$"])
+small = st.integers(0, 3)
+
+
+def _sub(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    some = st.lists(inner, min_size=1, max_size=3)
+    keywords = st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])
+            | st.lists(
+                st.sampled_from(["null", "integer", "number", "string", "object"]), min_size=1, max_size=3, unique=True
+            ),
+            "enum": st.lists(values, min_size=1, max_size=3),
+            "const": values,
+            "minimum": st.integers(-2, 4) | st.just(0.5),
+            "maximum": st.integers(0, 6),
+            "exclusiveMinimum": st.integers(-2, 4),
+            "multipleOf": st.sampled_from([1, 2, 0.5, 0.1]),
+            "minLength": small,
+            "maxLength": small,
+            "pattern": patterns,
+            "items": inner,
+            "prefixItems": some,
+            "minItems": small,
+            "maxItems": small,
+            "uniqueItems": st.booleans(),
+            "contains": inner,
+            "properties": st.dictionaries(names, inner, max_size=3),
+            "required": st.lists(names, max_size=2, unique=True),
+            "additionalProperties": inner,
+            "patternProperties": st.dictionaries(patterns, inner, max_size=2),
+            "propertyNames": st.fixed_dictionaries({}, optional={"pattern": patterns, "maxLength": small}),
+            "minProperties": small,
+            "maxProperties": small,
+            "dependentRequired": st.dictionaries(names, st.lists(names, max_size=2, unique=True), max_size=2),
+            "dependentSchemas": st.dictionaries(names, inner, max_size=1),
+            "allOf": some,
+            "anyOf": some,
+            "oneOf": some,
+            "not": inner,
+            "if": inner,
+            "then": inner,
+            "else": inner,
+            "unevaluatedProperties": inner,
+            "unevaluatedItems": inner,
+        },
+    )
+
+    # A schema with every keyword is nobody's: keep a few.
+    @st.composite
+    def few(draw: st.DrawFn) -> Any:
+        whole = draw(keywords)
+        keep = draw(st.lists(st.sampled_from(sorted(whole)), max_size=4, unique=True)) if whole else []
+        return {keyword: whole[keyword] for keyword in keep}
+
+    return few()
+
+
+schemas = st.recursive(st.booleans() | _sub(st.booleans()), _sub, max_leaves=5)
+
+
+@pytest.fixture(scope="module")
+def oracles() -> Iterator[list[Oracle]]:
+    opened = [Oracle(version) for version in VERSIONS]
+    yield opened
+    for oracle in opened:
+        oracle.close()
+
+
+def disagreements(oracles: list[Oracle], document: Any, instances: list[Any], integers: Any = "json") -> list[str]:
+    """Where the verdicts differ; refused schemas have none."""
+    schema = parse_schema(document)
+    try:
+        compiled = compile_schema(schema, integers=integers, standalone=True)
+    except VelagenError:
+        return []
+    text = to_cue(compiled.file())
+    expected = [validator_for(schema.root).is_valid(instance) for instance in instances]
+    found = []
+    for oracle in oracles:
+        for semantics, verdicts in (("vet", oracle.vet(text, instances)), ("render", oracle.render(text, instances))):
+            for instance, valid, verdict in zip(instances, expected, verdicts, strict=True):
+                if verdict.ok != valid:
+                    found.append(
+                        f"{oracle.version} {semantics}: {json.dumps(instance)} valid={valid}: {verdict.error}\n{text}"
+                    )
+    return found
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(schema=schemas, instances=st.lists(values, min_size=6, max_size=10))
+def test_as_a_property(oracles: list[Oracle], schema: Any, instances: list[Any]) -> None:
+    outer = {"type": "object", "properties": {"v": schema}}
+    assert disagreements(oracles, outer, [{"v": instance} for instance in instances]) == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(schema=schemas, instances=st.lists(values, min_size=6, max_size=10))
+def test_as_the_root(oracles: list[Oracle], schema: Any, instances: list[Any]) -> None:
+    assert disagreements(oracles, schema, instances) == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    properties=st.dictionaries(names, schemas, min_size=1, max_size=4),
+    more=schemas,
+    closed=st.booleans(),
+    instances=st.lists(st.dictionaries(names, values, max_size=4), min_size=6, max_size=10),
+)
+def test_as_a_parameter(oracles: list[Oracle], properties: Any, more: Any, closed: bool, instances: list[Any]) -> None:
+    document = {"properties": properties, **(more if isinstance(more, dict) else {}), "type": "object"}
+    if closed:
+        document["additionalProperties"] = False
+    assert disagreements(oracles, document, instances) == []
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), schema=schemas)
+def test_valid_instances(oracles: list[Oracle], data: st.DataObject, schema: Any) -> None:
+    """Instances that hypothesis-jsonschema makes valid on purpose."""
+    assume(
+        isinstance(schema, dict) and not {"dependentSchemas", "unevaluatedProperties", "unevaluatedItems"} & set(schema)
+    )
+    try:
+        instance = data.draw(from_schema(schema))
+    except Exception:  # noqa: BLE001  # some generated schemas have no instance, or are beyond the library
+        assume(False)
+    text = json.dumps(instance)
+    assume(
+        len(text) < 400
+        and "\\ud" not in text
+        and "Infinity" not in text
+        and "e" not in text.lower().replace("true", "").replace("false", "")
+    )
+    assert disagreements(oracles, {"type": "object", "properties": {"v": schema}}, [{"v": instance}]) == []
+
+
+@pytest.mark.parametrize("file", sorted(FIXTURES.glob("*.json")), ids=lambda file: file.stem)
+def test_shrunk_failures_of_the_past(oracles: list[Oracle], file: Path) -> None:
+    pair = json.loads(file.read_text())
+    assert disagreements(oracles, pair["schema"], pair["instances"]) == []
