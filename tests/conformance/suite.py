@@ -117,7 +117,9 @@ def _measure_group(group: Group, oracles: dict[str, Oracle], result: Result) -> 
             result.left_out += count
             result.left_out_groups += 1
             return
-    if "https://json-schema.org/draft/2020-12/schema" in json.dumps(group.schema.get("$ref", "") if isinstance(group.schema, dict) else ""):
+    if "https://json-schema.org/draft/2020-12/schema" in json.dumps(
+        group.schema.get("$ref", "") if isinstance(group.schema, dict) else ""
+    ):
         result.left_out += count
         result.left_out_groups += 1
         return
@@ -171,7 +173,9 @@ def table(result: Result) -> str:
     ]
     for keyword in sorted(result.total):
         cells = [result.right[column][keyword] for column in COLUMNS]
-        lines.append(f"| {keyword} | {result.total[keyword]} | {result.refused[keyword]} | " + " | ".join(map(str, cells)) + " |")
+        lines.append(
+            f"| {keyword} | {result.total[keyword]} | {result.refused[keyword]} | " + " | ".join(map(str, cells)) + " |"
+        )
     total = result.total.total()
     cells = [result.right[column].total() for column in COLUMNS]
     lines.append(
@@ -250,6 +254,6 @@ if __name__ == "__main__":
     DOCUMENT.parent.mkdir(exist_ok=True)
     DOCUMENT.write_text(document(measured), encoding="utf-8")
     THRESHOLDS.write_text(json.dumps(thresholds(measured), indent=2) + "\n", encoding="utf-8")
-    print(table(measured))  # noqa: T201
+    print(table(measured))
     for line in (*measured.wrong, *measured.openapi):
-        print(line)  # noqa: T201
+        print(line)

@@ -159,7 +159,7 @@ def test_valid_instances(oracles: list[Oracle], data: st.DataObject, schema: Any
     )
     try:
         instance = data.draw(from_schema(schema))
-    except Exception:  # noqa: BLE001  # some generated schemas have no instance, or are beyond the library
+    except Exception:
         assume(False)
     text = json.dumps(instance)
     assume(

@@ -1,8 +1,8 @@
 """``x-checks``: rules over several properties, which JSON Schema can't say.
 
 The language is small on purpose: property paths (``logger.url``, ``["odd-name"]``), numbers, strings, true, false,
-null, ``len(…)``, ``! && || == != < <= > >= =~ !~ + - *`` and parentheses, with CUE's meaning and precedence. One tree is
-printed as CUE and evaluated here, so a rendered definition and ``velagen check`` agree.
+null, ``len(…)``, ``! && || == != < <= > >= =~ !~ + - *`` and parentheses, with CUE's meaning and precedence. One
+tree is printed as CUE and evaluated here, so a rendered definition and ``velagen check`` agree.
 """
 
 from __future__ import annotations

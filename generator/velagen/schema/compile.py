@@ -248,10 +248,8 @@ class _Compiler:
         # On CUE 0.14 close() evaluates what it is given by itself and keeps the errors that are found there: a check
         # must stand outside it to see the data.
         inside, outside = self.placed(rest, is_object, isinstance(expr, Struct))
-        self.sweep()
         if inside:
             expr = _extended(expr, inside)
-        expr = self.aliased(expr)
         declarations: list[Decl] = []
         if outside:
             # `cue vet -c` passes over hidden fields that are not concrete, so a rule that waits needs a field it sees.
@@ -293,9 +291,6 @@ class _Compiler:
         except Refusal as refusal:
             self.refuse(refusal)
             return ()
-
-    def sweep(self) -> None:
-        """Refuse what nothing else looked at: patterns of schemas that an enum or a boolean made irrelevant."""
 
     # ------------------------------------------------------------ types
 
@@ -400,14 +395,8 @@ class _Compiler:
         if len(unions) != 1:
             return None
         node, keyword = unions[0]
-        if any(keyword in other and keyword in ("not", "if") for other in layers):
-            return None
-        bare = [
-            dataclasses.replace(
-                other, contents={name: value for name, value in other.view.items() if name not in ("anyOf", "oneOf", "$ref", "allOf", "$dynamicRef", "$recursiveRef", "default")}, dialect=2020,
-            ) if isinstance(other.contents, dict) else other
-            for other in layers
-        ]  # fmt: skip
+        inner = ("anyOf", "oneOf", "$ref", "allOf", "$dynamicRef", "$recursiveRef", "default", "x-message")
+        bare = [_without(other, *inner) for other in layers]
         options: list[Expr] = []
         seen: list[frozenset[str]] = []
         for index in range(len(node[keyword])):
@@ -449,13 +438,11 @@ class _Compiler:
     @staticmethod
     def _bounds(layers: tuple[Node, ...]) -> dict[str, Any]:
         """The tightest bounds, by CUE operator."""
-        least = [
-            (node[word], word == "exclusiveMinimum")
-            for node in layers
-            for word in ("minimum", "exclusiveMinimum")
-            if word in node
-        ]
-        most = [(node[word], word == "exclusiveMaximum") for node in layers for word in ("maximum", "exclusiveMaximum") if word in node]  # fmt: skip
+
+        def found(*words: str) -> list[tuple[Any, bool]]:
+            return [(node[word], word != words[0]) for node in layers for word in words if word in node]
+
+        least, most = found("minimum", "exclusiveMinimum"), found("maximum", "exclusiveMaximum")
         out: dict[str, Any] = {}
         if least:
             value, exclusive = max(least)
@@ -699,12 +686,12 @@ class _Compiler:
             if rewritten is not None and None not in rewritten:
                 verdict = Binary("&", message, self.waiting()) if waits and is_object else Binary("&", message, Lit(1))
                 clauses = tuple(clause for clause in rewritten if clause is not None)
-                inside.append(self.check(clauses, self.inward_expr(message), verdict, rule.label, hidden=True))
+                inside.append(self.check(clauses, verdict, rule.label, hidden=True))
             elif is_object and waits:
-                outside.append(self.check(rule.clauses, message, Binary("&", message, self.waiting()), rule.label))
+                outside.append(self.check(rule.clauses, Binary("&", message, self.waiting()), rule.label))
             else:
                 clauses = rule.clauses if is_object else (*given, *rule.clauses)
-                outside.append(self.check(clauses, message, Binary("&", message, Lit(1)), rule.label))
+                outside.append(self.check(clauses, Binary("&", message, Lit(1)), rule.label))
         return inside, outside
 
     def always(self, clause: Cue) -> bool:
@@ -732,9 +719,7 @@ class _Compiler:
             expr = Selector(expr, step)
         return expr
 
-    def check(
-        self, clauses: tuple[Cue, ...], message: Expr, verdict: Expr, label: str, *, hidden: bool = False
-    ) -> Decl:
+    def check(self, clauses: tuple[Cue, ...], verdict: Expr, label: str, *, hidden: bool = False) -> Decl:
         found = Field(Hidden(label) if hidden else label, verdict)
         return Comprehension(clauses, Struct((found,))) if clauses else found
 
@@ -840,13 +825,6 @@ class _Compiler:
                 changes[one.name] = tuple(items)
         return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]
 
-    def inward_expr(self, node: Expr) -> Expr:
-        """A message, which names no property of ``parameter`` by reference."""
-        return node
-
-    def aliased(self, expr: Expr) -> Expr:
-        return expr
-
 
 def layers_or_none(node: Node) -> tuple[Node, ...]:
     """The layers, or none where a reference is broken; the compiler refuses that later."""
@@ -878,6 +856,14 @@ def _label(words: Words, message: Words) -> str:
 def _is_given(root: Expr) -> Expr:
     """False for a parameter that nobody gave, which unifies with anything: with null and with true."""
     return Binary("||", absent(Binary("&", root, Lit(None))), absent(Binary("&", root, Lit(True))))
+
+
+def _without(node: Node, *keywords: str) -> Node:
+    """*node* as if it did not have *keywords*."""
+    if isinstance(node.contents, bool):
+        return node
+    kept = {name: value for name, value in node.view.items() if name not in keywords}
+    return dataclasses.replace(node, contents=kept, dialect=2020)
 
 
 def _spoken(message: str) -> Expr:

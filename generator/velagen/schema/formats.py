@@ -20,8 +20,8 @@ URI = r"^[a-zA-Z][a-zA-Z0-9+.\-]*:([a-zA-Z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9a-f
 URI_REFERENCE = r"^([a-zA-Z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9a-fA-F]{2})*$"
 UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 #: RFC 3339 appendix A.
-_TIME = r"T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)"
-DURATION = rf"^P(\d+W|(\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)({_TIME})?|{_TIME})$"
+_CLOCK = r"T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)"
+DURATION = rf"^P(\d+W|(\d+Y(\d+M(\d+D)?)?|\d+M(\d+D)?|\d+D)({_CLOCK})?|{_CLOCK})$"
 IPV4 = r"^((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$"
 
 
@@ -92,10 +92,14 @@ def _is_regex(text: str) -> bool:
     return True
 
 
+_TIME = Selector(Package("time"), "Time")
+_IPV6 = Binary("&", Ident("string"), Selector(Package("net"), "IPv6"))
+_MOMENT = "must be a date and time (2006-01-02T15:04:05Z)"
+
 FORMATS: dict[str, Format] = {
     one.name: one
     for one in [
-        _by_unification("date-time", "must be a date and time (2006-01-02T15:04:05Z)", Selector(Package("time"), "Time"), _is_date_time),
+        _by_unification("date-time", _MOMENT, _TIME, _is_date_time),
         _by_unification("date", "must be a date (2006-01-02)", call("time", "Format", Lit("2006-01-02")), _is_date),
         _by_pattern("hostname", "must be a host name", HOSTNAME),
         _by_pattern("email", "must be an e-mail address", EMAIL),
@@ -104,7 +108,7 @@ FORMATS: dict[str, Format] = {
         _by_pattern("uuid", "must be a UUID", UUID),
         _by_pattern("duration", "must be an ISO 8601 duration (PT30S)", DURATION),
         _by_pattern("ipv4", "must be an IPv4 address", IPV4),
-        _by_unification("ipv6", "must be an IPv6 address", Binary("&", Ident("string"), Selector(Package("net"), "IPv6")), _is_ipv6),
+        _by_unification("ipv6", "must be an IPv6 address", _IPV6, _is_ipv6),
         _by_unification("regex", "must be a regular expression", Selector(Package("regexp"), "Valid"), _is_regex),
     ]
 }  # fmt: skip

@@ -321,7 +321,7 @@ class Shape:
 
     @property
     def properties(self) -> Mapping[str, Property]:
-        """The named properties, in the order written; those of ``oneOf``/``anyOf``/``if`` branches are not among them."""
+        """The named properties, in the order written; without those of ``oneOf``, ``anyOf`` and ``if`` branches."""
         if self._properties is None:
             required = {name for node in self._layers for name in node.get("required", ())}
             names: dict[str, list[Node]] = {}
@@ -459,7 +459,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def load_schema(path: Path) -> Schema:
     """The schema in the JSON file *path*.
 
-    Raises VelagenError with file, line and pointer: not readable, not JSON, not a schema, a reference that leads nowhere.
+    Raises VelagenError with file, line and pointer: not readable, not JSON, not a schema, a reference to nowhere.
     """
     origin = str(path)
     try:

@@ -95,7 +95,7 @@ _CLASSES: dict[tuple[int, bool], Any] = {}
 
 
 def validator_for(node: Node, *, assert_formats: bool = True) -> Validator:
-    """A validator of the ``jsonschema`` library for the schema at *node*, with velagen's patterns, formats and checks."""
+    """A validator of the ``jsonschema`` library for the schema at *node*, with our patterns, formats and checks."""
     key = (node.dialect, assert_formats)
     if key not in _CLASSES:
         base = validators.validator_for({"$schema": _URIS[node.dialect]})
