@@ -227,8 +227,8 @@ def test_a_good_application_passes(app: Callable[[str], Path]) -> None:
         (
             "        - type: scale",
             "        - type: scale\n          properties: {max: 2}\n        - type: scale",
-            "15:11: error: the trait scale stands twice at this component"
-            "  (/spec/components/0/traits/1/type) | one of the two has to go",
+            "15:11: error: the trait scale stands twice at this component: write one scale"
+            "  (/spec/components/0/traits/1/type)",
         ),
         (
             "    - name: sample",

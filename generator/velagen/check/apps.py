@@ -52,17 +52,20 @@ def check_application(document: Document, catalog: Catalog) -> list[Problem]:
 def misplaced_traits(document: Document, catalog: Catalog) -> dict[str, Problem]:
     """The traits at a component they don't apply to, by their JSON pointer.
 
-    A trait of velagen's says so itself when it is rendered, and in words of its own: those go first.
+    A trait may say so itself when it is rendered, and in words of its own: those go first.
     """
     found = {}
     for component in parts(document.value, "component"):
         workload = catalog.find("component", component.type)
         for part in _traits_of(component):
             known = catalog.find("trait", part.type)
-            if known is not None and workload is not None and not _applies(known, workload):
+            if known is None:
+                continue
+            at = document.place(pointer((*part.path, "type")))
+            if workload is not None and not _applies(known, workload):
                 found[pointer(part.path)] = Problem(
                     f"the trait {known.name} does not apply to a {component.type}",
-                    document.place(pointer((*part.path, "type"))),
+                    at,
                     f"it applies to {', '.join(known.applies_to)}; {component.type} makes {workload.workload}",
                 )
     return found
@@ -191,9 +194,7 @@ def _traits(component: Part, document: Document, catalog: Catalog) -> Iterator[P
             if earlier.name == known.name:
                 # KubeVela's own traits are often meant to be repeated (sidecar, storage).
                 if known.own:
-                    yield Problem(
-                        f"the trait {known.name} stands twice at this component", at, "one of the two has to go"
-                    )
+                    yield Problem(f"the trait {known.name} stands twice at this component: write one {known.name}", at)
             elif _conflict(known, earlier) or _conflict(earlier, known):
                 yield Problem(f"the traits {earlier.name} and {known.name} can't stand at the same component", at)
 

@@ -196,7 +196,7 @@ def _culprit(text: str, application: Any) -> Part | None:
             r"component[= \[]+([\w-]+)",
         )
     ]
-    component = trait[2] if trait else next((found[1] for found in names if found), None)
+    component = trait[2] if trait else next((match[1] for match in names if match), None)
     everything = list(parts(application))
     if trait:
         for part in everything:
@@ -204,9 +204,11 @@ def _culprit(text: str, application: Any) -> Part | None:
                 if _incomplete(text) and "output." in text.rpartition("trait=")[2]:
                     # The first trait meets a hole that the component's own properties left.
                     return part
-                for one in everything:
-                    if one.kind == "trait" and one.path[: len(part.path)] == part.path and one.type == trait[1]:
-                        return one
+                mine = (one for one in everything if one.kind == "trait" and one.path[: len(part.path)] == part.path)
+                # Of two of a name the later one: it is the one that meets what the other did.
+                found = [one for one in mine if one.type == trait[1]]
+                if found:
+                    return found[-1]
     for part in everything:
         if part.kind in {"component", "policy"} and part.content.get("name") == component:
             return part
