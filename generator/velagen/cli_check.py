@@ -17,6 +17,7 @@ from rich.console import Console
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.report import exits_with_problems, show_problems
+from velagen.tools import tool
 
 if TYPE_CHECKING:
     from velagen.check.catalog import Catalog
@@ -54,9 +55,14 @@ def check_command(
 
     Without FILES, those in the project's examples/ are checked.
     """
+    if addon is not None and not files:
+        raise click.UsageError("name an application file: an addon's folder has no examples to check")
     setting = _Setting.find(folder, addon)
     problems: list[Problem] = []
     documents = setting.documents(files, problems)
+    if not no_render:
+        # Brought once, before many ask for it.
+        tool("vela")
     # Rendering waits for vela, a process of its own.
     with ThreadPoolExecutor() as pool:
         each = partial(_check_document, catalog=setting.catalog, verbose=verbose, render=not no_render)
