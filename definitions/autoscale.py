@@ -31,9 +31,9 @@ from velagen import (
 from velagen import parameter as p
 
 predictor = context.output.spec.predictor
-annotations = context.output.metadata.annotations
+noted = context.output.metadata.annotations
 is_keda, is_hpa, is_kpa = p.engine == "keda", p.engine == "hpa", p.engine == "kpa"
-mode = let("modeOfModel", first_given(annotations[DEPLOYMENT_MODE], ""))
+mode = let("modeOfModel", first_given(noted[DEPLOYMENT_MODE], ""))
 
 least = let("least", first_given(p.minReplicas, predictor.minReplicas, 1))
 window = p.window
@@ -42,9 +42,7 @@ percentile = let("quantile", first_given(p.percentile, 0.95))
 # What is asked of Prometheus --------------------------------------------------------------------------------------
 
 workload = f"{context.name}-predictor"
-ISTIO = (
-    f'reporter="destination",destination_workload="{workload}",destination_workload_namespace="{context.namespace}"'
-)
+ISTIO = f'reporter="destination",destination_workload="{workload}",destination_workload_namespace="{context.namespace}"'
 envoy_cluster = let("envoyName", first_given(p.envoyCluster, f"{context.namespace}_{workload}_80"))
 ENVOY = f'envoy_cluster_name="{envoy_cluster}"'
 #: The labels that Prometheus' discovery of pods gives the servers' own metrics.
@@ -87,7 +85,11 @@ measured = let(
     "measured",
     choose(
         p.metric,
-        {"qps": choose(p.source, QPS), "latency": choose(p.source, LATENCY), "concurrency": choose(p.source, CONCURRENCY)},
+        {
+            "qps": choose(p.source, QPS),
+            "latency": choose(p.source, LATENCY),
+            "concurrency": choose(p.source, CONCURRENCY),
+        },
         first_given(p.query, ""),
     ),
 )
@@ -122,8 +124,9 @@ not_scaling = let(
         each(
             conditions_seen,
             lambda condition: f"{first_given(condition.message, '')}",
-            where=lambda condition: (first_given(condition.type, "") == "Ready")
-            & (first_given(condition.status, "") == "False"),
+            where=lambda condition: (
+                (first_given(condition.type, "") == "Ready") & (first_given(condition.status, "") == "False")
+            ),
         )
     ],
 )
@@ -201,7 +204,7 @@ autoscale = Trait(
     checks=[
         not_a_model("autoscale"),
         refuse(
-            given(annotations[AUTOSCALER_CLASS]) | given(predictor.scaleMetric),
+            given(noted[AUTOSCALER_CLASS]) | given(predictor.scaleMetric),
             "another trait already scales this component: write one autoscale",
         ),
         refuse(

@@ -32,7 +32,6 @@ from velagen import (
     if_else,
     length,
     let,
-    matches,
     optional,
     refuse,
     retain_keys,
@@ -75,12 +74,12 @@ new_version = {
         "annotations": {DEPLOYMENT_MODE: STANDARD, AUTOSCALER_CLASS: "none"},
     },
     "spec": {
-        Each(stable.spec, where=lambda key, value: key != "predictor"): lambda key, value: {key: value},
+        Each(stable.spec, where=lambda key, _: key != "predictor"): lambda key, value: {key: value},
         "predictor": {
             Each(predictor, where=is_copied): lambda key, value: {key: value},
             "minReplicas": p.minReplicas,
             "model": {
-                Each(predictor.model, where=lambda key, value: (key != "storageUri") & (key != "storage")): (
+                Each(predictor.model, where=lambda key, _: (key != "storageUri") & (key != "storage")): (
                     lambda key, value: {key: value}
                 ),
                 "storageUri": p.modelUri,
@@ -142,8 +141,9 @@ ready = let(
         each(
             conditions_seen,
             lambda condition: first_given(condition.type, ""),
-            where=lambda condition: (first_given(condition.type, "") == "Ready")
-            & (first_given(condition.status, "") == "True"),
+            where=lambda condition: (
+                (first_given(condition.type, "") == "Ready") & (first_given(condition.status, "") == "True")
+            ),
         )
     ],
 )

@@ -1,7 +1,7 @@
 """The workflow step check-model: waits until a model answers, and fails at once where KServe can't load it.
 
-Sources: KServe v0.20.0 pkg/apis/serving/v1beta1/inference_service_status.go (conditions, modelStatus), kubevela/workflow
-pkg/providers/{kube,builtin} (#Read, #Fail, #ConditionalWait).
+Sources: KServe v0.20.0 pkg/apis/serving/v1beta1/inference_service_status.go (conditions, modelStatus),
+kubevela/workflow pkg/providers/{kube,builtin} (#Read, #Fail, #ConditionalWait).
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ ready = let(
         each(
             first_given(status.conditions, []),
             lambda condition: first_given(condition.type, ""),
-            where=lambda condition: (first_given(condition.type, "") == "Ready")
-            & (first_given(condition.status, "") == "True"),
+            where=lambda condition: (
+                (first_given(condition.type, "") == "Ready") & (first_given(condition.status, "") == "True")
+            ),
         )
     ],
 )
@@ -63,15 +64,22 @@ check_model = WorkflowStep(
                 },
             },
         ),
-        If(is_blocked): {
-            "stop": operation("vela/builtin", "#Fail", {"message": f"{p.name} can't be loaded: {loading}: {reason}"}),
+        # The engine looks for the fields at the top before it runs the first: what depends on an answer lies below one.
+        "stop": {
+            If(is_blocked): {
+                "fail": operation(
+                    "vela/builtin", "#Fail", {"message": f"{p.name} can't be loaded: {loading}: {reason}"}
+                ),
+            },
         },
         "wait": operation(
             "vela/builtin",
             "#ConditionalWait",
             {
                 "continue": is_ready,
-                "message": if_else(is_ready, f"{p.name} is ready", f"{p.name} is not ready yet, its model is {loading}"),
+                "message": if_else(
+                    is_ready, f"{p.name} is ready", f"{p.name} is not ready yet, its model is {loading}"
+                ),
             },
         ),
     },

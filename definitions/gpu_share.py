@@ -119,7 +119,7 @@ gpu_share = Trait(
         not_a_model("gpu-share"),
         refuse(
             given(context.outputs[CANARY_OUTPUT]),
-            "write gpu-share before canary: the new version is a copy of what the component is when canary's turn comes",
+            "write gpu-share before canary: the new version copies what the component is at canary's turn",
         ),
         refuse(
             given(limits["nvidia.com/gpu"]),

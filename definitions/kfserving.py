@@ -1,8 +1,8 @@
 """The component kfserving: a model that KServe serves.
 
 Sources: KServe v0.20.0 config/runtimes/*.yaml (ports, protocols, flags), pkg/apis/serving/v1beta1 (fields, what the
-webhook refuses), pkg/controller/v1beta1/inferenceservice/utils/utils.go (how a runtime and a model are merged: flags are
-appended, command and probes replaced).
+webhook refuses), pkg/controller/v1beta1/inferenceservice/utils/utils.go (how a runtime and a model are merged: flags
+are appended, command and probes replaced).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from velagen import (
     each,
     first_given,
     given,
-    has_prefix,
     if_else,
     length,
     let,
@@ -32,7 +31,7 @@ from velagen import (
     when,
 )
 from velagen import parameter as p
-from velagen.template.expression import Expression, Value
+from velagen.template.expression import Reference, Value
 
 # What is known of each runtime ------------------------------------------------------------------------------------
 
@@ -79,9 +78,7 @@ GRPC_PORTS = {"pytorch": 7070}
 # Readiness and warm-up --------------------------------------------------------------------------------------------
 
 #: Answers 200 once the model is loaded, and not before; Triton's covers all models of the repository.
-v2_ready = if_else(
-    is_triton & ~given(p.modelName), "/v2/health/ready", f"/v2/models/{model_name}/ready"
-)
+v2_ready = if_else(is_triton & ~given(p.modelName), "/v2/health/ready", f"/v2/models/{model_name}/ready")
 ready_path = let(
     "readyPath",
     first_given(p.readiness.path, if_else(version == "v2", v2_ready, f"/v1/models/{model_name}")),
@@ -174,15 +171,24 @@ triton_settings = {
 METRICS_PORTS = {"triton": "8002", "onnx": "8002", "mlflow": "8082", "pytorch": "8082"}
 
 
-def container_resources(resources: Expression) -> Value:
-    """Requests and limits, copied field by field so that a trait may add to them."""
-    return {
-        If(given(resources.requests)): {"requests": {Each(resources.requests): lambda name, amount: {name: amount}}},
-        If(given(resources.limits)): {"limits": {Each(resources.limits): lambda name, amount: {name: amount}}},
-    }
+def container_resources(resources: Reference) -> Value:
+    """Requests and limits, copied field by field so that a trait may add to them.
+
+    KServe merges them into its own (the runtimes' and, for other containers, inferenceservice-config's: 1 CPU and 2Gi,
+    requested and at most), where a limit below the request is refused by Kubernetes. So what is given for one of the
+    two holds for the other too.
+    """
+    requests, limits = resources.requests, resources.limits
+
+    def amounts(own: Reference, other: Reference) -> Value:
+        return {If(given(own)): {Each(own): lambda name, amount: {name: amount}}} | {
+            If(given(other[name]) & ~given(own[name])): {name: other[name]} for name in ("cpu", "memory")
+        }
+
+    return {"requests": amounts(requests, limits), "limits": amounts(limits, requests)}
 
 
-def companion(own: Expression) -> Value:
+def companion(own: Reference) -> Value:
     """A transformer or explainer: KServe adds --predictor_host and --http_port, and --model_name unless it is there."""
     return {
         "minReplicas": optional(own.minReplicas),
@@ -235,7 +241,8 @@ failed_conditions = let(
         each(
             first_given(observed.conditions, []),
             lambda condition: f"{condition.type}: {first_given(condition.message, condition.reason, '')}",
-            where=lambda condition: condition.status == "False",
+            # Stopped is False while all is well.
+            where=lambda condition: (condition.status == "False") & matches(condition.type, "Ready$"),
         )
     ],
 )
@@ -308,7 +315,9 @@ kfserving = Component(
                             "path": raw_cue('strings.SplitN(parameter.modelUri, "/", 4)[3]', imports=("strings",)),
                             "parameters": {
                                 "type": "s3",
-                                "bucket": raw_cue('strings.SplitN(parameter.modelUri, "/", 4)[2]', imports=("strings",)),
+                                "bucket": raw_cue(
+                                    'strings.SplitN(parameter.modelUri, "/", 4)[2]', imports=("strings",)
+                                ),
                             },
                         }
                     },
@@ -364,7 +373,10 @@ kfserving = Component(
             "modelFormat: {name: onnx}",
         ),
         refuse(
-            given(p.modelFormat) & given(p.runtime) & ~given(p.servingRuntime) & (kind != "triton")
+            given(p.modelFormat)
+            & given(p.runtime)
+            & ~given(p.servingRuntime)
+            & (kind != "triton")
             & (model_format != choose(kind, {"vllm": "vLLM"}, kind)),
             "modelFormat does not fit this runtime, which serves one format: leave modelFormat out, or use runtime: "
             "triton or a servingRuntime",
@@ -421,7 +433,9 @@ kfserving = Component(
             if_else(
                 failure != "",
                 f"{transition}: {failure}",
-                if_else(length(failed_conditions) > 0, f"{failed_conditions[0]}", f"Waiting for KServe, model {model_state}"),
+                if_else(
+                    length(failed_conditions) > 0, f"{failed_conditions[0]}", f"Waiting for KServe, model {model_state}"
+                ),
             ),
         ),
         details={

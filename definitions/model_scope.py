@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from _kserve import is_rendered
 
-from velagen import If, Policy, choose, context, first_given, given, if_else, let, optional, refuse
+from velagen import If, Policy, choose, context, given, if_else, optional, refuse
 from velagen import parameter as p
-
-place = let("place", first_given(p.namespace, context.namespace))
 
 #: Istio reads labels of the namespace, Linkerd an annotation.
 MESH_LABELS = {
@@ -39,7 +37,7 @@ namespace = {
 quota = {
     "apiVersion": "v1",
     "kind": "ResourceQuota",
-    "metadata": {"name": f"{context.appName}-{context.name}", "namespace": place},
+    "metadata": {"name": f"{context.appName}-{context.name}", "namespace": context.namespace},
     "spec": {
         "hard": {
             "requests.cpu": optional(p.quota.cpu),
@@ -55,15 +53,19 @@ quota = {
 model_scope = Policy(
     name="model-scope",
     description="Bounds an application: a namespace of its own, membership in a mesh, and a quota.",
-    # KubeVela demands an output of a policy, and applies it before the outputs: the namespace is there when the quota
-    # comes.
+    # One or the other: KubeVela tries all objects of the policies before it makes any, and a quota in a namespace that
+    # is yet to be made fails then.
     output=if_else(given(p.namespace), namespace, quota),
-    outputs={If(given(p.namespace) & given(p.quota)): {"quota": quota}},
     checks=[
         refuse(
             given(p.namespace) & (p.namespace == context.namespace),
             "namespace may not be the one the application lies in, which would be deleted with it: leave namespace "
             "out, or name another one and place the components there by a policy of type topology",
+        ),
+        refuse(
+            given(p.namespace) & given(p.quota),
+            "quota bounds the namespace the application lies in, and can't be had together with namespace, which is "
+            "made with the application: drop namespace, or put the quota on an application that lies in it",
         ),
         refuse(
             given(p.mesh) & ~given(p.namespace),

@@ -4,33 +4,38 @@ Runs inside the model server's container, with nothing but Python's library: set
 that the ServingRuntime gives. Triton has no flag that overrides a model's configuration when it loads the model.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 MODELS, LINKS = "/mnt/models", "/mnt/batching-models"
-ENTRYPOINT = "/opt/nvidia/nvidia_entrypoint.sh"
+ENTRYPOINT = Path("/opt/nvidia/nvidia_entrypoint.sh")
 TOKEN = re.compile(r"""\s+|#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[-+.\w]+|.""", re.DOTALL)
 
 
-def fields(text):
+def fields(text: str) -> Iterator[tuple[str, int, int]]:
     """Each field at the top of a protobuf text: its name, where it starts, where it ends."""
-    name, start, depth = None, 0, 0
+    name, start, depth = "", 0, 0
     for match in TOKEN.finditer(text):
         word = match.group()
-        if word.isspace() or word[0] == "#" or (name is None and word[0] in ",;\"'") or (depth == 0 and word == ":"):
+        if word.isspace() or word[0] == "#" or (not name and word[0] in ",;\"'") or (depth == 0 and word == ":"):
             continue
-        if name is None:
+        if not name:
             name, start = word, match.start()
             continue
         depth += (word in "{[<") - (word in ">]}")
         if depth == 0:
             yield name, start, match.end()
-            name = None
+            name = ""
 
 
-def merged(text, settings):
+def merged(text: str, settings: dict[str, Any]) -> str:
     """A model's configuration with the settings in it; ensembles and sequence models don't batch: left alone."""
     found = list(fields(text))
     names = {name for name, _, _ in found}
@@ -49,34 +54,30 @@ def merged(text, settings):
     return "\n".join(filter(None, lines)) + "\n"
 
 
-def link(models, links, settings):
+def link(models: Path, links: Path, settings: dict[str, Any]) -> None:
     """A folder of links for each model of the repository, with a configuration of its own."""
-    for model in sorted(os.listdir(models)):
-        source, target = os.path.join(models, model), os.path.join(links, model)
-        if model.startswith(".") or not os.path.isdir(source):
+    for source in sorted(models.iterdir()):
+        if source.name.startswith(".") or not source.is_dir():
             continue
-        os.makedirs(target, exist_ok=True)
-        for entry in os.listdir(source):
-            place = os.path.join(target, entry)
-            if entry != "config.pbtxt" and not os.path.lexists(place):
-                os.symlink(os.path.join(source, entry), place)
-        given = os.path.join(source, "config.pbtxt")
-        text = ""
-        if os.path.exists(given):
-            with open(given) as file:
-                text = file.read()
-        with open(os.path.join(target, "config.pbtxt"), "w") as file:
-            file.write(merged(text, settings))
+        target = links / source.name
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in source.iterdir():
+            place = target / entry.name
+            if entry.name != "config.pbtxt" and not place.is_symlink():
+                place.symlink_to(entry)
+        given = source / "config.pbtxt"
+        text = given.read_text() if given.exists() else ""
+        (target / "config.pbtxt").write_text(merged(text, settings))
         print(f"{target}/config.pbtxt asks for dynamic batching", flush=True)
 
 
-def main(settings, *command):
+def main(settings: str, *command: str) -> None:
     """Make the links, then become the command, which reads them in the place of the models."""
-    link(MODELS, LINKS, json.loads(settings))
-    command = [word.replace(MODELS, LINKS) for word in command]
-    if os.path.exists(ENTRYPOINT):
-        command.insert(0, ENTRYPOINT)
-    os.execvp(command[0], command)
+    link(Path(MODELS), Path(LINKS), json.loads(settings))
+    words = [word.replace(MODELS, LINKS) for word in command]
+    if ENTRYPOINT.exists():
+        words.insert(0, str(ENTRYPOINT))
+    os.execvp(words[0], words)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,21 @@ Runs inside the model server's container as its startup probe, with nothing but 
 answers once the model is loaded, the address to send to, how often, and the sample in JSON.
 """
 
+from __future__ import annotations
+
 import sys
 import urllib.error
 import urllib.request
 
 
-def call(address, body=None):
+def call(address: str, body: bytes | None = None) -> None:
     """One request; raises OSError where it fails."""
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as answer:
         answer.read()
 
 
-def main(ready, infer, count, sample):
+def main(ready: str, infer: str, count: str, sample: str) -> str | None:
     """The sentence that says what went wrong, or None."""
     try:
         call(ready)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -88,7 +87,7 @@ def test_a_repository_is_linked_and_the_command_started_on_it(tmp_path: Path) ->
     ran = [sys.executable, "-c", text, json.dumps(SETTINGS), *command]
     done = subprocess.run(ran, capture_output=True, text=True, check=True, timeout=60)
     assert f"['--model-store={links}', '--http-port=8080']" in done.stdout
-    assert sorted(os.listdir(links)) == ["bert", "plain"]
+    assert sorted(path.name for path in links.iterdir()) == ["bert", "plain"]
     assert (links / "bert" / "1").is_symlink()
     assert (links / "bert" / "1" / "model.onnx").read_bytes() == b"weights"
     assert (links / "bert" / "config.pbtxt").read_text().endswith("max_batch_size: 8\n" + BATCHING)
@@ -118,10 +117,10 @@ class Server:
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802  # the name is http.server's
+            def do_GET(self) -> None:
                 self.answer(200 if outer.ready else 503, b"{}")
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 outer.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 code = outer.answers.pop(0) if outer.answers else 200
                 self.answer(code, b'{"error": "no input TEXT"}' if code != 200 else b"{}")

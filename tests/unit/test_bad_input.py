@@ -1,0 +1,63 @@
+"""Every application in tests/bad-input is refused by ``velagen check`` and by KubeVela, in the sentence it names.
+
+The first line of a file says what must be said; ``# up says:`` what KubeVela must say where that differs.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from velagen.check.apps import check_application
+from velagen.check.catalog import Catalog, of_kubevela, of_project
+from velagen.check.dryrun import Outcome, dry_run
+from velagen.check.position import Document, read_documents
+from velagen.definition import build_definitions
+from velagen.project import Project
+
+ROOT = Path(__file__).parents[2]
+CASES = sorted((ROOT / "tests" / "bad-input").glob("*.yaml"))
+
+
+@cache
+def catalog() -> Catalog:
+    return Catalog.of([*of_kubevela(), *of_project(build_definitions(Project(ROOT)))])
+
+
+@cache
+def rendered(case: Path) -> tuple[Document, Outcome]:
+    (document,) = read_documents(case)
+    return document, dry_run(document, catalog())
+
+
+def wanted(case: Path) -> tuple[str, str, bool]:
+    """What velagen check must say, what KubeVela must say, and whether KubeVela can see it at all."""
+    text = case.read_text()
+    says = re.search(r"^# says: (.+)$", text, re.MULTILINE)
+    assert says is not None, f"{case.name} does not say what must be said"
+    up = re.search(r"^# up says: (.+)$", text, re.MULTILINE)
+    return says[1], (up or says)[1], "# seen by velagen check only" not in text
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_velagen_check_refuses_it(case: Path) -> None:
+    says, _, _ = wanted(case)
+    document, outcome = rendered(case)
+    problems = [*check_application(document, catalog()), *outcome.problems]
+    found = [problem for problem in problems if says in f"{problem.message} {problem.hint}"]
+    assert found, f"said instead: {[problem.message for problem in problems]}"
+    assert found[0].severity == "error"
+    assert found[0].place.line is not None, "the error has a line in the file"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if wanted(case)[2]], ids=lambda path: path.stem)
+def test_kubevela_refuses_it(case: Path) -> None:
+    """``vela up`` renders as ``vela dry-run`` does; what it refuses is never created."""
+    _, says, _ = wanted(case)
+    _, outcome = rendered(case)
+    assert outcome.raw, "KubeVela renders it"
+    # KubeVela shows the first of CUE's errors only, so the sentence must be in that one.
+    assert says in outcome.raw[0]

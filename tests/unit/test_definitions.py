@@ -1,0 +1,571 @@
+"""The definitions, rendered by KubeVela itself without a cluster, and their status rules, evaluated by CUE itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from velagen.check.catalog import Catalog, of_kubevela, of_project
+from velagen.check.dryrun import Outcome, dry_run
+from velagen.check.position import parse_documents, read_documents
+from velagen.definition import build_definitions
+from velagen.oracle import Oracle
+from velagen.project import Project
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+TRITON = {"runtime": "triton", "modelUri": "s3://models/sentiment/1"}
+
+
+@cache
+def catalog() -> Catalog:
+    return Catalog.of([*of_kubevela(), *of_project(build_definitions(Project(ROOT)))])
+
+
+def render(properties: dict[str, Any], *traits: dict[str, Any], name: str = "m") -> dict[str, dict[str, Any]]:
+    """The objects of a component, by kind and name; the application must render."""
+    component = {"name": name, "type": "kfserving", "properties": properties, "traits": list(traits)}
+    application = {
+        "apiVersion": "core.oam.dev/v1beta1",
+        "kind": "Application",
+        "metadata": {"name": name},
+        "spec": {"components": [component]},
+    }
+    (document,) = parse_documents(yaml.safe_dump(application), "app.yaml")
+    return objects(dry_run(document, catalog()))
+
+
+def objects(outcome: Outcome) -> dict[str, dict[str, Any]]:
+    assert not outcome.problems, outcome.raw
+    return {f"{one.content['kind']}/{one.content['metadata']['name']}": one.content for one in outcome.objects}
+
+
+def model(properties: dict[str, Any], *traits: dict[str, Any]) -> dict[str, Any]:
+    """The predictor's model of a component called m."""
+    found: dict[str, Any] = render(properties, *traits)["InferenceService/m"]["spec"]["predictor"]["model"]
+    return found
+
+
+def trait(type_: str, **properties: Any) -> dict[str, Any]:
+    return {"type": type_, "properties": properties}
+
+
+# ---------------------------------------------------------------- the examples
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_renders_as_it_did(example: Path) -> None:
+    """Set VELAGEN_GOLDEN=write to take over what is rendered now."""
+    (document,) = read_documents(example)
+    outcome = dry_run(document, catalog())
+    assert not outcome.problems, outcome.raw
+    rendered = [one.content for one in outcome.objects]
+    golden = GOLDEN / example.name
+    if os.environ.get("VELAGEN_GOLDEN") == "write":
+        GOLDEN.mkdir(exist_ok=True)
+        golden.write_text(yaml.safe_dump_all(rendered, sort_keys=True, explicit_start=True, width=120))
+    assert rendered == list(yaml.safe_load_all(golden.read_text()))
+
+
+def test_every_golden_file_belongs_to_an_example() -> None:
+    assert sorted(path.name for path in GOLDEN.glob("*.yaml")) == [path.name for path in EXAMPLES]
+
+
+def test_the_articles_application_is_the_articles() -> None:
+    text = (ROOT / "examples" / "sentiment.yaml").read_text()
+    assert 'runtime: "triton"\n        minReplicas: 2\n        modelUri: "s3://models/sentiment/1"\n' in text
+    spec = yaml.safe_load(text)["spec"]
+    assert spec == {
+        "components": [
+            {
+                "name": "sentiment",
+                "type": "kfserving",
+                "properties": {"runtime": "triton", "minReplicas": 2, "modelUri": "s3://models/sentiment/1"},
+            }
+        ]
+    }
+
+
+# ---------------------------------------------------------------- the component
+
+
+def test_nothing_is_written_that_a_trait_owns() -> None:
+    predictor = render(TRITON)["InferenceService/m"]["spec"]["predictor"]
+    assert set(predictor) == {"model", "annotations"}
+    assert set(predictor["model"]) == {"modelFormat", "runtime", "protocolVersion", "storageUri", "readinessProbe"}
+
+
+@pytest.mark.parametrize(("mode", "written"), [("standard", "Standard"), ("knative", "Knative")])
+def test_the_mode_is_always_written(mode: str, written: str) -> None:
+    service = render({**TRITON, "deploymentMode": mode})["InferenceService/m"]
+    assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == written
+
+
+# runtime, what else is given -> format, ServingRuntime, KServe's protocol, path of readiness
+RUNTIMES: list[tuple[str, dict[str, Any], str, str, str | None, str | None]] = [
+    ("triton", {}, "triton", "kserve-tritonserver", "v2", "/v2/health/ready"),
+    ("triton", {"modelName": "x"}, "triton", "kserve-tritonserver", "v2", "/v2/models/x/ready"),
+    ("triton", {"modelFormat": {"name": "onnx"}}, "onnx", "kserve-tritonserver", "v2", "/v2/health/ready"),
+    ("triton", {"protocol": "grpc"}, "triton", "kserve-tritonserver", "grpc-v2", "/v2/health/ready"),
+    ("onnx", {}, "onnx", "kserve-tritonserver", "v2", "/v2/health/ready"),
+    ("sklearn", {}, "sklearn", "kserve-sklearnserver", "v1", "/v1/models/m"),
+    ("sklearn", {"protocolVersion": "v2"}, "sklearn", "kserve-sklearnserver", "v2", "/v2/models/m/ready"),
+    ("xgboost", {}, "xgboost", "kserve-xgbserver", "v1", "/v1/models/m"),
+    ("lightgbm", {}, "lightgbm", "kserve-lgbserver", "v1", "/v1/models/m"),
+    ("mlflow", {}, "mlflow", "kserve-mlserver", "v2", "/v2/models/m/ready"),
+    ("mlflow", {"protocol": "grpc"}, "mlflow", "kserve-mlserver", "v2", "/v2/models/m/ready"),
+    ("pytorch", {"modelName": "x"}, "pytorch", "kserve-torchserve", "v1", "/v1/models/x"),
+    (
+        "pytorch",
+        {"modelName": "x", "protocol": "grpc"},
+        "pytorch",
+        "kserve-torchserve",
+        "grpc-v2",
+        "/v2/models/x/ready",
+    ),
+    ("tensorflow", {}, "tensorflow", "kserve-tensorflow-serving", "v1", "/v1/models/m"),
+    ("tensorflow", {"protocol": "grpc"}, "tensorflow", "kserve-tensorflow-serving", "grpc-v1", "/v1/models/m"),
+    ("huggingface", {}, "huggingface", "kserve-huggingfaceserver", "v2", "/v2/models/m/ready"),
+    ("vllm", {}, "vLLM", "kserve-vllmserver", None, None),
+    ("triton", {"servingRuntime": "ours"}, "triton", "ours", "v2", "/v2/health/ready"),
+]
+
+
+@pytest.mark.parametrize(("runtime", "given", "format_", "server", "protocol", "path"), RUNTIMES)
+def test_runtime(
+    runtime: str, given: dict[str, Any], format_: str, server: str, protocol: str | None, path: str | None
+) -> None:
+    found = model({**TRITON, "runtime": runtime, **given})
+    assert (found["modelFormat"]["name"], found["runtime"]) == (format_, server)
+    assert found.get("protocolVersion") == protocol
+    if path is None:
+        assert "readinessProbe" not in found, "the runtime's own probe would be merged with ours"
+    else:
+        assert found["readinessProbe"]["httpGet"] == {"path": path, "port": 8080}
+
+
+@pytest.mark.parametrize("runtime", sorted({row[0] for row in RUNTIMES}))
+def test_runtime_protocol_and_format_are_what_kserve_lists(runtime: str) -> None:
+    """What KServe 0.20 ships must have each ServingRuntime that is named, with its format and its protocol."""
+    from velagen.tools import source
+
+    shipped = {}
+    for path in (source("kserve") / "config" / "runtimes").glob("kserve-*.yaml"):
+        found = yaml.safe_load(path.read_text())
+        shipped[found["metadata"]["name"]] = found["spec"]
+    for _, given, format_, server, protocol, _ in (row for row in RUNTIMES if row[0] == runtime):
+        if given.get("servingRuntime"):
+            continue
+        spec = shipped[server]
+        assert format_ in {one["name"] for one in spec["supportedModelFormats"]}
+        assert protocol is None or protocol in spec["protocolVersions"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "port"), [("triton", 9000), ("mlflow", 9000), ("tensorflow", 9000), ("pytorch", 7070)]
+)
+def test_grpc_opens_the_servers_port(runtime: str, port: int) -> None:
+    found = model({**TRITON, "runtime": runtime, "protocol": "grpc", "modelName": "x"})
+    assert found["ports"] == [{"name": "h2c", "containerPort": port, "protocol": "TCP"}]
+
+
+def test_grpc_in_knative_mode_is_not_asked_over_http_by_the_proxy() -> None:
+    grpc = {"protocol": "grpc", "deploymentMode": "knative"}
+    probe = model({**TRITON, **grpc})["readinessProbe"]
+    assert "http://localhost:8080/v2/health/ready" in probe["exec"]["command"][-1]
+    assert model({**TRITON, "runtime": "tensorflow", **grpc})["readinessProbe"]["tcpSocket"] == {"port": 9000}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "flag"),
+    [
+        ("sklearn", "--model_name=x"),
+        ("xgboost", "--model_name=x"),
+        ("lightgbm", "--model_name=x"),
+        ("huggingface", "--model_name=x"),
+        ("tensorflow", "--model_name=x"),
+        ("vllm", "--served-model-name=x"),
+    ],
+)
+def test_the_models_name_reaches_the_server(runtime: str, flag: str) -> None:
+    assert model({**TRITON, "runtime": runtime, "modelName": "x", "args": ["--a"]})["args"] == [flag, "--a"]
+
+
+def test_the_models_name_reaches_mlserver() -> None:
+    found = model({**TRITON, "runtime": "mlflow", "env": [{"name": "A", "value": "b"}]})
+    assert found["env"] == [{"name": "MLSERVER_MODEL_NAME", "value": "m"}, {"name": "A", "value": "b"}]
+
+
+def test_a_storage_key_takes_the_place_of_the_location() -> None:
+    found = model({**TRITON, "storageKey": "minio"})
+    assert "storageUri" not in found
+    assert found["storage"] == {
+        "key": "minio",
+        "path": "sentiment/1",
+        "parameters": {"type": "s3", "bucket": "models"},
+    }
+
+
+def test_the_pods_own_fields() -> None:
+    given = {
+        "serviceAccount": "models",
+        "nodeSelector": {"gpu": "t4"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "timeoutSeconds": 30,
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "4Gi", "nvidia.com/gpu": 1}},
+        "runtimeVersion": "24.08-py3",
+    }
+    predictor = render({**TRITON, **given})["InferenceService/m"]["spec"]["predictor"]
+    assert predictor["serviceAccountName"] == "models"
+    assert predictor["nodeSelector"] == {"gpu": "t4"}
+    assert predictor["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert predictor["timeout"] == 30
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (1, 3)
+    # What is given for one of the two holds for the other, since KServe merges them into amounts of its own.
+    assert predictor["model"]["resources"] == {
+        "requests": {"cpu": "500m", "memory": "4Gi"},
+        "limits": {"cpu": "500m", "memory": "4Gi", "nvidia.com/gpu": 1},
+    }
+    assert predictor["model"]["runtimeVersion"] == "24.08-py3"
+
+
+def test_triton_batching_starts_the_runtimes_command_on_a_copy() -> None:
+    batching = {"preferredBatchSizes": [4, 8], "maxBatchSize": 16}
+    predictor = render({**TRITON, "dynamicBatching": batching})["InferenceService/m"]["spec"]["predictor"]
+    found = predictor["model"]
+    assert found["command"][:2] == ["python3", "-c"]
+    assert yaml.safe_load(found["command"][3]) == {
+        "preferred_batch_size": [4, 8],
+        "max_queue_delay_microseconds": 100,
+        "max_batch_size": 16,
+    }
+    assert "args" not in found, "KServe appends the runtime's own arguments, which are the command to start"
+    (mount,) = found["volumeMounts"]
+    assert predictor["volumes"] == [{"name": mount["name"], "emptyDir": {}}]
+    assert f'"{mount["mountPath"]}"' in found["command"][2]
+
+
+def test_mlserver_batching() -> None:
+    found = model({**TRITON, "runtime": "mlflow", "dynamicBatching": {"preferredBatchSizes": [4, 8]}})
+    env = {one["name"]: one["value"] for one in found["env"]}
+    assert env["MLSERVER_MODEL_MAX_BATCH_SIZE"] == "8"
+    assert float(env["MLSERVER_MODEL_MAX_BATCH_TIME"]) == 0.0001
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"runtime": "triton", "modelName": "x"}, "/v2/models/x/infer"),
+        ({"runtime": "sklearn"}, "/v1/models/m:predict"),
+        ({"runtime": "mlflow"}, "/v2/models/m/infer"),
+    ],
+)
+def test_warm_up_is_the_startup_probe(given: dict[str, Any], path: str) -> None:
+    sample = {"instances": [[1, 2.5]]}
+    probe = model({**TRITON, **given, "warmup": {"sample": sample}})["startupProbe"]
+    assert probe["exec"]["command"][4:6] == [f"http://localhost:8080{path}", "100"]
+    assert yaml.safe_load(probe["exec"]["command"][6]) == sample
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 1800
+    assert probe["timeoutSeconds"] == 300
+
+
+def test_transformer_and_explainer_answer_under_the_models_name() -> None:
+    companion = {"image": "i:1", "args": ["-x"], "artifactsUri": "s3://m/t", "minReplicas": 1}
+    found = render({**TRITON, "modelName": "x", "transformer": companion, "explainer": companion})
+    spec = found["InferenceService/m"]["spec"]
+    for one in (spec["transformer"], spec["explainer"]):
+        (container,) = one["containers"]
+        assert container["args"] == ["-x", "--model_name", "x"]
+        assert container["env"] == [{"name": "STORAGE_URI", "value": "s3://m/t"}]
+        assert one["minReplicas"] == 1
+
+
+# ---------------------------------------------------------------- gpu-share
+
+
+@pytest.mark.parametrize(
+    ("properties", "limits"),
+    [
+        ({"fraction": 0.5}, {"nvidia.com/gpu.shared": 1}),
+        ({"fraction": 0.25, "mode": "mps", "resourceName": "nvidia.com/gpu"}, {"nvidia.com/gpu": 1}),
+        ({"fraction": 0.5, "mode": "mig", "gpu": "a100-40gb"}, {"nvidia.com/mig-3g.20gb": 1}),
+        ({"fraction": 0.125, "mode": "mig", "gpu": "h100-80gb"}, {"nvidia.com/mig-1g.10gb": 1}),
+        (
+            {"fraction": 0.3, "mode": "hami"},
+            {"nvidia.com/gpu": 1, "nvidia.com/gpumem-percentage": 30, "nvidia.com/gpucores": 30},
+        ),
+        (
+            {"fraction": 0.29, "mode": "volcano"},
+            {"volcano.sh/vgpu-number": 1, "volcano.sh/vgpu-memory-percentage": 29, "volcano.sh/vgpu-cores": 29},
+        ),
+    ],
+)
+def test_gpu_share_asks_for_what_the_mode_has(properties: dict[str, Any], limits: dict[str, int]) -> None:
+    given = {**TRITON, "resources": {"limits": {"memory": "4Gi"}}}
+    assert model(given, trait("gpu-share", **properties))["resources"]["limits"] == {"memory": "4Gi", **limits}
+
+
+@pytest.mark.parametrize(("fraction", "replicas"), [(0.5, "2"), (0.33, "3"), (0.25, "4"), (0.2, "5"), (0.1, "10")])
+def test_gpu_share_selects_nodes_with_as_many_parts(fraction: float, replicas: str) -> None:
+    found = render({**TRITON, "nodeSelector": {"zone": "a"}}, trait("gpu-share", fraction=fraction))
+    assert found["InferenceService/m"]["spec"]["predictor"]["nodeSelector"] == {
+        "zone": "a",
+        "nvidia.com/gpu.sharing-strategy": "time-slicing",
+        "nvidia.com/gpu.replicas": replicas,
+    }
+
+
+def test_gpu_share_by_kai_asks_for_no_gpu() -> None:
+    found = render(TRITON, trait("gpu-share", fraction=0.3, mode="kai", queue="q"))["InferenceService/m"]
+    predictor = found["spec"]["predictor"]
+    assert predictor["schedulerName"] == "kai-scheduler"
+    assert predictor["annotations"]["gpu-fraction"] == "0.3"
+    assert predictor["labels"] == {"kai.scheduler/queue": "q"}
+    assert "resources" not in predictor["model"]
+
+
+# ---------------------------------------------------------------- autoscale
+
+
+def scaled(properties: dict[str, Any], **autoscale: Any) -> dict[str, Any]:
+    found = render(properties, trait("autoscale", maxReplicas=9, **autoscale))
+    assert found["InferenceService/m"]["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
+    spec: dict[str, Any] = found["ScaledObject/m-autoscale"]["spec"]
+    return spec
+
+
+def test_the_articles_formula() -> None:
+    spec = scaled(TRITON, metric="qps", policy="article", targetLatencyMilliseconds=20, minReplicas=2)
+    (trigger,) = spec["triggers"]
+    query = trigger["metadata"]["query"]
+    rate = 'sum(rate(istio_requests_total{reporter="destination",destination_workload="m-predictor",'
+    assert query == rate + 'destination_workload_namespace="default"}[1m])) * 0.8 / 20'
+    # Kubernetes takes ceil(metric / threshold) pods, and never fewer than the least: max(2, ceil(qps * 0.8 / 20)).
+    assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("AverageValue", "1")
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("source", "series"),
+    [
+        ("istio", "istio_request_duration_milliseconds_sum"),
+        ("envoy", "envoy_cluster_upstream_rq_time_sum"),
+        ("triton", "nv_inference_request_duration_us"),
+        ("mlserver", "model_infer_request_duration_sum"),
+    ],
+)
+def test_littles_law_counts_the_requests_in_the_system(source: str, series: str) -> None:
+    law = {"metric": "concurrency", "policy": "littles-law", "concurrencyPerReplica": 4, "utilization": 0.5}
+    (trigger,) = scaled(TRITON, **law, source=source)["triggers"]
+    assert trigger["metadata"]["query"].startswith(f"sum(rate({series}{{")
+    assert float(trigger["metadata"]["threshold"]) == 2
+
+
+def test_no_answer_never_counts_as_no_load() -> None:
+    for metric in ("qps", "latency", "concurrency"):
+        (trigger,) = scaled(TRITON, metric=metric, target=5)["triggers"]
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+
+
+def test_latency_is_not_divided_among_the_pods() -> None:
+    (trigger,) = scaled(TRITON, metric="latency", target=200, percentile=0.99)["triggers"]
+    assert trigger["metricType"] == "Value"
+    assert trigger["metadata"]["query"].startswith("histogram_quantile(0.99, ")
+    assert trigger["metadata"]["query"].endswith(" >= 0"), "0/0 is dropped"
+
+
+def test_the_components_replicas_hold_where_the_trait_gives_none() -> None:
+    assert scaled({**TRITON, "minReplicas": 3}, metric="qps", target=5)["minReplicaCount"] == 3
+    assert scaled(TRITON, metric="qps", target=5)["minReplicaCount"] == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "metric", "mode", "scale_metric"),
+    [
+        ("hpa", "cpu", "standard", "cpu"),
+        ("kpa", "concurrency", "knative", "concurrency"),
+        ("kpa", "qps", "knative", "rps"),
+    ],
+)
+def test_engines_of_kserve_itself(engine: str, metric: str, mode: str, scale_metric: str) -> None:
+    found = render(
+        {**TRITON, "deploymentMode": mode},
+        trait("autoscale", engine=engine, metric=metric, target=70, minReplicas=1, maxReplicas=4),
+    )
+    assert list(found) == ["InferenceService/m"]
+    predictor = found["InferenceService/m"]["spec"]["predictor"]
+    assert predictor["scaleMetric"] == scale_metric
+    assert (predictor["scaleTarget"], predictor["minReplicas"], predictor["maxReplicas"]) == (70, 1, 4)
+    annotation = found["InferenceService/m"]["metadata"]["annotations"].get("serving.kserve.io/autoscalerClass")
+    assert annotation == ("hpa" if engine == "hpa" else None), "KServe refuses kpa there"
+
+
+# ---------------------------------------------------------------- canary
+
+CANARY = {"weight": 10, "modelUri": "s3://models/sentiment/2"}
+HOSTS = {"provider": "gateway-api", "hosts": ["a.example.com"]}
+
+
+def test_canary_is_a_copy_with_another_model() -> None:
+    given = {**TRITON, "minReplicas": 4, "maxReplicas": 8, "serviceAccount": "sa", "transformer": {"image": "t:1"}}
+    found = render(given, trait("gpu-share", fraction=0.5), trait("canary", **CANARY, route=HOSTS))
+    stable, new = found["InferenceService/m"], found["InferenceService/m-canary"]
+    assert stable["spec"]["predictor"]["model"]["storageUri"] == "s3://models/sentiment/1"
+    assert new["spec"]["predictor"]["model"]["storageUri"] == "s3://models/sentiment/2"
+    assert new["spec"]["predictor"]["minReplicas"] == 1
+    assert "maxReplicas" not in new["spec"]["predictor"]
+    assert new["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
+    for service in (stable, new):
+        service["spec"]["predictor"]["model"].pop("storageUri")
+        for name in ("minReplicas", "maxReplicas"):
+            service["spec"]["predictor"].pop(name, None)
+    assert stable["spec"] == new["spec"]
+
+
+@pytest.mark.parametrize("weight", [0, 1, 50, 100])
+@pytest.mark.parametrize("provider", ["istio", "gateway-api"])
+def test_the_weights_make_a_hundred(weight: int, provider: str) -> None:
+    found = render(TRITON, trait("canary", **{**CANARY, "weight": weight}, route={**HOSTS, "provider": provider}))
+    if provider == "istio":
+        (rule,) = found["VirtualService/m-canary"]["spec"]["http"]
+        split = {one["destination"]["host"].split(".")[0]: one["weight"] for one in rule["route"]}
+    else:
+        (rule,) = found["HTTPRoute/m-canary"]["spec"]["rules"]
+        split = {one["name"]: one["weight"] for one in rule["backendRefs"]}
+    assert split == {"m-predictor": 100 - weight, "m-canary-predictor": weight}
+
+
+def test_requests_come_in_at_the_transformer() -> None:
+    given = {**TRITON, "transformer": {"image": "t:1"}}
+    found = render(given, trait("canary", **CANARY, route={"provider": "istio", "hosts": ["a.b"]}))
+    virtual = found["VirtualService/m-canary"]["spec"]
+    assert virtual["hosts"] == ["m-transformer.default.svc.cluster.local", "a.b"]
+    assert virtual["gateways"] == ["mesh"]
+
+
+def test_knative_splits_by_itself() -> None:
+    found = render({**TRITON, "deploymentMode": "knative"}, trait("canary", **CANARY))
+    assert list(found) == ["InferenceService/m"]
+    predictor = found["InferenceService/m"]["spec"]["predictor"]
+    assert predictor["canaryTrafficPercent"] == 10
+    assert predictor["model"]["storageUri"] == "s3://models/sentiment/2"
+
+
+# ---------------------------------------------------------------- status
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Iterator[Oracle]:
+    with Oracle("0.9.2") as found:
+        yield found
+
+
+Context = dict[str, Any]
+
+
+def status_of(oracle: Oracle, name: str, what: str, field: str, context: Context) -> Any:
+    """What KubeVela's health check computes: the rule's text with context and parameter behind it."""
+    head = cue_of(name).partition("\ntemplate:")[0]
+    rule = oracle.eval(head, f'"{name}".attributes.status.{what}')
+    assert rule.ok, rule.error
+    parameter = {"maxReplicas": 3, "weight": 10, "modelUri": "s3://m/2"}
+    verdict = oracle.eval(rule.result, field, f"context: {json.dumps(context)}\nparameter: {json.dumps(parameter)}")
+    assert verdict.ok, verdict.error
+    return verdict.result
+
+
+@cache
+def cue_of(name: str) -> str:
+    return next(one.cue for one in build_definitions(Project(ROOT)) if one.name == name)
+
+
+def service(status: dict[str, Any] | None) -> Context:
+    return {"name": "m", "output": {"kind": "InferenceService"} | ({} if status is None else {"status": status})}
+
+
+READY = {"type": "Ready", "status": "True"}
+NOT_READY = {"type": "PredictorReady", "status": "False", "reason": "MinimumReplicasUnavailable"}
+LOADED = {"transitionStatus": "UpToDate", "states": {"activeModelState": "Loaded", "targetModelState": "Loaded"}}
+FAILED = {
+    "transitionStatus": "BlockedByFailedLoad",
+    "states": {"activeModelState": "", "targetModelState": "FailedToLoad"},
+    "lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no such bucket"},
+}
+REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision": "m-1"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "healthy", "message"),
+    [
+        (None, False, "Waiting for KServe, model Unknown"),
+        ({}, False, "Waiting for KServe, model Unknown"),
+        ({"conditions": []}, False, "Waiting for KServe, model Unknown"),
+        ({"conditions": [READY], "url": "http://m.example.com"}, True, "Ready at http://m.example.com"),
+        ({"conditions": [READY], "modelStatus": LOADED, "address": {"url": "http://m"}}, True, "Ready at http://m"),
+        (
+            {"conditions": [{**READY, "status": "Unknown"}], "modelStatus": LOADED},
+            False,
+            "Waiting for KServe, model Loaded",
+        ),
+        # The old revision still serves: Ready is not yet about what was asked for.
+        ({"conditions": [READY], "modelStatus": FAILED}, False, "BlockedByFailedLoad: ModelLoadFailed: no such bucket"),
+        ({"conditions": [READY], "components": REVISIONS}, False, "Waiting for KServe, model Unknown"),
+        ({"conditions": [NOT_READY]}, False, "PredictorReady: MinimumReplicasUnavailable"),
+        ({"conditions": [{"type": "Stopped", "status": "False"}]}, False, "Waiting for KServe, model Unknown"),
+        # KServe copies observedGeneration from the Deployment: it says nothing here.
+        ({"conditions": [READY], "observedGeneration": 1, "url": "http://m"}, True, "Ready at http://m"),
+    ],
+)
+def test_component_status(oracle: Oracle, status: dict[str, Any] | None, healthy: bool, message: str) -> None:
+    context = service(status)
+    assert status_of(oracle, "kfserving", "healthPolicy", "isHealth", context) is healthy
+    assert status_of(oracle, "kfserving", "customStatus", "message", context) == message
+
+
+def test_component_details(oracle: Oracle) -> None:
+    context = service(
+        {"conditions": [READY], "modelStatus": FAILED, "clusterServingRuntimeName": "kserve-tritonserver"}
+    )
+    details = {
+        name: status_of(oracle, "kfserving", "details", name, context)
+        for name in ("url", "modelState", "transition", "runtime", "failure")
+    }
+    assert details == {
+        "url": "",
+        "modelState": "FailedToLoad",
+        "transition": "BlockedByFailedLoad",
+        "runtime": "kserve-tritonserver",
+        "failure": "ModelLoadFailed: no such bucket",
+    }
+
+
+@pytest.mark.parametrize(
+    ("trait_", "outputs", "healthy"),
+    [
+        ("autoscale", {}, True),
+        ("autoscale", {"scaledObject": {"kind": "ScaledObject"}}, True),
+        ("autoscale", {"scaledObject": {"kind": "ScaledObject", "status": {"conditions": [READY]}}}, True),
+        (
+            "autoscale",
+            {"scaledObject": {"kind": "ScaledObject", "status": {"conditions": [{**READY, "status": "False"}]}}},
+            False,
+        ),
+        ("canary", {}, True),
+        ("canary", {"newVersion": {"kind": "InferenceService"}}, False),
+        ("canary", {"newVersion": {"kind": "InferenceService", "status": {"conditions": [READY]}}}, True),
+    ],
+)
+def test_trait_status(oracle: Oracle, trait_: str, outputs: dict[str, Any], healthy: bool) -> None:
+    context = {"name": "m", "outputs": outputs}
+    assert status_of(oracle, trait_, "healthPolicy", "isHealth", context) is healthy
+    assert isinstance(status_of(oracle, trait_, "customStatus", "message", context), str)
