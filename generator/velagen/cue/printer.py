@@ -224,6 +224,8 @@ class _Printer:
                 return f"({text})" if text.startswith("-") and strength > _UNARY_STRENGTH else text
             case s.Interpolation(parts=parts):
                 return self._interpolation(parts, indent)
+            case s.Selector(of=of, name=""):
+                return f'{self._expr(of, indent, _PRIMARY_STRENGTH)}[""]'  # no version of CUE takes `.""`
             case s.Selector(of=of, name=name):
                 member = (
                     self._label(name)

@@ -132,6 +132,13 @@ _MEANT = frozenset(  # a list of words reads better as one
         "template",
     ]
 )
+#: What KubeVela's OpenAPI conversion may cost: about a second on an idle core (measured: 0.1 to 0.3 ms a unit).
+#: Below the level where a schema goes beyond it, `parameter` says only object or list, and checks say the rest.
+CONVERSION_BUDGET = 12_000
+#: A schema of more places than this is not cut that way: the checks would be too many.
+MAX_CUT = 1_500
+#: With more checks than this inside `parameter`, they stand beside it.
+MAX_INSIDE = 200
 #: After so many refusals the compiler stops looking for more.
 MAX_REFUSALS = 40
 _OPEN = Struct((Ellipsis(),))
@@ -204,17 +211,47 @@ def compile_schema(
     if integers == "auto":
         contents = schema.document
         integers = "kubevela" if isinstance(contents, dict) and contents.get("type") == "object" else "json"
-    compiler = _Compiler(schema, allow_unchecked, assert_formats, integers, standalone, context)
     try:
-        compiled = compiler.compile()
-    except _TooMany:
-        raise VelagenError(dict.fromkeys(compiler.problems)) from None
+        for levels in (None, 8, 6, 5, 4, 3, 2, 1):
+            compiler = _Compiler(schema, allow_unchecked, assert_formats, integers, standalone, context, levels)
+            try:
+                compiled = compiler.compile()
+            except _TooMany:
+                break
+            if _conversion_cost(compiled.parameter) <= CONVERSION_BUDGET:
+                break
+            if compiler.cost > MAX_CUT:
+                place = schema.root.place(schema.origin)
+                reason = (
+                    "as a KubeVela parameter it is too deep: vela-core's OpenAPI conversion doubles its work by level"
+                )
+                severity: Literal["error", "warning"] = "warning" if standalone else "error"
+                problem = Problem(reason, place, "make it flatter, or give its deep parts as plain objects", severity)
+                compiler.problems.append(problem)
+                compiled = dataclasses.replace(compiled, warnings=(*compiled.warnings, problem))
+                break
     except RecursionError as error:
         raise VelagenError(Problem("nested too deeply", schema.root.place(schema.origin))) from error
     errors = [problem for problem in compiler.problems if problem.severity == "error"]
-    if errors:
-        raise VelagenError(dict.fromkeys(errors))
+    if errors or len(compiler.problems) >= MAX_REFUSALS:
+        raise VelagenError(dict.fromkeys(errors or compiler.problems))
     return compiled
+
+
+def _conversion_cost(root: Expr) -> int:
+    """How much work KubeVela's OpenAPI conversion has with *root*: CUE's converter doubles it with every level."""
+    cost = 0
+    stack: list[tuple[Cue, int]] = [(root, 0)]
+    while stack and cost <= CONVERSION_BUDGET:
+        node, level = stack.pop()
+        match node:
+            case Field(label=Hidden()) | Comprehension():
+                continue
+            case Field() | ListLit(items=(_, *_)):
+                level = min(level + 1, 40)
+                cost += 1 << level
+        stack.extend((child, level) for child in node.children())
+    return cost
 
 
 class _Compiler:
@@ -226,7 +263,10 @@ class _Compiler:
         integers: str,
         standalone: bool,
         context: str | None,
+        levels: int | None,
     ) -> None:
+        self.levels = levels
+        self._defaults: dict[str, Any] | None = None
         self.schema = schema
         self.allow_unchecked = allow_unchecked
         self.assert_formats = assert_formats
@@ -315,6 +355,14 @@ class _Compiler:
         finally:
             self.path.pop()
 
+    def _cut(self, layers: tuple[Node, ...], types: frozenset[str]) -> tuple[Expr, Rest]:
+        """The bare type; all the rest is left to checks."""
+        rest = Rest(types=types, own=[(node, ASSERTIONS) for node in layers if node.contents is not True])
+        if types == ALL_TYPES:
+            return TOP, rest
+        wide = {"integer": "number"} if self.integers == "json" else {}
+        return joined("|", (TYPE[wide.get(name, name)] for name in TYPES if name in types)), rest
+
     def _everything(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
         return TOP, Rest(own=[(node, ASSERTIONS) for node in layers if node.contents is not True])
 
@@ -333,6 +381,8 @@ class _Compiler:
             return self._everything(layers)
         if any("enum" in node or "const" in node for node in layers):
             return self._enumerated(layers)
+        if self.levels is not None and len(self.path) > self.levels and types & {"array", "object"}:
+            return self._cut(layers, types)
         union = self._union(layers)
         if union is not None:
             return union
@@ -675,7 +725,9 @@ class _Compiler:
         # Taken out of a list, the value is read as a whole, where `cue vet` brings it in from another file too.
         loose = Ident("value")
         given = (For("value", ListLit((root,))), Guard(_is_given(loose)))
-        for rule, waits in self.rules(rest, root if is_object else loose, (), Words(()), waits=True):
+        found = list(self.rules(rest, root if is_object else loose, (), Words(()), waits=True))
+        is_open = is_open and len(found) <= MAX_INSIDE
+        for rule, waits in found:
             message: Expr = rule.message
             rule = dataclasses.replace(rule, clauses=tuple(one for one in rule.clauses if not self.always(one)))  # noqa: PLW2901
             rewritten = (
@@ -780,11 +832,10 @@ class _Compiler:
 
     def defaults(self) -> dict[str, Any]:
         """What the root holds when the user gives nothing."""
-        try:
-            properties = Shape(layers_of(self.schema.root)).properties
-        except Refusal:
-            return {}
-        return {name: one.shape.default for name, one in properties.items() if one.shape.has_default}
+        if self._defaults is None:
+            properties = Shape(layers_or_none(self.schema.root)).properties
+            self._defaults = {name: one.shape.default for name, one in properties.items() if one.shape.has_default}
+        return self._defaults
 
     def _guarded(self, clauses: tuple[Cue, ...]) -> bool:
         """Whether the clauses ask first for a property that only a user can give."""

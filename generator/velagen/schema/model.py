@@ -543,7 +543,89 @@ def _check_text(document: object, origin: str) -> None:
             raise VelagenError(Problem(f"{value} is no JSON number", Place(file=origin, pointer=pointer)))
 
 
+#: What a keyword's value is: the quick look that spares most schemas the slow one through their meta-schema.
+_SHAPES: dict[str, str] = {
+    **dict.fromkeys(("items", "contains", "additionalProperties", "propertyNames", "unevaluatedItems"), "schema"),
+    **dict.fromkeys(("unevaluatedProperties", "not", "if", "then", "else", "contentSchema"), "schema"),
+    **dict.fromkeys(("properties", "$defs", "definitions", "dependentSchemas"), "schemas"),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), "list of schemas"),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), "count"),
+    **dict.fromkeys(("minContains", "maxContains"), "count"),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), "number"),
+    **dict.fromkeys(("title", "description", "format", "$comment", "contentEncoding", "contentMediaType"), "text"),
+    **dict.fromkeys(("uniqueItems", "deprecated", "readOnly", "writeOnly"), "flag"),
+    **dict.fromkeys(("required", "enum", "type"), "own"),
+    **dict.fromkeys(("const", "default", "examples"), "any"),
+}
+#: Keywords whose values only the meta-schema judges; any other name is no keyword, or one of ours.
+_INTRICATE = frozenset(
+    ["$id", "$schema", "$ref", "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary", "$recursiveRef", "multipleOf",
+     "$recursiveAnchor", "pattern", "patternProperties", "dependentRequired", "dependencies", "additionalItems", "id"]
+)  # fmt: skip
+
+
+def _surely_a_schema(document: Any) -> bool:
+    """True for a schema in everyday words that are all used as they should be; False says nothing."""
+    stack = [document]
+    while stack:
+        schema = stack.pop()
+        if isinstance(schema, bool):
+            continue
+        if not isinstance(schema, dict):
+            return False
+        for keyword, value in schema.items():
+            if keyword in _INTRICATE and not (
+                keyword in ("$ref", "pattern") and isinstance(value, str) and value.isascii()
+            ):
+                return False
+            match _SHAPES.get(keyword, "any"):
+                case "schema":
+                    stack.append(value)
+                case "schemas":
+                    if not isinstance(value, dict):
+                        return False
+                    stack.extend(value.values())
+                case "list of schemas":
+                    if not isinstance(value, list) or not value:
+                        return False
+                    stack.extend(value)
+                case "count":
+                    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                        return False
+                case "number":
+                    if not is_number(value):
+                        return False
+                case "text":
+                    if not isinstance(value, str):
+                        return False
+                case "flag":
+                    if not isinstance(value, bool):
+                        return False
+                case "own":
+                    if not _is_own(keyword, value):
+                        return False
+    return True
+
+
+def _is_own(keyword: str, value: Any) -> bool:
+    if keyword == "type":
+        words = value if isinstance(value, list) else [value]
+        return (
+            bool(words)
+            and all(word in TYPES for word in words if isinstance(word, str))
+            and all(isinstance(word, str) for word in words)
+            and len(set(words)) == len(words)
+        )
+    if not isinstance(value, list):
+        return False
+    return keyword == "enum" or (all(isinstance(name, str) for name in value) and len(set(value)) == len(value))
+
+
 def _meta_problems(document: Any, dialect: int, origin: str) -> Iterator[Problem]:
+    if dialect >= 2019 and _surely_a_schema(
+        {k: v for k, v in document.items() if k != "$schema"} if isinstance(document, dict) else document
+    ):
+        return
     validator = validators.validator_for({"$schema": next(u for u, d in _DIALECTS.items() if d == dialect)})
     if isinstance(document, bool):
         return

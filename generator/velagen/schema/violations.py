@@ -98,6 +98,21 @@ def is_type(ref: Expr, name: str) -> Expr:
     return present(Binary("&", ref, TYPE[name]))
 
 
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "=~": "!~", "!~": "=~"}
+
+
+def negated(condition: Expr) -> Expr:
+    """The opposite of a condition, as a person would write it."""
+    match condition:
+        case Binary(op=("&&" | "||") as op, left=left, right=right):
+            return Binary("||" if op == "&&" else "&&", negated(left), negated(right))
+        case Binary(op=op, left=left, right=right) if op in _OPPOSITE:
+            return Binary(_OPPOSITE[op], left, right)
+        case Unary(op="!", of=of):
+            return of
+    return Unary("!", condition)
+
+
 def _yield_one(clauses: Clauses) -> Cue:
     return Comprehension(clauses, Struct((Embed(Lit(1)),))) if clauses else Lit(1)
 
@@ -143,17 +158,25 @@ class Violations:
             self._path.pop()
         yield from found
 
-    def failures(self, node: Node, ref: Expr, known: frozenset[str] = ALL_TYPES) -> Expr:
-        """A list that is empty exactly when the value at *ref* satisfies *node*."""
-        return listing(one.clauses for one in self.all_of(node, ref, Words(()), known))
+    def rows(self, node: Node, ref: Expr, known: frozenset[str]) -> list[Clauses]:
+        """Rows that yield nothing exactly when the value at *ref* satisfies *node*."""
+        return [one.clauses for one in self.all_of(node, ref, Words(()), known)]
 
     def fails(self, node: Node, ref: Expr, known: frozenset[str] = ALL_TYPES) -> Expr:
         """True when the value does not satisfy *node*."""
-        return Binary(">", length(self.failures(node, ref, known)), Lit(0))
+        rows = self.rows(node, ref, known)
+        match rows:
+            case [[Guard(condition=condition)]]:
+                return condition
+        return Binary(">", length(listing(rows)), Lit(0))
 
     def holds(self, node: Node, ref: Expr, known: frozenset[str] = ALL_TYPES) -> Expr:
         """True when the value satisfies *node*."""
-        return Binary("==", length(self.failures(node, ref, known)), Lit(0))
+        rows = self.rows(node, ref, known)
+        match rows:
+            case [[Guard(condition=condition)]]:
+                return negated(condition)
+        return Binary("==", length(listing(rows)), Lit(0))
 
     def of(
         self,
