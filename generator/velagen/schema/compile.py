@@ -267,6 +267,7 @@ class _Compiler:
     ) -> None:
         self.levels = levels
         self._defaults: dict[str, Any] | None = None
+        self._waits = False
         self.schema = schema
         self.allow_unchecked = allow_unchecked
         self.assert_formats = assert_formats
@@ -293,9 +294,9 @@ class _Compiler:
         declarations: list[Decl] = []
         if outside:
             # `cue vet -c` passes over hidden fields that are not concrete, so a rule that waits needs a field it sees.
-            seen = self.standalone and any(Ident("_given") in decl.walk() for decl in outside)
+            seen = self.standalone and self._waits
             declarations.append(Field(Name("rules") if seen else Hidden("parameter"), Struct(tuple(outside))))
-        if self.standalone and any(Ident("_given") in decl.walk() for decl in (*inside, *outside)):
+        if self.standalone and self._waits:
             root = Ident("parameter")
             any_given = Comprehension(
                 (Guard(Binary(">", length(root), Lit(len(self.defaults())))),), Struct((Embed(Lit(1)),))
@@ -759,6 +760,7 @@ class _Compiler:
         """Something that conflicts with a sentence, but only once there is a parameter."""
         if self.context is None:
             return Lit(1)
+        self._waits = True
         return Ident("_given") if self.standalone else self.rendering()
 
     def rendering(self) -> Expr:
