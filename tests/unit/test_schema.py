@@ -57,6 +57,7 @@ def test_golden_converts_and_compiles_alone(file: Path, version: Any) -> None:
         ),
         ({"type": "integer", "minimum": 1, "default": 1}, "a: *1 | int & >=1 & <=11 | int & >=12"),
         ({"enum": ["x", "y"], "default": "y"}, 'a: "x" | *"y"'),
+        ({"enum": ["x"], "default": "x"}, 'a: "x"'),
         ({"type": "boolean", "default": True}, "a: *true | bool"),
         ({"type": ["string", "null"]}, "a?: null | string"),
         ({"type": "string", "default": "x", "minLength": 1}, 'a: *"x" | strings.MinRunes(1)'),

@@ -678,7 +678,8 @@ class _Compiler:
             wanted = [Unary("*", option) if option == mark else option for option in options]
             if not any(isinstance(option, Unary) and option.op == "*" for option in wanted):
                 wanted.insert(0, Unary("*", mark))
-            return joined("|", wanted)
+            # A mark needs an alternative beside it; where there is none, the one value stands by itself.
+            return joined("|", wanted) if len(wanted) > 1 else mark
         out: list[Expr] = []
         for option in options:
             out.extend(self._beside_default(layers, option, rest, default))

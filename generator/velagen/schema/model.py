@@ -32,6 +32,8 @@ _DIALECTS = {
     "https://json-schema.org/draft/2019-09/schema": 2019,
     "https://json-schema.org/draft/2020-12/schema": 2020,
 }
+#: Often written with https, which the drafts before 2019-09 never were.
+_DIALECTS |= {uri.replace("http:", "https:"): draft for uri, draft in _DIALECTS.items() if draft <= 7}
 _ROOT_URI = "velagen:schema"
 
 
