@@ -156,6 +156,17 @@ def test_patterns_beyond_re2_are_refused(pattern: str) -> None:
     assert "pattern" in str(problem)
 
 
+def test_numbers_that_the_converter_misprints(oracles: list[Oracle]) -> None:
+    """CUE 0.9 writes -0.5 as -.5, which is no JSON."""
+    document = {
+        "type": "object",
+        "properties": {"a": {"type": "number", "minimum": -0.5}, "b": {"enum": [-0.5, 1]}},
+    }
+    tried(oracles, document, [{"a": -0.5, "b": -0.5}], [{"a": -0.6}, {"b": 0.5}])
+    with pytest.raises(VelagenError, match="default"):
+        compile_schema(parse_schema({"type": "object", "properties": {"a": {"type": "number", "default": -0.5}}}))
+
+
 def test_huge_numbers(oracles: list[Oracle]) -> None:
     document = {
         "type": "object",

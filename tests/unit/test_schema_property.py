@@ -175,3 +175,69 @@ def test_valid_instances(oracles: list[Oracle], data: st.DataObject, schema: Any
 def test_shrunk_failures_of_the_past(oracles: list[Oracle], file: Path) -> None:
     pair = json.loads(file.read_text())
     assert disagreements(oracles, pair["schema"], pair["instances"]) == []
+
+
+@st.composite
+def defaulted(draw: st.DrawFn) -> Any:
+    """A scalar, list or map schema with a default that is valid in it."""
+    kind = draw(st.sampled_from(["integer", "number", "string", "enum", "null", "array", "object"]))
+    if kind in ("integer", "number"):
+        low = draw(st.none() | st.integers(-3, 3))
+        high = draw(st.none() | st.integers(low if low is not None else -3, 14))
+        least, most = low if low is not None else -5, high if high is not None else 20
+        schema: Any = {"type": kind, "default": draw(st.integers(min(least, most), most))}
+        if low is not None:
+            schema["minimum"] = low
+        if high is not None:
+            schema["maximum"] = high
+        if kind == "number" and draw(st.booleans()) and 0 <= schema["default"] < most:
+            schema["default"] += 0.5
+        return schema
+    if kind == "string":
+        return {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 4,
+            "pattern": "^[a-z]+$",
+            "default": draw(st.sampled_from(["a", "abc"])),
+        }
+    if kind == "enum":
+        options = draw(st.lists(st.sampled_from(["a", "b", 1, True, None]), min_size=1, max_size=4, unique_by=repr))
+        return {"enum": options, "default": draw(st.sampled_from(options))}
+    if kind == "null":
+        return {"type": ["integer", "null"], "minimum": 0, "maximum": 9, "default": draw(st.none() | st.integers(0, 9))}
+    if kind == "array":
+        return {
+            "type": "array",
+            "items": {"type": "string"},
+            "maxItems": 3,
+            "default": draw(st.lists(st.just("a"), max_size=3)),
+        }
+    return {
+        "type": "object",
+        "properties": {"p": {"type": "integer"}},
+        "default": draw(st.sampled_from([{}, {"p": 1}])),
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    properties=st.dictionaries(st.sampled_from(["a", "b", "in", "x-y"]), defaulted(), min_size=1, max_size=3),
+    closed=st.booleans(),
+    spoken=st.booleans(),
+    instances=st.lists(
+        st.dictionaries(st.sampled_from(["a", "b", "in", "x-y"]), values, max_size=2), min_size=4, max_size=8
+    ),
+)
+def test_defaults(oracles: list[Oracle], properties: Any, closed: bool, spoken: bool, instances: list[Any]) -> None:
+    if spoken:
+        properties = {name: {**one, "x-message": f"{name} is wrong"} for name, one in properties.items()}
+    document = {"type": "object", "properties": properties}
+    if closed:
+        document["additionalProperties"] = False
+    assert disagreements(oracles, document, [{}, *instances], "kubevela") == []
+    text = to_cue(compile_schema(parse_schema(document)).file())
+    for oracle in oracles:
+        assert oracle.openapi(text).ok, (oracle.version, text)
+        filled = oracle.eval(text, "parameter")
+        assert filled.result == {name: one["default"] for name, one in properties.items()}, (filled, text)

@@ -425,7 +425,7 @@ class _Compiler:
         candidates = [first["const"]] if "const" in first else list(first["enum"])
         validators = [validator_for(node, assert_formats=self.assert_formats) for node in layers]
         candidates = [value for value in candidates if all(validator.is_valid(value) for validator in validators)]
-        if not candidates or any(isinstance(value, (dict, list)) for value in candidates):
+        if not candidates or any(isinstance(value, (dict, list)) or _misprinted(value) for value in candidates):
             return self._everything(layers)
         options: list[Expr] = []
         for value in candidates:
@@ -474,6 +474,8 @@ class _Compiler:
         if name == "integer":
             whole = Binary("&", base, call("math", "MultipleOf", Lit(1)))
             base = Ident("int") if self.integers == "kubevela" else whole
+        for node in layers:
+            self._leave(rest, [node], [word for word in _BOUNDS if _misprinted(node.get(word))])
         bounds = self._bounds(layers)
         for op in (">", ">=", "<", "<="):
             if op in bounds:
@@ -491,7 +493,12 @@ class _Compiler:
         """The tightest bounds, by CUE operator."""
 
         def found(*words: str) -> list[tuple[Any, bool]]:
-            return [(node[word], word != words[0]) for node in layers for word in words if word in node]
+            return [
+                (node[word], word != words[0])
+                for node in layers
+                for word in words
+                if word in node and not _misprinted(node[word])
+            ]
 
         least, most = found("minimum", "exclusiveMinimum"), found("maximum", "exclusiveMaximum")
         out: dict[str, Any] = {}
@@ -664,6 +671,10 @@ class _Compiler:
                 reason = f"the default {_short(default)} breaks the schema it stands in: {error.message[:200]}"
                 self.refuse(Refusal(place, "default", reason, "give a default that is valid"))
                 return None
+        if _misprinted(default):
+            reason = f"KubeVela's form conversion on CUE 0.9 can't write {default}"
+            self.refuse(Refusal(place, "default", reason, "leave the default to the template"))
+            return None
         if isinstance(default, dict):
             return self._object_default(expr, default)
         if isinstance(default, list):
@@ -683,6 +694,8 @@ class _Compiler:
         out: list[Expr] = []
         for option in options:
             out.extend(self._beside_default(layers, option, rest, default))
+        if not any(not _is_spoken(one) for one in out):
+            return joined("|", [self._constant(default), *out])
         return joined("|", [Unary("*", mark), *out])
 
     def _beside_default(self, layers: tuple[Node, ...], option: Expr, rest: Rest, default: Any) -> list[Expr]:
@@ -706,7 +719,7 @@ class _Compiler:
             return [option]
         low, high = _split(bounds, default, whole)
         if low is None or high is None:
-            return [option]
+            return []  # the default is all there is
         return [joined("&", [*base, *(Unary(op, number(value)) for op, value in side)]) for side in (low, high)]
 
     def _object_default(self, expr: Expr, default: dict[str, Any]) -> Expr:
@@ -910,6 +923,14 @@ def _label(words: Words, message: Words) -> str:
 def _is_given(root: Expr) -> Expr:
     """False for a parameter that nobody gave, which unifies with anything: with null and with true."""
     return Binary("||", absent(Binary("&", root, Lit(None))), absent(Binary("&", root, Lit(True))))
+
+
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+
+def _misprinted(value: Any) -> bool:
+    """Whether CUE 0.9's OpenAPI converter writes the number as no JSON: -0.5 as ``-.5``."""
+    return isinstance(value, float) and -1 < value < 0
 
 
 def _without(node: Node, *keywords: str) -> Node:
