@@ -1,4 +1,3 @@
-# SCHEMA OWNER: read /tmp/schema-notes.md (lead, 00:07), then delete this line.
 """A schema as the value of ``parameter``: types a reader would write by hand, and checks for what types can't say."""
 
 from __future__ import annotations
