@@ -77,7 +77,7 @@ def test_warm_reading_is_fast() -> None:
     store = CrdStore(crds.default_store().sources, crds.default_store().cache)
     started = time.process_time()
     assert store.schema("serving.kserve.io/v1beta1", "InferenceService") is not None
-    assert time.process_time() - started < 0.1
+    assert time.process_time() - started < 0.4  # 12 ms on a quiet machine; cold it is a second and more
 
 
 def test_a_good_object_has_no_problems() -> None:
