@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from suite import THRESHOLDS, Result, document, folder, measure, table
+from tests.conformance.suite import THRESHOLDS, Result, document, folder, measure, table
 
 pytestmark = pytest.mark.skipif(not folder().is_dir(), reason="the suite's files are not here (VELAGEN_CONFORMANCE)")
 
