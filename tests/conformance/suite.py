@@ -1,6 +1,6 @@
 """The JSON Schema Test Suite against the compiler and against cue's own importer, on both CUE versions.
 
-Run as a command it measures and writes docs/conformance.md: ``python tests/conformance/suite.py``.
+Run as a command it measures and writes docs/conformance.md: ``python -m tests.conformance.suite``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from velagen.cue import to_cue
 from velagen.errors import VelagenError
 from velagen.oracle import VERSIONS, Oracle
-from velagen.schema import compile_schema, parse_schema
+from velagen.schema import Schema, compile_schema, parse_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "conformance.md"
@@ -27,6 +27,7 @@ THRESHOLDS = Path(__file__).with_name("thresholds.json")
 _REMOTE = ("leads nowhere", "unknown draft")
 #: How an instance meets the schema: as the whole parameter, or as one property of an object, open or closed.
 PLACES = ("root", "property", "closed")
+SEMANTICS = ("vet", "render", "definition")
 
 
 def folder() -> Path:
@@ -145,9 +146,9 @@ def _measure_group(group: Group, oracles: dict[str, Oracle], result: Result) -> 
                         what = f"{group.keyword}: {group.name}: {json.dumps(value)[:60]}"
                         result.wrong.append(f"{version} {semantics} {place}: {what}: {verdict.error[:200]}")
             if place != "root":
-                converted = oracle.openapi(text)
-                if not converted.ok:
-                    result.openapi.append(f"{version} {group.keyword}: {group.name}: {converted.error[:200]}")
+                _convert(oracle, text, f"{version} {group.keyword}: {group.name}", result)
+        if place != "root":
+            _measure_definition(group, schema, place, oracles, result)
     for version, oracle in oracles.items():
         verdicts = oracle.imported(group.schema, group.instances)
         for valid, verdict in zip(group.valid, verdicts, strict=True):
@@ -155,6 +156,32 @@ def _measure_group(group: Group, oracles: dict[str, Oracle], result: Result) -> 
                 result.right["importer", version, "vet", "root"][group.keyword] += 1
             elif verdict.ok:
                 result.importer_wrong[version] += 1
+
+
+def _convert(oracle: Oracle, text: str, what: str, result: Result) -> None:
+    converted = oracle.openapi(text)
+    if not converted.ok:
+        result.openapi.append(f"{what}: {converted.error[:200]}")
+
+
+def _measure_definition(group: Group, schema: Schema, place: str, oracles: dict[str, Oracle], result: Result) -> None:
+    """The two faces that a definition's parameter has: the one of rendering must judge as the suite does."""
+    compiled = compile_schema(schema, assert_formats=False, integers="json", faces=True)
+    text = to_cue(compiled.file())
+    for version, oracle in oracles.items():
+        verdicts = oracle.render(text, [{"v": value} for value in group.instances])
+        for value, valid, verdict in zip(group.instances, group.valid, verdicts, strict=True):
+            if verdict.ok == valid:
+                result.right["velagen", version, "definition", place][group.keyword] += 1
+            else:
+                what = f"{group.keyword}: {group.name}: {json.dumps(value)[:60]}"
+                result.wrong.append(f"{version} definition {place}: {what}: {verdict.error[:200]}")
+        _convert(
+            oracle,
+            f"{text}\ncontext: {{name: string}}\n",
+            f"{version} definition {group.keyword}: {group.name}",
+            result,
+        )
 
 
 COLUMNS = (
@@ -189,17 +216,17 @@ def table(result: Result) -> str:
 def document(result: Result) -> str:
     """docs/conformance.md."""
     reasons = "\n".join(f"- {count} tests: {reason}" for reason, count in result.reasons.most_common())
+
+    def right(version: str, semantics: str, place: str) -> str:
+        # A definition's parameter is an object, so the root as it stands has no such form.
+        no_such = semantics == "definition" and place == "root"
+        return "–" if no_such else str(result.right["velagen", version, semantics, place].total())
+
     places = "\n".join(
-        f"| {place} | "
-        + " | ".join(
-            str(result.right["velagen", version, semantics, place].total())
-            for version in VERSIONS
-            for semantics in ("vet", "render")
-        )
-        + " |"
+        f"| {place} | " + " | ".join(right(version, one, place) for version in VERSIONS for one in SEMANTICS) + " |"
         for place in PLACES
     )
-    return f"""<!-- Written by `python tests/conformance/suite.py`; do not edit. -->
+    return f"""<!-- Written by `python -m tests.conformance.suite`; do not edit. -->
 # Conformance
 
 The required tests of JSON Schema draft 2020-12 (the part of the JSON Schema Test Suite in `../shared/conformance`),
@@ -222,9 +249,12 @@ Verdicts on accepted schemas that differ from the suite's: **{len(result.wrong)}
 
 The same schemas as a property of an object (the way they stand in a KubeVela parameter), open and closed; tests right:
 
-| place | 0.9.2 vet | 0.9.2 render | 0.14.1 vet | 0.14.1 render |
-|---|---:|---:|---:|---:|
+| place | 0.9.2 vet | 0.9.2 render | 0.9.2 definition | 0.14.1 vet | 0.14.1 render | 0.14.1 definition |
+|---|---:|---:|---:|---:|---:|---:|
 {places}
+
+**definition** is render for the parameter of a definition, which has two faces: checks with sentences where KubeVela
+renders, full types where it derives the form.
 
 KubeVela's OpenAPI conversion (its own code on 0.9.2, CUE's on 0.14.1) failed for {len(result.openapi)} of them.
 
@@ -241,7 +271,7 @@ def thresholds(result: Result) -> dict[str, Any]:
         "right": {
             f"{version} {semantics} {place}": result.right["velagen", version, semantics, place].total()
             for version in VERSIONS
-            for semantics in ("vet", "render")
+            for semantics in SEMANTICS
             for place in PLACES
         },
     }

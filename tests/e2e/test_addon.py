@@ -158,6 +158,7 @@ def test_status_names_the_url_and_the_pods(cluster: Cluster) -> None:
     status = cluster.vela("status", "sentiment", "-n", cluster.namespace).stdout
     assert f"Ready at http://sentiment-{cluster.namespace}.example.com" in status
     assert "modelState: Loaded" in status
+    cluster.wait_for(lambda: available(cluster, "sentiment-predictor") == 2, "both replicas")
     # The rules in the addon's ConfigMap lead from the InferenceService to its pods.
     pods = cluster.vela("status", "sentiment", "-n", cluster.namespace, "--pod").stdout
     assert pods.count("sentiment-predictor-") == 2

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.conftest import Cluster
-from tests.wordless import WORDLESS
 
 from velagen.lab import Lab
 from velagen.lab.vela import vela
@@ -43,7 +42,7 @@ def test_it_is_refused_with_its_sentence_and_creates_nothing(cluster: Cluster, f
     # Where KubeVela answers before a definition of ours is asked, the file says what it answers.
     says, up_says = (re.search(rf"^# {key}: (.+)$", text, re.MULTILINE) for key in ("says", "up says"))
     sentence = (up_says or says)[1]  # type: ignore[index]  # every file says it: tests/unit/test_bad_input.py
-    sentence = "" if file.stem in WORDLESS else WEBHOOK_SAYS.get(file.stem, sentence)
+    sentence = WEBHOOK_SAYS.get(file.stem, sentence)
     (app,) = (document for document in yaml.safe_load_all(text) if document)
     name = app["metadata"]["name"]
     # The test's namespace takes the place of the one the file speaks of.

@@ -100,7 +100,7 @@ def build(project: Project) -> tuple[tuple[BuiltDefinition, ...], BuiltAddonTemp
 
 
 def _definition(source: Source, definition: Definition, schemas: ObjectSchemas) -> BuiltDefinition:
-    compiled = compile_schema(source.schema)
+    compiled = compile_schema(source.schema, faces=True)
     return BuiltDefinition(
         name=definition.name,
         type=DEFINITION_TYPES[type(definition)],
@@ -237,39 +237,42 @@ class _Builder:
     # ------------------------------------------------------------ template
 
     def _template(self) -> cue.Struct:
+        checks: list[cue.Decl] = []
         decls: list[cue.Decl] = []
         match self._definition:
             case Component() as component:
                 compiler = self._compiler(self._workload_type(component.workload))
+                checks += compiler.conflicts(component.checks)
                 decls.append(self._output(compiler, component))
                 decls += _outputs(compiler, component.outputs)
-                decls += compiler.conflicts(component.checks)
             case Trait() as trait:
                 target = self._workload_type(trait.patches)
                 compiler = self._compiler(target)
+                if trait.checks:
+                    checks.append(cue.Field(cue.Name("errs"), compiler.errs(trait.checks)))
                 if trait.patch is not None:
                     decls.append(cue.Field(cue.Name("patch"), compiler.patch(trait.patch, target, what="patch")))
                 if trait.patch_outputs is not None:
                     body = compiler.body(trait.patch_outputs, UNKNOWN, "patchOutputs")
                     decls.append(cue.Field(cue.Name("patchOutputs"), body))
                 decls += _outputs(compiler, trait.outputs)
-                if trait.checks:
-                    decls.append(cue.Field(cue.Name("errs"), compiler.errs(trait.checks)))
             case Policy() as policy:
                 compiler = self._compiler()
+                checks += compiler.conflicts(policy.checks)
                 if policy.output is not None:
                     decls.append(cue.Field(cue.Name("output"), compiler.manifest(policy.output, what="output")))
                 decls += _outputs(compiler, policy.outputs)
-                decls += compiler.conflicts(policy.checks)
             case WorkflowStep() as step:
                 compiler = self._compiler()
+                checks += compiler.conflicts(step.checks)
                 decls += _step_body(compiler, step.body)
-                decls += compiler.conflicts(step.checks)
-        for decl in decls:
+        for decl in (*checks, *decls):
             compiler.check_names(decl)
         self._problems += compiler.problems
         parameter = cue.Field(cue.Name("parameter"), self._compiled.parameter)
-        return cue.Struct((*compiler.intermediates(), *decls, *self._compiled.declarations, parameter))
+        # KubeVela shows the first of CUE's errors only, so what the user wrote is judged before what is made of it.
+        judged = (parameter, *self._compiled.declarations, *checks)
+        return cue.Struct((*judged, *compiler.intermediates(), *decls))
 
     def _output(self, compiler: TemplateCompiler, component: Component) -> cue.Decl:
         output = component.output

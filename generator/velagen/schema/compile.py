@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -158,6 +158,10 @@ class CompiledSchema:
         return File((Field(Name("parameter"), self.parameter), *self.declarations), doc=doc)
 
 
+#: What `parameter` is compiled for: everything at once, the rendering of an application, or the form.
+_Face = Literal["both", "render", "form"]
+
+
 class _TooMany(Exception):  # noqa: N818  # it ends the search, it is no error
     """Raised when so much is refused that more would help nobody; a recursive schema would find new ones for ever."""
 
@@ -195,6 +199,7 @@ def compile_schema(
     integers: Literal["auto", "json", "kubevela"] = "auto",
     standalone: bool = False,
     context: str | None = "context.name",
+    faces: bool = False,
 ) -> CompiledSchema:
     """*schema* as CUE, each keyword exactly or refused.
 
@@ -205,19 +210,31 @@ def compile_schema(
     which KubeVela gives at render and not when it reads the definition alone; *standalone* text needs no KubeVela
     around it, for ``cue vet``.
 
+    With *faces* a property that CUE itself would refuse in many words, or that has an ``x-message``, is two things: at
+    render a value that a check refuses with one sentence, since KubeVela shows the first of CUE's errors only; and its
+    full type where KubeVela reads the definition alone and derives the form from it. Only for an object.
+
     Raises VelagenError with every refusal of the schema.
     """
     if integers == "auto":
         contents = schema.document
         integers = "kubevela" if isinstance(contents, dict) and contents.get("type") == "object" else "json"
+
+    def compiler_of(levels: int | None, face: _Face) -> _Compiler:
+        return _Compiler(schema, allow_unchecked, assert_formats, integers, standalone, context, levels, face)
+
+    faces = faces and context is not None and not standalone and schema.shape.types == {"object"}
     try:
         for levels in (None, 8, 6, 5, 4, 3, 2, 1):
-            compiler = _Compiler(schema, allow_unchecked, assert_formats, integers, standalone, context, levels)
+            compiler = compiler_of(levels, "render" if faces else "both")
             try:
                 compiled = compiler.compile()
+                form = compiler_of(levels, "form").type() if faces else compiled.parameter
             except _TooMany:
                 break
-            if _conversion_cost(compiled.parameter) <= CONVERSION_BUDGET:
+            if faces:
+                compiled = dataclasses.replace(compiled, parameter=compiler.with_form(compiled.parameter, form))
+            if _conversion_cost(form) <= CONVERSION_BUDGET:
                 break
             if compiler.cost > MAX_CUT:
                 place = schema.root.place(schema.origin)
@@ -263,8 +280,10 @@ class _Compiler:
         standalone: bool,
         context: str | None,
         levels: int | None,
+        face: _Face = "both",
     ) -> None:
         self.levels = levels
+        self.face = face
         self._defaults: dict[str, Any] | None = None
         self._waits = False
         self.schema = schema
@@ -311,6 +330,20 @@ class _Compiler:
         warnings = tuple(dict.fromkeys(problem for problem in self.problems if problem.severity == "warning"))
         comments = tuple(Comment(f"Unchecked: {problem.message} ({problem.place.pointer})") for problem in warnings)
         return CompiledSchema(expr, (*comments, *declarations), warnings)
+
+    def type(self) -> Expr:
+        """The type alone, without checks."""
+        return self.typed(self.layers(self.schema.root))[0]
+
+    def with_form(self, parameter: Expr, form: Expr) -> Expr:
+        """*parameter* with what *form* says beyond it, for as long as nobody renders."""
+        beyond = _beyond(form, parameter)
+        if not isinstance(beyond, Struct):
+            return parameter
+        # `context.name` is any text where KubeVela reads the definition alone, and one without NUL at render.
+        alone = Guard(present(Binary("&", self.rendering(), Lit("\0"))))
+        note = Comment("What the form shows, and `vela show`; at render the checks of _parameter say it in words.")
+        return _extended(parameter, [Comprehension((alone,), Struct((note, *beyond.decls)))])
 
     def refuse(self, refusal: Refusal) -> None:
         what = f"{refusal.keyword}: " if refusal.keyword else ""
@@ -369,7 +402,12 @@ class _Compiler:
     def _typed(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
         expr, rest = self._silent(layers)
         message = next((node["x-message"] for node in layers if isinstance(node.get("x-message"), str)), None)
-        if message is None or expr == TOP or "object" in rest.types:
+        if self.face == "form" or expr == TOP or "object" in rest.types:
+            return expr, rest
+        if self.face == "render":
+            speaks = message is not None or (isinstance(expr, Binary) and expr.op == "|")
+            return self._everything(layers) if speaks and not _has_default(expr) else (expr, rest)
+        if message is None:
             return expr, rest
         # A last alternative that nothing satisfies: CUE tells it among the reasons when the others fail too, and
         # KubeVela's OpenAPI conversion leaves it out.
@@ -644,6 +682,8 @@ class _Compiler:
         constraint = "!" if required is not None else "?"
         if shape.has_default:
             default = shape.default
+            if self.face == "render" and not isinstance(default, (dict, list)):
+                expr, below = self._everything(layers)
             filled = self._defaulted(layers, expr, below, default)
             if filled is not None:
                 expr, constraint = filled, ""
@@ -800,12 +840,16 @@ class _Compiler:
             reads = waits and not self._guarded(clauses) and not self._holds_empty(node, keyword)
             return _Rule((*guards, *clauses), interpolation(message), label), reads
 
-        for node, keywords in rest.own:
-            try:
-                for one in self.violations.of(node, ref, words, rest.types, keywords):
-                    yield rule(one.clauses, one.message, one.node, one.keyword)
-            except Refusal as refusal:
-                self.refuse(refusal)
+        def own(select: Callable[[frozenset[str]], frozenset[str]]) -> Iterator[tuple[_Rule, bool]]:
+            for node, keywords in rest.own:
+                try:
+                    for one in self.violations.of(node, ref, words, rest.types, select(keywords)):
+                        yield rule(one.clauses, one.message, one.node, one.keyword)
+                except Refusal as refusal:
+                    self.refuse(refusal)
+
+        # What compares properties comes after what judges each by itself: the first error is the one that is read.
+        yield from own(lambda keywords: keywords - {"x-checks"})
         is_object = () if rest.types == {"object"} else (Guard(is_type(ref, "object")),)
         is_array = () if rest.types == {"array"} else (Guard(is_type(ref, "array")),)
         for node, name in rest.required:
@@ -832,6 +876,7 @@ class _Compiler:
             matching = tuple(Guard(Binary(op, Ident(key), one)) for op, one in conditions)
             guard = (*is_object, For(item, ref, key=key), *matching)
             yield from self.rules(below, Ident(item), (*guards, *guard), words.name(Ident(key)), waits=False)
+        yield from own(lambda keywords: keywords & {"x-checks"})
 
     def _holds_empty(self, node: Node, keyword: str) -> bool:
         """Whether a parameter of which nothing but the defaults is given satisfies *keyword* of *node*."""
@@ -890,6 +935,43 @@ class _Compiler:
                     return None
                 changes[one.name] = tuple(items)
         return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]
+
+
+def _beyond(form: Expr, loose: Expr) -> Expr | None:
+    """What *form* says that *loose* does not; None where they are the same."""
+    if form == loose:
+        return None
+    wanted, had = _decls_of(form), _decls_of(loose)
+    if wanted and had:
+        there = {repr(decl.label): decl for decl in had if isinstance(decl, Field)}
+        found: list[Decl] = []
+        for decl in wanted:
+            if not isinstance(decl, Field):
+                continue
+            other = there.get(repr(decl.label))
+            value = decl.value if other is None else _beyond(decl.value, other.value)
+            if value is not None:
+                found.append(Field(decl.label, value, decl.constraint))
+        return Struct(tuple(found)) if found else None
+    match form, loose:
+        case ListLit(items=(Ellipsis(of=Expr() as item),)), ListLit(items=(Ellipsis(of=Expr() as other_item),)):
+            inner = _beyond(item, other_item)
+            return None if inner is None else ListLit((Ellipsis(inner),))
+        case Binary(op="&", left=left, right=right), Binary(op="&", left=other_left, right=other_right):
+            if right == other_right:
+                return _beyond(left, other_left)
+    return form
+
+
+def _decls_of(expr: Expr) -> tuple[Decl, ...]:
+    match expr:
+        case Struct(decls=decls) | Call(function=Ident(name="close"), args=(Struct(decls=decls),)):
+            return decls
+    return ()
+
+
+def _has_default(expr: Expr) -> bool:
+    return any(isinstance(one, Unary) and one.op == "*" for one in expr.walk())
 
 
 def layers_or_none(node: Node) -> tuple[Node, ...]:
