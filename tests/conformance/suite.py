@@ -220,7 +220,7 @@ def document(result: Result) -> str:
     def right(version: str, semantics: str, place: str) -> str:
         # A definition's parameter is an object, so the root as it stands has no such form.
         no_such = semantics == "definition" and place == "root"
-        return "–" if no_such else str(result.right["velagen", version, semantics, place].total())
+        return "–" if no_such else str(result.right["velagen", version, semantics, place].total())  # noqa: RUF001  # the sign for what there is not
 
     places = "\n".join(
         f"| {place} | " + " | ".join(right(version, one, place) for version in VERSIONS for one in SEMANTICS) + " |"
