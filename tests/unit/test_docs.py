@@ -48,6 +48,12 @@ def test_the_guides_mistakes_are_found_at_their_line(guide: Path) -> None:
     assert any(f"quota.py:{line}: parameter has no 'cpus'; did you mean 'cpu'?" in one for one in messages)
 
 
+def test_the_readme_shows_the_example_that_the_demo_runs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", readme, re.M | re.S)
+    assert shown == (ROOT / "examples/sentiment.yaml").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("document", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda p: p.name)
 def test_links_lead_somewhere(document: Path) -> None:
     broken = [
