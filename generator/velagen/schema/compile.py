@@ -343,7 +343,7 @@ class _Compiler:
         # `context.name` is any text where KubeVela reads the definition alone, and one without NUL at render.
         alone = Guard(present(Binary("&", self.rendering(), Lit("\0"))))
         note = Comment("What the form shows, and `vela show`; at render the checks of _parameter say it in words.")
-        return _extended(parameter, [Comprehension((alone,), Struct((note, *beyond.decls)))])
+        return _extended(parameter, [note, Comprehension((alone,), beyond)])
 
     def refuse(self, refusal: Refusal) -> None:
         what = f"{refusal.keyword}: " if refusal.keyword else ""
