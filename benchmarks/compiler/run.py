@@ -6,6 +6,7 @@ Prints ratios (ours / theirs) and a table of the real schemas: ``python benchmar
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -57,6 +58,11 @@ def packaged() -> Iterator[tuple[str, Any]]:
     """JSON Schemas that come with packages and modules."""
     for file in sorted(source("kserve").rglob("values.schema.json")):
         yield f"kserve {file.parent.name} values", json.loads(file.read_text())
+    # The package is read, never imported: what it carries are the schemas that well-known tools publish.
+    carrier = importlib.util.find_spec("check_jsonschema")
+    for place in (carrier.submodule_search_locations or ()) if carrier else ():
+        for file in sorted((Path(place) / "builtin_schemas" / "vendor").glob("*.json")):
+            yield file.stem, json.loads(file.read_text())
     folder = Path(jsonschema_specifications.__file__).parent / "schemas"
     for file in sorted(folder.glob("*/metaschema.json")):
         yield f"JSON Schema {file.parent.name} meta-schema", json.loads(file.read_text())

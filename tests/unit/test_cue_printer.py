@@ -90,6 +90,12 @@ def test_one_node(node: cue.Node, text: str) -> None:
     assert to_cue(node) == text
 
 
+def test_a_chain_longer_than_the_stack_is_deep() -> None:
+    chain = cue.joined("&&", [A] * 5000)
+    assert to_cue(chain) == " && ".join(["a"] * 5000)
+    assert to_cue(cue.Binary("-", A, cue.joined("-", [A, B, C]))) == "a - (a - b - c)"
+
+
 def test_a_label_is_quoted_where_a_bare_word_would_capture_a_reference() -> None:
     struct = cue.Struct((cue.Field("parameter", cue.Selector(cue.Ident("parameter"), "x")), cue.Field("if", cue.TOP)))
     assert to_cue(struct) == '{\n\t"parameter": parameter.x\n\t"if":        _\n}'

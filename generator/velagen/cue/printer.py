@@ -241,9 +241,15 @@ class _Printer:
             case s.Unary(op=op, of=of):
                 text = op + self._expr(of, indent, _UNARY_STRENGTH)
                 return f"({text})" if strength > _UNARY_STRENGTH else text
-            case s.Binary(op=op, left=left, right=right):
+            case s.Binary(op=op):
+                # A long chain leans left; walked here, since it may be longer than Python's stack is deep.
                 own = _BINARY_STRENGTH[op]
-                text = f"{self._expr(left, indent, own)} {op} {self._expr(right, indent, own + 1)}"
+                operands: list[str] = []
+                left: s.Expr = node
+                while isinstance(left, s.Binary) and left.op == op:
+                    operands.append(self._expr(left.right, indent, own + 1))
+                    left = left.left
+                text = f" {op} ".join([self._expr(left, indent, own), *reversed(operands)])
                 return f"({text})" if strength > own else text
             case s.Struct():
                 return self._struct(node, indent)
