@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,7 +23,7 @@ from rich.console import Console
 from velagen.errors import VelagenError
 from velagen.tools import cache_dir, in_cache, install, on_path, source, table, this_platform, tool
 from velagen.tools.fetch import RoadClosedError, download, extract
-from velagen.tools.gobuild import key
+from velagen.tools.gobuild import key, workshop
 from velagen.tools.report import Reporter
 from velagen.tools.table import HERE, Digest, read_table
 
@@ -534,3 +535,13 @@ def test_a_source_of_other_content_is_refused(tmp_path: Path, monkeypatch: pytes
     )
     with pytest.raises(VelagenError, match="its content hash is h1:AAAA, but h1:"):
         source("kwok")
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here")
+def test_a_build_cache_that_is_named_is_made_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = tmp_path / "not" / "there"
+    monkeypatch.setenv("GOCACHE", str(named))
+    with workshop(tmp_path / "cache", Reporter()) as shop:
+        assert shop.go_cache == named
+        assert named.is_dir()
+    assert named.is_dir()

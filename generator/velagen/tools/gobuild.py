@@ -86,7 +86,9 @@ def workshop(cache: Path, reporter: Reporter) -> Iterator[Workshop]:
         reporter.say("another velagen is building tools; waiting for it")
     with lock:
         given = os.environ.get("GOCACHE")
-        yield Workshop(toolchain, Path(given) if given else own, reporter, cache / "logs")
+        go_cache = Path(given) if given else own
+        go_cache.mkdir(parents=True, exist_ok=True)
+        yield Workshop(toolchain, go_cache, reporter, cache / "logs")
         if not given and os.environ.get("VELAGEN_KEEP_GOCACHE") != "1":
             shutil.rmtree(own, ignore_errors=True)
 
