@@ -210,3 +210,9 @@ def test_no_instance_gets_past_json(oracles: list[Oracle]) -> None:
     evil = json.loads(json.dumps(plain).replace('"x"', json.dumps('x\n}\nevil: "y"\n//')))
     lines = [to_cue(compile_schema(parse_schema(one)).file()).splitlines() for one in (plain, evil)]
     assert len(lines[0]) == len(lines[1])
+
+
+@pytest.mark.parametrize("document", [{"properties": {"e\u0301": True}}, {"required": ["e\u0301"]}])
+def test_a_name_that_cue_would_change_is_refused(document: Any) -> None:
+    with pytest.raises(VelagenError, match="normal form C"):
+        parse_schema(document)

@@ -111,10 +111,15 @@ def disagreements(oracles: list[Oracle], document: Any, instances: list[Any], in
     except VelagenError:
         return []
     text = to_cue(compiled.file())
+    # What a definition carries; a schema whose root is no object has no such form and is compiled as ever.
+    definition = to_cue(compile_schema(schema, integers=integers, faces=True).file())
     expected = [validator_for(schema.root).is_valid(instance) for instance in instances]
     found = []
     for oracle in oracles:
-        for semantics, verdicts in (("vet", oracle.vet(text, instances)), ("render", oracle.render(text, instances))):
+        judged = [("vet", oracle.vet(text, instances)), ("render", oracle.render(text, instances))]
+        if schema.shape.types == {"object"} and all(isinstance(instance, dict) for instance in instances):
+            judged.append(("definition", oracle.render(definition, instances)))
+        for semantics, verdicts in judged:
             for instance, valid, verdict in zip(instances, expected, verdicts, strict=True):
                 if verdict.ok != valid:
                     found.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -538,6 +539,14 @@ def _check_text(document: object, origin: str) -> None:
                     Problem("a lone surrogate (half a character) is no text", Place(file=origin, pointer=pointer))
                 )
         if isinstance(value, dict):
+            required = value.get("required")
+            for name in (*value, *(required if isinstance(required, list) else ())):
+                if isinstance(name, str) and not unicodedata.is_normalized("NFC", name):
+                    # Source: cue internal/core/runtime/index.go, which brings every label into that form.
+                    reason = f"CUE holds names in Unicode's normal form C, and {name!r} is in another"
+                    raise VelagenError(
+                        Problem(reason, Place(file=origin, pointer=pointer), "write the name in that form")
+                    )
             stack.extend((item, pointer + pointer_token(key), depth + 1) for key, item in value.items())
         elif isinstance(value, list):
             stack.extend((item, f"{pointer}/{index}", depth + 1) for index, item in enumerate(value))
