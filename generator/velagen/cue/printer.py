@@ -323,14 +323,15 @@ class _Printer:
     def _list(self, items: tuple[s.Node, ...], indent: str) -> str:
         if not items:
             return "[]"
-        flat = [self._expr(item, indent) for item in items]
-        one_line = "[" + ", ".join(flat) + "]"
-        if self._on_one_line or ("\n" not in one_line and len(one_line) <= 100):
+        # Each item is printed once, or nested lists would double the work by level: a text of one line is the same
+        # at every indentation.
+        hugs = len(items) == 1 and not isinstance(items[0], (s.Lit, s.Interpolation))
+        inner = indent if hugs else indent + "\t"
+        texts = [self._expr(item, inner) for item in items]
+        one_line = "[" + ", ".join(texts) + "]"
+        if hugs or self._on_one_line or ("\n" not in one_line and len(one_line) <= 100):
             return one_line
-        if len(items) == 1 and not isinstance(items[0], (s.Lit, s.Interpolation)):
-            return f"[{flat[0]}]"
-        inner = indent + "\t"
-        lines = "".join(f"{inner}{self._expr(item, inner)},\n" for item in items)
+        lines = "".join(f"{inner}{text},\n" for text in texts)
         return f"[\n{lines}{indent}]"
 
 
