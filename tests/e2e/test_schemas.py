@@ -29,6 +29,11 @@ def nested(levels: int) -> dict[str, Any]:
 HARD: dict[str, dict[str, Any]] = {
     # kubevela #5767: a default beside bounds.
     "default-and-bounds": {"a": {"type": "integer", "minimum": 1, "maximum": 99, "default": 30}},
+    # Until somebody renders, a value with a default passes for every type it may have.
+    "default-of-a-union": {
+        "a": {"type": ["string", "integer"], "minimum": 0, "default": "x", "x-message": "a must be x, or 0 or more"},
+        "b": {"type": ["string", "array"], "minItems": 2, "items": {"type": "integer"}, "default": ""},
+    },
     "least-items": {"a": {"type": "array", "items": {"type": "string"}, "minItems": 2}},
     "tuple": {"a": {"prefixItems": [{"type": "string"}, {"type": "integer"}], "items": False}},
     "least-properties": {"a": {"type": "object", "minProperties": 1}},

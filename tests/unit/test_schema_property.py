@@ -246,3 +246,27 @@ def test_defaults(oracles: list[Oracle], properties: Any, closed: bool, spoken: 
         assert oracle.openapi(text).ok, (oracle.version, text)
         filled = oracle.eval(text, "parameter")
         assert filled.result == {name: one["default"] for name, one in properties.items()}, (filled, text)
+
+
+UNIONS = [
+    {"type": ["string", "integer"], "minimum": 0, "default": "x", "x-message": "no"},
+    {"type": ["string", "array"], "minItems": 2, "items": {"type": "object"}, "default": ""},
+    {"type": ["string", "array"], "minLength": 2, "default": ["a"], "x-message": "no"},
+    {"type": ["boolean", "object"], "required": ["a"], "default": True},
+    {"type": ["string", "null"], "pattern": "^a", "default": None},
+    {"default": "x", "minItems": 1, "minProperties": 1, "minimum": 3, "x-message": "no"},
+]
+
+
+@pytest.mark.parametrize("schema", UNIONS)
+def test_the_default_of_a_union_is_not_judged_as_another_type(oracles: list[Oracle], schema: Any) -> None:
+    document = {"type": "object", "properties": {"p": schema}}
+    instances = [{"p": one} for one in ("x", "abc", "", -1, 5, 0.25, True, None, [], [{}], ["q", "r"], {}, {"a": 1})]
+    assert disagreements(oracles, document, instances) == []
+    # A definition is read before anyone renders it: then the default is all there is.
+    definition = to_cue(compile_schema(parse_schema(document), faces=True).file())
+    for oracle in oracles:
+        alone = oracle.openapi(f"{definition}\ncontext: {{name: string}}\n")
+        assert alone.ok, alone.error
+        verdict = oracle.compile(f"{definition}\ncontext: {{name: string}}\n")
+        assert verdict.ok, verdict.error

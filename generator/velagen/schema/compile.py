@@ -179,6 +179,9 @@ class Rest:
     items: Rest | None = None
     #: Conditions on a name (made from a reference to it), and what the type of such a value leaves.
     values: list[tuple[tuple[tuple[str, Lit], ...], Rest]] = field(default_factory=list)
+    #: The default of a value that may be of several types: a rule for another type must not be asked of it, and until
+    #: somebody renders, a value with a default passes for every type it may have.
+    default: Expr | None = None
 
     def __bool__(self) -> bool:
         return bool(self.own or self.required or self.properties or self.items or self.values)
@@ -687,6 +690,9 @@ class _Compiler:
             filled = self._defaulted(layers, expr, below, default)
             if filled is not None:
                 expr, constraint = filled, ""
+                kinds = {"number" if one == "integer" else one for one in types_of(layers)}
+                if len(kinds) > 1 and not isinstance(default, dict):
+                    below.default = literal(default)
         if constraint == "!" and required is not None:
             rest.required.append((required, name))
         if below:
@@ -858,6 +864,8 @@ class _Compiler:
         for name, always, below in rest.properties:
             there = Selector(ref, name)
             guard = (*is_object, *(() if always else (Guard(present(there)),)))
+            if below.default is not None:
+                guard = (*guard, Guard(absent(Binary("&", there, below.default))))
             # A default was checked against its schema, so an empty parameter breaks nothing below.
             yield from self.rules(below, there, (*guards, *guard), words.name(name), waits=False)
         if rest.items is not None:
