@@ -53,5 +53,3 @@ def test_wire_format_is_the_kubelets(api, module, tmp_path):
             (m.name, m.input_type, m.output_type, m.server_streaming) for m in their_services[service.name].method
         }
         assert {(m.name, m.input_type, m.output_type, m.server_streaming) for m in service.method} <= methods
-
-
