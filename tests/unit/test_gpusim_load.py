@@ -81,7 +81,7 @@ def post(server: MetricsServer, document: object) -> int:
 def test_metrics_follow_the_load_that_pods_report(kubelet, tmp_path):
     first, second = (gpu.uuid for gpu in node_gpus("n"))
     kubelet.pods = pod_resources(("sentiment-0", "nvidia.com/gpu", first), ("other", "example.com/nic", second))
-    simulator, server = served(kubelet)
+    _, server = served(kubelet)
     server.start()
     try:
         idle = series(get(server))

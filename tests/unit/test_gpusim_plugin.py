@@ -88,7 +88,10 @@ def test_how_devices_are_named(kubelet, flags, env, mounts):
         assert [(mount.host_path, mount.container_path) for mount in answer.mounts] == mounts
 
 
-SHARED = "sharing: {timeSlicing: {renameByDefault: true, failRequestsGreaterThanOne: %s, resources: [{name: gpu, replicas: 2}]}}"
+SHARED = (
+    "sharing: {timeSlicing: {renameByDefault: true, failRequestsGreaterThanOne: %s,"
+    " resources: [{name: gpu, replicas: 2}]}}"
+)
 
 
 def test_shares(kubelet):
