@@ -422,7 +422,9 @@ class _Checker:
         }
         for module in sorted(report.modules - _STANDARD - local):
             package = distribution_of(module)
-            if runtime.has(package) or module.startswith("_") or package in promised:
+            # An extension module's name starts with "_" and belongs to a package that is imported too.
+            private = module.startswith("_") and module != "__main__"
+            if runtime.has(package) or private or package in promised:
                 continue
             if module == "__main__":
                 self.error(

@@ -21,18 +21,32 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 #: Endings of files that are read as pickles.
 SUFFIXES: Final = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill")
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: What no honest model imports: running programs, code from text, the network, files, and ways round this list.
-_UNSAFE_MODULES: Final = frozenset(
-    ["os", "posix", "nt", "subprocess", "sys", "shutil", "pty", "socket", "ssl", "ctypes", "_ctypes", "cffi", "importlib", "runpy", "imp", "pkgutil", "code", "codeop", "pdb", "bdb", "cProfile", "profile", "timeit", "trace", "multiprocessing", "concurrent", "threading", "_thread", "asyncio", "signal", "urllib", "http", "ftplib", "smtplib", "telnetlib", "xmlrpc", "requests", "httpx", "aiohttp", "webbrowser", "antigravity", "pip", "ensurepip", "setuptools", "venv", "pickle", "_pickle", "marshal", "shelve", "dbm", "sqlite3", "tempfile", "io", "_io", "glob", "fileinput", "gc", "commands", "platform", "distutils", "idlelib", "lib2to3", "pydoc", "doctest", "unittest", "test", "site", "zipimport", "zipfile", "tarfile", "winreg", "_winapi", "msvcrt"]
-)
-_UNSAFE_NAMES: Final = frozenset(
-    ["builtins.eval", "builtins.exec", "builtins.compile", "builtins.__import__", "builtins.open", "builtins.input", "builtins.breakpoint", "builtins.getattr", "builtins.setattr", "builtins.delattr", "builtins.globals", "builtins.locals", "builtins.vars", "builtins.map", "operator.attrgetter", "operator.methodcaller", "operator.call", "numpy.testing._private.utils.runstring", "numpy.f2py.crackfortran.myeval", "torch.hub.load", "torch.load", "joblib.load", "numpy.load", "pandas.read_pickle"]
-)
+_UNSAFE_MODULES: Final = _words("""
+    os posix nt subprocess sys shutil pty socket ssl ctypes _ctypes cffi importlib runpy imp pkgutil code codeop pdb bdb
+    cProfile profile timeit trace multiprocessing concurrent threading _thread asyncio signal urllib http ftplib smtplib
+    telnetlib xmlrpc requests httpx aiohttp webbrowser antigravity pip ensurepip setuptools venv pickle _pickle marshal
+    shelve dbm sqlite3 tempfile io _io glob fileinput gc commands platform distutils idlelib lib2to3 pydoc doctest
+    unittest test site zipimport zipfile tarfile winreg _winapi msvcrt
+""")
+_UNSAFE_NAMES: Final = _words("""
+    builtins.eval builtins.exec builtins.compile builtins.__import__ builtins.open builtins.input builtins.breakpoint
+    builtins.getattr builtins.setattr builtins.delattr builtins.globals builtins.locals builtins.vars builtins.map
+    operator.attrgetter operator.methodcaller operator.call numpy.testing._private.utils.runstring
+    numpy.f2py.crackfortran.myeval torch.hub.load torch.load joblib.load numpy.load pandas.read_pickle
+""")
+#: Unsafe whatever module gives them: many modules hand on what they import.
+_UNSAFE_ANYWHERE: Final = _words("system popen Popen check_output check_call eval exec __import__ execv spawnv fork")
 #: Code that a function in the pickle brings along: cloudpickle's own makers. Not unsafe by name, but it runs what it
 #: brings.
 _CODE_MAKERS: Final = re.compile(r"(cloudpickle|dill|joblib\.externals\.cloudpickle)(\.\w+)*$")
@@ -128,7 +142,12 @@ def scan(path: Path) -> PickleReport:
             return PickleReport(unread=f"it can't be unpacked: {error}")
 
 
-def _unpacked(stream: IO[bytes]) -> BinaryIO:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes."""
+
+
+def _unpacked(stream: _Readable) -> BinaryIO:
     data = stream.read(_MOST_UNPACKED + 1)
     if len(data) > _MOST_UNPACKED:
         raise OSError("more than 4 GiB when unpacked")
@@ -231,8 +250,8 @@ class _Machine:
             made = self._import(module, attribute)
             stack.append(made if name == "GLOBAL" else self._call(made, tuple(self._to_mark())))
         elif name == "STACK_GLOBAL":
-            attribute, module = stack.pop(), stack.pop()
-            stack.append(self._import(module, attribute))
+            last = stack.pop()
+            stack.append(self._import(stack.pop(), last))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments, callee = stack.pop(), stack.pop()
             stack.append(self._call(callee, arguments))
@@ -310,12 +329,19 @@ class _Machine:
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         self.imports.add((module, name))
         top = module.partition(".")[0]
-        if top in _UNSAFE_MODULES or f"{module}.{name}" in _UNSAFE_NAMES:
+        # From protocol 4 on a name may have dots, which reach through what a module has imported: joblib, "os.system".
+        parts = name.split(".")
+        reaches = len(parts) > 1 and any(part in _UNSAFE_MODULES or part.startswith("__") for part in parts)
+        named = f"{module}.{name}" in _UNSAFE_NAMES or f"{module}.{parts[0]}" in _UNSAFE_NAMES
+        if top in _UNSAFE_MODULES or named or reaches or parts[-1] in _UNSAFE_ANYWHERE:
             self.unsafe[f"it imports {module}.{name}"] = None
         return _Import(module, name)
 
     def _call(self, callee: object, arguments: object) -> object:
-        if isinstance(callee, _Made):
+        by = callee.by if isinstance(callee, _Made) else None
+        # cloudpickle fetches the types of code and functions by a call; that it brings code is said elsewhere.
+        known = isinstance(by, _Import) and bool(_CODE_MAKERS.match(by.module)) and by.name == "_builtin_type"
+        if isinstance(callee, _Made) and not known:
             # Calling what a call gave back: harmless only where the first call is.
             self.unsafe.setdefault("it calls what another call returned", None)
         return _Made(callee, arguments)

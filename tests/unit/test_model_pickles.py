@@ -1,0 +1,105 @@
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from velagen.model.pickles import is_pickle, scan
+
+MODELS = Path(__file__).parent / "fixtures" / "models"
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in MODELS.iterdir() if path.suffix in (".pkl", ".joblib")))
+def test_real_models_are_read_to_their_end_and_are_not_unsafe(name):
+    report = scan(MODELS / name)
+    assert (report.unsafe, report.unread) == ((), "")
+    assert {"sklearn", "numpy"} <= report.modules
+    assert report.brings_code == (name == "lambda.pkl")
+    assert is_pickle(MODELS / name)
+
+
+def test_import_names_come_whole():
+    assert ("sklearn.linear_model._logistic", "LogisticRegression") in scan(MODELS / "pipeline.joblib").imports
+
+
+class Runs:
+    def __init__(self, call, *arguments):
+        self.made = (call, arguments)
+
+    def __reduce__(self):
+        return self.made
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(("call", "arguments", "said"), [
+    (os.system, ("touch /tmp/never",), "system"),
+    (eval, ("1",), "builtins.eval"),
+    (getattr, ("", "join"), "builtins.getattr"),
+])  # fmt: skip
+def test_programs_and_code_are_unsafe(tmp_path, protocol, call, arguments, said):
+    report = scan(write(tmp_path / "model.pkl", pickle.dumps({"model": [Runs(call, *arguments)]}, protocol)))
+    assert len(report.unsafe) == 1
+    assert said in report.unsafe[0]
+    assert report.unread == ""
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    # An innocent pickle with another one behind it.
+    (pickle.dumps([1]) + b"cposix\nsystem\n(S'x'\ntR.", "posix.system"),
+    # A dotted name reaches through what a module has imported.
+    (b"\x80\x04\x8c\x06joblib\x8c\tos.system\x93.", "joblib.os.system"),
+    # A name put together, or looked up where no constant is.
+    (b"\x80\x04}\x8c\x06system\x93.", "computes the name"),
+    # Calling what a call returned.
+    (b"cnumpy\ncore\n(tR(tR.", "another call returned"),
+    (b"(S'x'\niposix\nsystem\n.", "posix.system"),
+    (b"\x80\x02\x82\x01.", "extension registry"),
+    # Names by way of the memo.
+    (b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x940h\x00h\x01\x93.", "posix.system"),
+])  # fmt: skip
+def test_ways_to_hide(tmp_path, data, said):
+    report = scan(write(tmp_path / "model.pkl", data))
+    assert any(said in sentence for sentence in report.unsafe), report
+
+
+def test_payload_behind_an_array_of_joblib_is_seen(tmp_path):
+    data = (MODELS / "pipeline.joblib").read_bytes()
+    assert data.endswith(b".")
+    report = scan(write(tmp_path / "m.joblib", data[:-1] + b"cposix\nsystem\n(S'x'\ntR0."))
+    assert report.unsafe == ("it imports posix.system",)
+    assert report.unread == ""
+
+
+@pytest.mark.parametrize("cut", [1, 40, 300, 700])
+def test_what_ends_early_is_said(tmp_path, cut):
+    data = (MODELS / "pipeline.joblib").read_bytes()
+    report = scan(write(tmp_path / "m.joblib", data[:-cut]))
+    assert report.unread
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello, this is text", b"\x1f\x8b\x08garbage", b"\x78\x9cgarbage", b"\xfd7zXZ\x00x"]
+)
+def test_what_is_no_pickle_is_said(tmp_path, data):
+    assert scan(write(tmp_path / "m.pkl", data)).unread
+
+
+def test_archive_of_pytorch(tmp_path):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("model/data.pkl", pickle.dumps(Runs(os.system, "x")))
+        archive.writestr("model/data/0", b"\0" * 64)
+    assert any("system" in sentence for sentence in scan(write(tmp_path / "m.pt", held.getvalue())).unsafe)
+
+
+def test_pickles_are_known_by_name_or_by_their_first_bytes(tmp_path):
+    assert is_pickle(write(tmp_path / "weights.bin", pickle.dumps(1)))
+    assert not is_pickle(write(tmp_path / "notes.txt", b"plain"))
+    assert not is_pickle(tmp_path / "none")
