@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
+import yaml
+
 from velagen.errors import Place, Problem, VelagenError
 
 #: Bytes read at a time.
@@ -470,7 +472,9 @@ class ExecShell:
         self, script: str, arguments: list[str], stdin: BinaryIO | None, progress: Callable[[int], None]
     ) -> str:
         """Send ``stdin`` piece by piece, then wait for the end."""
+        # Takes a second to load, and only pvc:// needs it.
         from kubernetes.stream import stream
+        from kubernetes.stream.ws_client import ERROR_CHANNEL, STDERR_CHANNEL, STDOUT_CHANNEL
 
         connection = stream(
             self._core.connect_get_namespaced_pod_exec,
@@ -488,10 +492,14 @@ class ExecShell:
             for piece in _pieces(stdin) if stdin is not None else ():
                 connection.write_stdin(piece)
                 progress(len(piece))
-            output = connection.read_all()
-            if connection.returncode:
-                complaint = output.decode(errors="replace").strip() or f"exit status {connection.returncode}"
-                raise VelagenError(Problem(f"in the pod: {complaint}"))
+            # Until the script has ended: what it printed, and its status, are collected on the way.
+            connection.run_forever()
+            status = yaml.safe_load(connection.read_channel(ERROR_CHANNEL) or b"null")
+            output, complaint = (connection.read_channel(channel) for channel in (STDOUT_CHANNEL, STDERR_CHANNEL))
+            if not isinstance(status, dict) or status.get("status") != "Success":
+                said = complaint.decode(errors="replace").strip()
+                reason = status.get("message") if isinstance(status, dict) else "the connection ended early"
+                raise VelagenError(Problem(f"in the pod: {said or reason}"))
             return str(output.decode(errors="surrogateescape"))
         finally:
             connection.close()
