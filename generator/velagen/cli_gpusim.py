@@ -11,10 +11,16 @@ import threading
 from pathlib import Path
 
 import click
+import yaml
 
 from velagen.errors import VelagenError
+from velagen.gpusim.cluster import connect
 from velagen.gpusim.config import Config, load_config
-from velagen.gpusim.simulator import KUBELET_FOLDER, POD_RESOURCES, STATE
+from velagen.gpusim.inventory import node_gpus, plugin_devices
+from velagen.gpusim.labels import node_labels
+from velagen.gpusim.manifest import manifest
+from velagen.gpusim.metrics import MetricsServer
+from velagen.gpusim.simulator import KUBELET_FOLDER, POD_RESOURCES, STATE, Paths, Simulator, plug, unplug
 
 _STATE = click.option(
     "--state-dir", type=click.Path(path_type=Path), default=STATE, show_default=True, help="What must outlive a crash."
@@ -76,12 +82,6 @@ def run(
     retry_seconds: float,
 ) -> None:
     """Advertise GPUs to this node's kubelet until stopped; SIGHUP starts the plugins anew."""
-    # gRPC and its threads are for this command alone: the rest of velagen starts faster without them.
-    from velagen.gpusim.cluster import connect
-    from velagen.gpusim.inventory import node_gpus
-    from velagen.gpusim.metrics import MetricsServer
-    from velagen.gpusim.simulator import Paths, Simulator
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         config = _config(config_file)
@@ -120,8 +120,6 @@ def run(
 @_NODE
 def show(config_file: Path | None, gpus: tuple[str, ...], node: str) -> None:
     """Print what a node with this configuration would advertise, as JSON: resources, devices and labels."""
-    from velagen.gpusim.inventory import node_gpus, plugin_devices
-    from velagen.gpusim.labels import node_labels
 
     try:
         config = _config(config_file)
@@ -136,12 +134,38 @@ def show(config_file: Path | None, gpus: tuple[str, ...], node: str) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
+@gpusim_group.command("manifest")
+@click.option("--image", required=True, help="An image with velagen in it.")
+@_CONFIG
+@_GPUS
+@click.option("--namespace", "-n", default="kube-system", show_default=True)
+@click.option("--node-selector", "selectors", multiple=True, help="KEY=VALUE of the nodes that get GPUs.")
+@click.option("--recover", is_flag=True, help="See run.")
+def manifest_command(
+    image: str,
+    config_file: Path | None,
+    gpus: tuple[str, ...],
+    namespace: str,
+    selectors: tuple[str, ...],
+    recover: bool,
+) -> None:
+    """Print the objects that run the simulator on each node, for kubectl apply -f -."""
+    try:
+        # Refused here rather than on every node.
+        plugin_devices(node_gpus("node", gpus), _config(config_file))
+    except VelagenError as error:
+        raise click.ClickException(str(error)) from error
+    wanted = dict(selector.partition("=")[::2] for selector in selectors)
+    text = "version: v1\n" if config_file is None else config_file.read_text(encoding="utf-8")
+    objects = manifest(image, namespace=namespace, config=text, gpus=gpus, node_selector=wanted, recover=recover)
+    click.echo(yaml.safe_dump_all(objects, sort_keys=False), nl=False)
+
+
 @gpusim_group.command("unplug")
 @click.argument("gpu", type=click.IntRange(min=0))
 @_STATE
 def unplug_command(gpu: int, state_dir: Path) -> None:
     """Take a GPU out: its devices turn unhealthy, as with an XID error."""
-    from velagen.gpusim.simulator import unplug
 
     unplug(state_dir, gpu)
 
@@ -151,7 +175,6 @@ def unplug_command(gpu: int, state_dir: Path) -> None:
 @_STATE
 def plug_command(gpu: int, state_dir: Path) -> None:
     """Put a GPU back; healthy after the next start (SIGHUP), or at once with run --recover."""
-    from velagen.gpusim.simulator import plug
 
     plug(state_dir, gpu)
 

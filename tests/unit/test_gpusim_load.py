@@ -261,3 +261,34 @@ def test_show_and_unplug(tmp_path: Path):
     for command, there in (("unplug", True), ("plug", False)):
         assert CliRunner().invoke(gpusim_group, [command, "1", "--state-dir", str(tmp_path)]).exit_code == 0
         assert (tmp_path / "unplugged" / "1").exists() == there
+
+
+def test_manifest_runs_what_the_command_takes(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2}]}}\n")
+    command = [
+        "manifest",
+        "--image",
+        "lab/velagen:1",
+        "--config",
+        str(config),
+        "--gpu",
+        "l4",
+        "--node-selector",
+        "pool=gpu",
+    ]
+    done = CliRunner().invoke(gpusim_group, command)
+    assert done.exit_code == 0, done.output
+    objects = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    assert list(objects) == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"]
+    assert objects["ConfigMap"]["data"]["config.yaml"] == config.read_text()
+    spec = objects["DaemonSet"]["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == {"pool": "gpu"}
+    (container,) = spec["containers"]
+    assert {volume["name"] for volume in spec["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
+    assert container["args"][:2] == ["gpusim", "run"]
+    context = gpusim_group.commands["run"].make_context("run", container["args"][2:])
+    assert context.params["gpus"] == ("l4",)
+    assert str(context.params["plugin_dir"]) == "/var/lib/kubelet/device-plugins"
+    config.write_text("version: v2")
+    assert "unknown version" in CliRunner().invoke(gpusim_group, command).output
