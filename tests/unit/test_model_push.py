@@ -220,7 +220,7 @@ def test_pod_that_does_not_start_is_said_and_deleted(watched):
 def test_missing_claim(watched):
     core = watched(Core(missing=True))
     with (
-        pytest.raises(VelagenError, match=r"the cluster refused \(404 Not Found"),
+        pytest.raises(VelagenError, match="the cluster refused: 404 Not Found"),
         pvc_target("models", "x", namespace="ml", image="none", core=core),
     ):
         raise AssertionError("must not get here")
@@ -230,8 +230,8 @@ def test_missing_claim(watched):
 class ExecServer:
     """The exec of an API server: a web socket whose channels are the streams of a program, run here."""
 
-    def __init__(self, *, drop: bool = False):
-        self.drop = drop
+    def __init__(self, *, drop: bool = False, refuse: bool = False):
+        self.drop, self.refuse = drop, refuse
         self.paths: list[str] = []
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -267,6 +267,8 @@ class ExecServer:
 
     async def _exec(self, request):
         self.paths.append(request.path)
+        if self.refuse:
+            return web.json_response({"kind": "Status", "message": 'pods "pod-1" not found'}, status=404)
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",), max_msg_size=0)
         await socket.prepare(request)
         if self.drop:
@@ -316,3 +318,22 @@ def test_push_through_the_exec_of_an_api_server(package, tmp_path):
 def test_exec_that_breaks_off_is_an_error(tmp_path):
     with ExecServer(drop=True) as server, pytest.raises(VelagenError, match="the connection ended early"):
         pushing.ExecShell(server.core, "ml", "pod-1")("true", [], None, lambda _count: None)
+
+
+def test_exec_that_is_refused_is_said_in_the_servers_words():
+    with (
+        ExecServer(refuse=True) as server,
+        pytest.raises(VelagenError, match=r"the cluster refused: pods .pod-1. not found"),
+    ):
+        pushing.ExecShell(server.core, "ml", "pod-1")("true", [], None, lambda _count: None)
+
+
+def test_cluster_that_is_away_is_said():
+    configuration = client.Configuration()
+    configuration.host, configuration.retries = "http://127.0.0.1:9", 0
+    core = client.CoreV1Api(client.ApiClient(configuration))
+    with (
+        pytest.raises(VelagenError, match="the cluster does not answer"),
+        pvc_target("models", "x", namespace="ml", image="none", core=core),
+    ):
+        raise AssertionError("must not get here")

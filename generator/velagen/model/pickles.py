@@ -9,6 +9,7 @@ to find the next opcode. Where the bytes end early or say something else, the re
 
 from __future__ import annotations
 
+import _compat_pickle
 import bz2
 import gzip
 import io
@@ -56,6 +57,8 @@ _CODE_MAKER_NAMES: Final = frozenset(
 #: A pickle longer than this many opcodes is taken for an attempt to keep the reader busy.
 _MOST_OPCODES: Final = 20_000_000
 _MOST_UNPACKED: Final = 4 * 2**30
+#: From this protocol on names are written as they are.
+_NEW_NAMES: Final = 3
 _JOBLIB_ARRAY: Final = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 
 
@@ -180,6 +183,19 @@ def _scan_archive(path: Path) -> PickleReport:
     )
 
 
+#: What bytes that are no pickle can lead to: wrong constants, an empty stack, unheard-of sizes, arrays within arrays.
+_TROUBLE: Final = (
+    _UnreadableError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
+
+
 @dataclass
 class _Machine:
     """The stack machine, over symbols."""
@@ -189,6 +205,7 @@ class _Machine:
     memo: dict[int, object] = field(default_factory=dict)
     imports: set[tuple[str, str]] = field(default_factory=set)
     unsafe: dict[str, None] = field(default_factory=dict)
+    protocol: int = 0
 
     def run(self) -> PickleReport:
         unread = ""
@@ -200,17 +217,10 @@ class _Machine:
                 self.file.seek(end)
                 self.stack.clear()
                 self.memo.clear()
+                self.protocol = 0
                 end = self._pickle()
                 self.file.seek(end)
-        except (
-            _UnreadableError,
-            ValueError,
-            IndexError,
-            KeyError,
-            TypeError,
-            OverflowError,
-            UnicodeDecodeError,
-        ) as error:
+        except _TROUBLE as error:
             unread = f"stopped at byte {self.file.tell()}: {error or type(error).__name__}"
         brings_code = any(
             (_CODE_MAKERS.match(module) and name in _CODE_MAKER_NAMES) or (module, name) == ("types", "CodeType")
@@ -229,7 +239,10 @@ class _Machine:
 
     def _step(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
         name, stack = opcode.name, self.stack
-        if name in ("PROTO", "FRAME"):
+        if name == "FRAME":
+            return
+        if name == "PROTO":
+            self.protocol = _integer(argument)
             return
         if name == "MARK":
             stack.append(_MARK)
@@ -325,8 +338,12 @@ class _Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             self.unsafe["it computes the name of what it imports, which hides it"] = None
             return _UNKNOWN
-        # Protocol 2 writes the names of Python 2.
-        module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
+        if self.protocol < _NEW_NAMES:
+            # Python 2's names, turned into today's as a loader does: cPickle is pickle, commands is subprocess.
+            if (module, name) in _compat_pickle.NAME_MAPPING:
+                module, name = _compat_pickle.NAME_MAPPING[module, name]
+            elif module in _compat_pickle.IMPORT_MAPPING:
+                module = _compat_pickle.IMPORT_MAPPING[module]
         self.imports.add((module, name))
         top = module.partition(".")[0]
         # From protocol 4 on a name may have dots, which reach through what a module has imported: joblib, "os.system".

@@ -9,6 +9,7 @@ old second one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 import yaml
+from urllib3.exceptions import HTTPError
 
 from velagen.errors import Place, Problem, VelagenError
 
@@ -418,35 +420,57 @@ def pvc_target(
     """
     from kubernetes import client, config, watch
 
-    if core is None:
-        config.load_kube_config()
-        core = client.CoreV1Api()
     place = Place(f"pvc://{claim}/{path}")
+    if core is None:
+        try:
+            config.load_kube_config()
+        except config.ConfigException as error:
+            raise VelagenError(Problem(f"no cluster to push to: {error}", place, "KUBECONFIG says which")) from error
+        core = client.CoreV1Api()
     name = f"velagen-push-{uuid.uuid4().hex[:8]}"
-    try:
+    with _answers(place):
         core.read_namespaced_persistent_volume_claim(claim, namespace)
         core.create_namespaced_pod(namespace, pod_manifest(claim, name=name, image=image))
-    except client.ApiException as error:
-        raise VelagenError(Problem(f"the cluster refused ({error.status} {error.reason})", place)) from error
     try:
         phase, why = "Pending", ""
-        events = watch.Watch().stream(
-            core.list_namespaced_pod,
-            namespace,
-            field_selector=f"metadata.name={name}",
-            timeout_seconds=int(timeout),
-        )
-        for event in events:
-            status = event["object"].status
-            phase, why = status.phase, _why(status) or why
-            if phase != "Pending":
-                break
+        with _answers(place):
+            for event in watch.Watch().stream(
+                core.list_namespaced_pod,
+                namespace,
+                field_selector=f"metadata.name={name}",
+                timeout_seconds=int(timeout),
+            ):
+                status = event["object"].status
+                phase, why = status.phase, _why(status) or why
+                if phase != "Pending":
+                    break
         if phase != "Running":
             message = f"the pod that mounts it is {phase} after {timeout:g} s" + (f": {why}" if why else "")
             raise VelagenError(Problem(message, place))
         yield PvcTarget(shell or ExecShell(core, namespace, name), claim, path)
     finally:
-        core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+        # Gone already, or the cluster is: the pod's deadline ends it then, and what went wrong before is what counts.
+        with contextlib.suppress(client.ApiException, HTTPError):
+            core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+
+
+@contextmanager
+def _answers(place: Place) -> Iterator[None]:
+    """Turns the API server's refusals, and its silence, into a problem at ``place``."""
+    from kubernetes import client
+
+    try:
+        yield
+    except (client.ApiException, AttributeError) as error:
+        # Where an exec is refused, the client trips over the missing body and raises AttributeError in its place.
+        refusal = error if isinstance(error, client.ApiException) else error.__context__
+        if not isinstance(refusal, client.ApiException):
+            raise
+        inner = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', f"{refusal.body or ''} {refusal.reason}")
+        said = inner[1].replace('\\"', '"') if inner else f"{refusal.status} {refusal.reason}"
+        raise VelagenError(Problem(f"the cluster refused: {said}", place)) from error
+    except HTTPError as error:
+        raise VelagenError(Problem(f"the cluster does not answer: {error}", place)) from error
 
 
 def _why(status: Any) -> str:
@@ -476,18 +500,19 @@ class ExecShell:
         from kubernetes.stream import stream
         from kubernetes.stream.ws_client import ERROR_CHANNEL, STDERR_CHANNEL, STDOUT_CHANNEL
 
-        connection = stream(
-            self._core.connect_get_namespaced_pod_exec,
-            self._pod,
-            self._namespace,
-            command=["sh", "-c", script, "sh", *arguments],
-            stdin=stdin is not None,
-            stdout=True,
-            stderr=True,
-            tty=False,
-            binary=True,
-            _preload_content=False,
-        )
+        with _answers(Place(f"pod {self._pod}")):
+            connection = stream(
+                self._core.connect_get_namespaced_pod_exec,
+                self._pod,
+                self._namespace,
+                command=["sh", "-c", script, "sh", *arguments],
+                stdin=stdin is not None,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                binary=True,
+                _preload_content=False,
+            )
         try:
             for piece in _pieces(stdin) if stdin is not None else ():
                 connection.write_stdin(piece)
