@@ -82,6 +82,27 @@ def test_payload_behind_an_array_of_joblib_is_seen(tmp_path):
     assert report.unread == ""
 
 
+ARRAY = b"cnumpy\ndtype\n(S'V%d'\ntR"
+STATE = b"(dS'dtype'\n" + ARRAY + b"sS'shape'\n(I1\nts"
+
+
+@pytest.mark.parametrize("made", [
+    b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n(tR",
+    b"ccopyreg\n_reconstructor\n(cjoblib.numpy_pickle\nNumpyArrayWrapper\ncbuiltins\nobject\nNtR",
+    b"cjoblib.numpy_pickle_utils\nNumpyArrayWrapper\n(tR",
+])  # fmt: skip
+def test_payload_where_only_one_of_two_loaders_looks(tmp_path, made):
+    """Behind the wrapper of an array joblib steps over bytes that pickle runs; each may hide something from the
+    other.
+    """
+    payload = b"cposix\nsystem\n(S'x'\ntR."
+    for_pickle = made + STATE % len(payload) + b"b" + payload + b"."
+    # What pickle would take for the start of a long text, joblib skips.
+    for_joblib = made + STATE % 5 + b"b" + b"X\xff\x00\x00\x00" + payload
+    for data in (for_pickle, for_joblib):
+        assert scan(write(tmp_path / "m.pkl", data)).unsafe == ("it imports posix.system",)
+
+
 @pytest.mark.parametrize("cut", [1, 40, 300, 700])
 def test_what_ends_early_is_said(tmp_path, cut):
     data = (MODELS / "pipeline.joblib").read_bytes()

@@ -20,7 +20,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -59,7 +59,9 @@ _MOST_OPCODES: Final = 20_000_000
 _MOST_UNPACKED: Final = 4 * 2**30
 #: From this protocol on names are written as they are.
 _NEW_NAMES: Final = 3
-_JOBLIB_ARRAY: Final = ("joblib.numpy_pickle", "NumpyArrayWrapper")
+#: Place of the width in a dtype's state.
+_DTYPE_WIDTH: Final = 5
+_JOBLIB_ARRAY: Final = "NumpyArrayWrapper"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class _Made:
     by: object
     arguments: object = None
     state: object = None
+
+    def makes(self, class_name: str) -> bool:
+        """Whether it is of that class: made by it, or by a helper that got it as an argument."""
+        parts = (self.by, *(self.arguments if isinstance(self.arguments, tuple) else ()))
+        return any(isinstance(part, _Import) and part.name == class_name for part in parts)
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def scan(path: Path) -> PickleReport:
                 opened = _inflated(file)
             else:
                 opened = file
-            return _Machine(opened).run()
+            return _read(opened)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             return PickleReport(unread=f"it can't be unpacked: {error}")
 
@@ -148,6 +155,21 @@ def scan(path: Path) -> PickleReport:
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes:
         """At most ``size`` bytes."""
+
+
+def _read(file: BinaryIO) -> PickleReport:
+    """Both ways a loader may read it: joblib's, which steps over arrays, and pickle's, to which the same bytes are
+    opcodes.
+    """
+    start = file.tell()
+    machine = _Machine(file)
+    report = machine.run()
+    if not machine.skipped:
+        return report
+    file.seek(start)
+    # For an honest file of joblib this ends in an array's first bytes; for one made to look like that it does not.
+    plain = _Machine(file, arrays=False).run()
+    return replace(report, unsafe=tuple(dict.fromkeys((*report.unsafe, *plain.unsafe))))
 
 
 def _unpacked(stream: _Readable) -> BinaryIO:
@@ -174,7 +196,7 @@ def _scan_archive(path: Path) -> PickleReport:
                 if member.file_size > _MOST_UNPACKED:
                     reports.append(PickleReport(unread=f"{member.filename} is more than 4 GiB"))
                     continue
-                reports.append(_Machine(io.BytesIO(archive.read(member))).run())
+                reports.append(_read(io.BytesIO(archive.read(member))))
     return PickleReport(
         frozenset().union(*(report.imports for report in reports)),
         tuple(sentence for report in reports for sentence in report.unsafe),
@@ -201,6 +223,10 @@ class _Machine:
     """The stack machine, over symbols."""
 
     file: BinaryIO
+    #: Whether raw arrays of joblib are stepped over.
+    arrays: bool = True
+    #: How many were.
+    skipped: int = 0
     stack: list[object] = field(default_factory=list)
     memo: dict[int, object] = field(default_factory=dict)
     imports: set[tuple[str, str]] = field(default_factory=set)
@@ -213,7 +239,8 @@ class _Machine:
             end = self._pickle()
             self.file.seek(end)
             # A second pickle may follow the first (cloudpickle of some makers, or a payload behind an innocent one).
-            while self.file.read(1):
+            # The bytes of arrays, read as opcodes, can't be followed beyond the end that they seem to have.
+            while self.arrays and self.file.read(1):
                 self.file.seek(end)
                 self.stack.clear()
                 self.memo.clear()
@@ -277,9 +304,13 @@ class _Machine:
         elif name == "BUILD":
             state, target = stack.pop(), stack[-1]
             if isinstance(target, _Made):
-                target.state = state
-                if isinstance(target.by, _Import) and (target.by.module, target.by.name) == _JOBLIB_ARRAY:
-                    self._skip_array(state)
+                # A second state adds to the first.
+                both = isinstance(target.state, dict) and isinstance(state, dict)
+                target.state = {**target.state, **state} if both else state  # type: ignore[dict-item]
+                if self.arrays and target.makes(_JOBLIB_ARRAY):
+                    self._skip_array(target.state)
+            elif self.arrays and any(attribute == _JOBLIB_ARRAY for _, attribute in self.imports):
+                raise _UnreadableError("an array that is made in an unusual way")
         elif name in ("TUPLE", "LIST", "FROZENSET"):
             items = self._to_mark()
             stack.append(tuple(items) if name == "TUPLE" else items)
@@ -368,7 +399,9 @@ class _Machine:
         if not isinstance(state, dict):
             raise _UnreadableError("an array of unknown shape")
         kind = state.get("dtype")
-        spelled = kind.arguments[0] if isinstance(kind, _Made) and isinstance(kind.arguments, tuple) else None
+        made = isinstance(kind, _Made) and isinstance(kind.by, _Import) and kind.by.name == "dtype"
+        arguments = kind.arguments if isinstance(kind, _Made) and made else None
+        spelled = arguments[0] if isinstance(arguments, tuple) and arguments else None
         if not isinstance(spelled, str):
             raise _UnreadableError("an array of unknown type")
         if spelled.startswith("O"):
@@ -382,12 +415,13 @@ class _Machine:
         if match is None or not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
             raise _UnreadableError(f"an array of type {spelled!r}")
         width = int(match[2] or 1) * (4 if match[1] == "U" else 1)
-        if match[1] == "V" and isinstance(kind, _Made):
-            # A structured type says its width in the state: (version, order, subtype, names, fields, width,
-            # alignment, flags).
-            width = _integer(kind.state[5]) if isinstance(kind.state, tuple) and len(kind.state) > 5 else width
+        described = kind.state if isinstance(kind, _Made) else None
+        if match[1] in "SUV" and isinstance(described, tuple) and len(described) > _DTYPE_WIDTH:
+            # Types of any width say it in the state: (version, order, subtype, names, fields, width, alignment, flags).
+            width = _integer(described[_DTYPE_WIDTH])
             if width < 0:
-                raise _UnreadableError("a structured array of unknown width")
+                raise _UnreadableError("an array of unknown width")
+        self.skipped += 1
         if state.get("numpy_array_alignment_bytes") is not None:
             padding = self.file.read(1)
             self._skip(padding[0] if padding else 0)
