@@ -58,7 +58,9 @@ def test_programs_and_code_are_unsafe(tmp_path, protocol, call, arguments, said)
     # A dotted name reaches through what a module has imported.
     (b"\x80\x04\x8c\x06joblib\x8c\tos.system\x93.", "joblib.os.system"),
     # A name put together, or looked up where no constant is.
-    (b"\x80\x04}\x8c\x06system\x93.", "computes the name"),
+    (b"\x80\x04Px\n\x8c\x06system\x93.", "computes the name"),
+    (b"\x80\x04cbuiltins\nstr\n\x8c\x05posix\x85R\x8c\x06system\x93.", "computes the name"),
+    (b"\x80\x04cbuiltins\nstr\n\x8c\x05posix\x85\x81\x8c\x06system\x93.", "computes the name"),
     # Calling what a call returned.
     (b"cnumpy\ncore\n(tR(tR.", "another call returned"),
     (b"(S'x'\niposix\nsystem\n.", "posix.system"),
@@ -116,6 +118,7 @@ def test_what_ends_early_is_said(tmp_path, cut):
         b"",
         b"hello, this is text",
         b"\x1f\x8b\x08garbage",
+        b"\x80\x04}\x8c\x01x\x93.",
         b"\x96" + b"\xff" * 7 + b"\x0f.",
         b"\x78\x9cgarbage",
         b"\xfd7zXZ\x00x",

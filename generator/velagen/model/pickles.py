@@ -90,6 +90,8 @@ class _Made:
     by: object
     arguments: object = None
     state: object = None
+    #: Whether it is an instance of ``by``, a class other than str, rather than what calling it returned.
+    instance: bool = False
 
     def makes(self, class_name: str) -> bool:
         """Whether it is of that class: made by it, or by a helper that got it as an argument."""
@@ -294,7 +296,9 @@ class _Machine:
             stack.append(self._import(stack.pop(), last))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments, callee = stack.pop(), stack.pop()
-            stack.append(self._call(callee, arguments))
+            result = self._call(callee, arguments)
+            result.instance = name == "NEWOBJ" and callee != _Import("builtins", "str")
+            stack.append(result)
         elif name == "NEWOBJ_EX":
             keywords, arguments, callee = stack.pop(), stack.pop(), stack.pop()
             stack.append(self._call(callee, (arguments, keywords)))
@@ -366,6 +370,11 @@ class _Machine:
                     target[key] = value
 
     def _import(self, module: object, name: object) -> object:
+        for part in (module, name):
+            # A loader takes a text and nothing else; an instance of a class is none, what a call returns may be one.
+            text = isinstance(part, str) or (isinstance(part, _Made) and not part.instance) or part is _UNKNOWN
+            if not text:
+                raise _UnreadableError("what it imports has no name")
         if not isinstance(module, str) or not isinstance(name, str):
             self.unsafe["it computes the name of what it imports, which hides it"] = None
             return _UNKNOWN
@@ -385,7 +394,7 @@ class _Machine:
             self.unsafe[f"it imports {module}.{name}"] = None
         return _Import(module, name)
 
-    def _call(self, callee: object, arguments: object) -> object:
+    def _call(self, callee: object, arguments: object) -> _Made:
         by = callee.by if isinstance(callee, _Made) else None
         # cloudpickle fetches the types of code and functions by a call; that it brings code is said elsewhere.
         known = isinstance(by, _Import) and bool(_CODE_MAKERS.match(by.module)) and by.name == "_builtin_type"
