@@ -1,0 +1,230 @@
+"""The loop that keeps the plugins registered: as NVIDIA's, it starts all of them anew when the kubelet does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from velagen.gpusim import wire
+from velagen.gpusim.config import Config
+from velagen.gpusim.inventory import Gpu, PluginDevice, plugin_devices
+from velagen.gpusim.load import LoadBook, Pod
+from velagen.gpusim.metrics import GpuCollector, Holder, holders
+from velagen.gpusim.plugin import ResourcePlugin
+
+log = logging.getLogger(__name__)
+
+KUBELET_FOLDER: Final = Path("/var/lib/kubelet/device-plugins")
+POD_RESOURCES: Final = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+STATE: Final = Path("/var/lib/velagen-gpusim")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are on the node."""
+
+    plugins: Path = KUBELET_FOLDER
+    pod_resources: Path = POD_RESOURCES
+    #: What must outlive a crash: which GPUs are unplugged.
+    state: Path = STATE
+
+    @property
+    def kubelet(self) -> Path:
+        """The kubelet's registration socket."""
+        return self.plugins / "kubelet.sock"
+
+
+def unplug(state: Path, gpu: int) -> None:
+    """Take GPU number ``gpu`` out; OSError when the state folder can't be written."""
+    folder = state / "unplugged"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / str(gpu)).touch()
+
+
+def plug(state: Path, gpu: int) -> None:
+    """Put it back; the plugin says so at its next start, as the real one."""
+    (state / "unplugged" / str(gpu)).unlink(missing_ok=True)
+
+
+def unplugged(state: Path) -> frozenset[int]:
+    """Numbers of the GPUs that are out."""
+    try:
+        return frozenset(int(entry.name) for entry in (state / "unplugged").iterdir() if entry.name.isdigit())
+    except FileNotFoundError:
+        return frozenset()
+
+
+class Simulator:
+    """Plugins for all resources of a node, kept alive until `run` is told to stop.
+
+    Args:
+        node: the node's name; ids follow from it.
+        gpus: the inventory.
+        config: the plugin's configuration.
+        paths: where the kubelet is.
+        environment: more variables for every container with a GPU.
+        recover: say that a GPU is healthy again as soon as it is plugged back in. The real plugin never does, until
+            it starts anew.
+        set_labels: called with nothing at each start and every ``label_seconds``; its errors are logged.
+        pods: lists the node's pods for their load, every ``look_seconds``; None: reports only.
+        poll_seconds, retry_seconds: how often to look at the kubelet's socket, and when to try again after a failure.
+
+    Raises VelagenError when the configuration does not fit the inventory.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        gpus: Sequence[Gpu],
+        config: Config,
+        paths: Paths | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        recover: bool = False,
+        set_labels: Callable[[], None] | None = None,
+        pods: Callable[[], Sequence[Pod]] | None = None,
+        poll_seconds: float = 1.0,
+        retry_seconds: float = 30.0,
+        label_seconds: float = 60.0,
+        look_seconds: float = 5.0,
+    ) -> None:
+        self.node = node
+        self.gpus = tuple(gpus)
+        self.config = config
+        self.paths = paths or Paths()
+        self.advertised: dict[str, tuple[PluginDevice, ...]] = plugin_devices(self.gpus, config)
+        self.environment = dict(environment or {})
+        self.recover = recover
+        self.book = LoadBook()
+        self._set_labels = set_labels
+        self._pods = pods
+        self._poll, self._retry = poll_seconds, retry_seconds
+        self._label_every, self._look_every = label_seconds, look_seconds
+        self._restart = threading.Event()
+        self._plugins: list[ResourcePlugin] = []
+        #: GPUs found out since the plugins started; without ``recover`` it only grows.
+        self._out: frozenset[int] = frozenset()
+
+    def collector(self) -> GpuCollector:
+        """Metrics of this node's GPUs."""
+        share = max((entry.replicas for entry in self.config.sharing.resources), default=1)
+        return GpuCollector(
+            self.node,
+            self.gpus,
+            self.holders,
+            self.book,
+            lambda: unplugged(self.paths.state),
+            memory_share=share if self.config.sharing.strategy == "mps" else 1,
+        )
+
+    def holders(self) -> dict[str, list[Holder]]:
+        """Which container holds which device now; nothing when the kubelet does not say."""
+        try:
+            return holders(wire.list_pod_resources(str(self.paths.pod_resources)), self.advertised)
+        except grpc.RpcError as error:
+            log.warning("no pod resources from the kubelet: %s", _reason(error))
+            return {}
+
+    def restart(self) -> None:
+        """Start all plugins anew soon (SIGHUP)."""
+        self._restart.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until ``stop`` is set; a kubelet that is away, back or new is taken as it comes."""
+        clock = time.monotonic
+        threads = [
+            threading.Thread(target=self._repeat, args=(stop, action, seconds), name=name, daemon=True)
+            for action, seconds, name in (
+                (self._set_labels, self._label_every, "labels"),
+                (self._look if self._pods else None, self._look_every, "load"),
+            )
+            if action is not None
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while not stop.is_set():
+                self._restart.clear()
+                # Taken before the start: a kubelet that comes up in between must not be missed.
+                seen = self._identity()
+                retry_at = None if self._start() else clock() + self._retry
+                while not stop.wait(self._poll) and not self._restart.is_set():
+                    now = self._identity()
+                    if now != seen and now is not None:
+                        log.info("the kubelet's socket is new: registering again")
+                        break
+                    seen = now
+                    if retry_at is not None and clock() >= retry_at:
+                        break
+                    self._check_health()
+                self._stop()
+        finally:
+            self._stop()
+            for thread in threads:
+                thread.join(timeout=self._poll)
+
+    def _start(self) -> bool:
+        self._out = unplugged(self.paths.state)
+        for resource, devices in self.advertised.items():
+            plugin = ResourcePlugin(
+                resource, devices, self.config, self.paths.plugins, self.paths.kubelet, self.environment
+            )
+            plugin.set_unhealthy(device.id for device in devices if device.gpu in self._out)
+            try:
+                plugin.start()
+            except (grpc.RpcError, OSError) as error:
+                log.warning(
+                    "%s could not be registered: %s; trying again in %g s", resource, _reason(error), self._retry
+                )
+                return False
+            self._plugins.append(plugin)
+        return True
+
+    def _stop(self) -> None:
+        for plugin in self._plugins:
+            plugin.stop()
+        self._plugins = []
+
+    def _check_health(self) -> None:
+        now = unplugged(self.paths.state)
+        out = now if self.recover else self._out | now
+        if out != self._out:
+            log.info("GPUs that are out: %s", ", ".join(map(str, sorted(out))) or "none")
+            self._out = out
+            for plugin in self._plugins:
+                plugin.set_unhealthy(device.id for device in plugin.devices.values() if device.gpu in out)
+
+    def _identity(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.paths.kubelet.stat()
+        except OSError:
+            return None
+        # The inode alone does not do: a file system may give the same number again at once.
+        return found.st_dev, found.st_ino, found.st_ctime_ns
+
+    def _look(self) -> None:
+        if self._pods is not None:
+            self.book.look(self._pods())
+
+    @staticmethod
+    def _repeat(stop: threading.Event, action: Callable[[], None], seconds: float) -> None:
+        while True:
+            try:
+                action()
+            except Exception:
+                # Labels and load must not end the plugin: the API server may be away for a while.
+                log.exception("will try again in %g s", seconds)
+            if stop.wait(seconds):
+                return
+
+
+def _reason(error: Exception) -> str:
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error)

@@ -1,0 +1,260 @@
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import grpc
+import pytest
+import yaml
+from fake_kubelet import FakeKubelet
+
+from velagen.gpusim import Config, Paths, Simulator, node_gpus, parse_config
+from velagen.gpusim.simulator import plug, unplug
+
+GPU = "nvidia.com/gpu"
+
+
+@pytest.fixture
+def kubelet(tmp_path):
+    folder = tmp_path / "dp"
+    folder.mkdir()
+    fake = FakeKubelet(folder)
+    yield fake
+    fake.stop()
+
+
+def paths(kubelet: FakeKubelet) -> Paths:
+    return Paths(kubelet.folder, kubelet.folder / "kubelet.sock", kubelet.folder.parent / "state")
+
+
+@contextmanager
+def running(kubelet: FakeKubelet, text: str = "version: v1", gpus=("t4x2",), **settings):
+    settings = {"poll_seconds": 0.05, "retry_seconds": 0.3, **settings}
+    simulator = Simulator(
+        "node-1", node_gpus("node-1", gpus), parse_config(yaml.safe_load(text)), paths(kubelet), **settings
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=simulator.run, args=(stop,))
+    thread.start()
+    try:
+        yield simulator
+    finally:
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_registers_and_lists_healthy_devices(kubelet):
+    kubelet.start()
+    with running(kubelet):
+        request = kubelet.registered()
+        assert (request.version, request.endpoint, request.resource_name) == ("v1beta1", "nvidia-gpu.sock", GPU)
+        assert request.options.get_preferred_allocation_available
+        assert not request.options.pre_start_required
+        resource, devices = kubelet.devices()
+        assert resource == GPU
+        assert devices == {gpu.uuid: "Healthy" for gpu in node_gpus("node-1")}
+    assert not (kubelet.folder / "nvidia-gpu.sock").exists()
+
+
+def test_a_container_sees_the_gpus_it_was_given(kubelet):
+    kubelet.start()
+    first, second = (gpu.uuid for gpu in node_gpus("node-1"))
+    with running(kubelet, environment={"VELAGEN_GPUSIM_URL": "http://x"}):
+        kubelet.registered()
+        answer = kubelet.allocate(GPU, second, first)
+        assert dict(answer.envs) == {"NVIDIA_VISIBLE_DEVICES": f"{second},{first}", "VELAGEN_GPUSIM_URL": "http://x"}
+        with pytest.raises(grpc.RpcError) as caught:
+            kubelet.allocate(GPU, "GPU-none")
+        assert caught.value.code() is grpc.StatusCode.UNKNOWN
+        assert "unknown device: GPU-none" in caught.value.details()
+
+
+@pytest.mark.parametrize(("flags", "env", "mounts"), [
+    ("{deviceIDStrategy: index}", "1", []),
+    ("{deviceIDStrategy: index, deviceListStrategy: [volume-mounts]}", "/var/run/nvidia-container-devices",
+     [("/dev/null", "/var/run/nvidia-container-devices/1")]),
+])  # fmt: skip
+def test_how_devices_are_named(kubelet, flags, env, mounts):
+    kubelet.start()
+    with running(kubelet, f"flags: {{plugin: {flags}}}"):
+        kubelet.registered()
+        answer = kubelet.allocate(GPU, node_gpus("node-1")[1].uuid)
+        assert answer.envs["NVIDIA_VISIBLE_DEVICES"] == env
+        assert [(mount.host_path, mount.container_path) for mount in answer.mounts] == mounts
+
+
+SHARED = (
+    "sharing: {timeSlicing: {renameByDefault: true, failRequestsGreaterThanOne: %s,"
+    " resources: [{name: gpu, replicas: 2}]}}"
+)
+
+
+def test_shares(kubelet):
+    kubelet.start()
+    first, second = (gpu.uuid for gpu in node_gpus("node-1"))
+    resource = "nvidia.com/gpu.shared"
+    with running(kubelet, SHARED % "true"):
+        assert kubelet.registered().endpoint == "nvidia-gpu.shared.sock"
+        ids = list(kubelet.devices()[1])
+        assert ids == [f"{first}::0", f"{first}::1", f"{second}::0", f"{second}::1"]
+        assert kubelet.allocate(resource, ids[1]).envs["NVIDIA_VISIBLE_DEVICES"] == first
+        with pytest.raises(grpc.RpcError, match="maximum request size for shared resources is 1; found 2"):
+            kubelet.allocate(resource, ids[0], ids[2])
+        # One share of the first GPU is taken: the next goes to the second.
+        assert kubelet.preferred(resource, ids[1:], [], 1) == [ids[2]]
+        assert kubelet.preferred(resource, ids[1:], [ids[1]], 2) == [ids[1], ids[2]]
+        with pytest.raises(grpc.RpcError, match="not enough available devices"):
+            kubelet.preferred(resource, ids[:1], [], 2)
+
+
+def test_two_shares_of_one_gpu_are_one_device_in_the_container(kubelet):
+    kubelet.start()
+    first = node_gpus("node-1")[0].uuid
+    with running(kubelet, SHARED % "false"):
+        kubelet.registered()
+        answer = kubelet.allocate("nvidia.com/gpu.shared", f"{first}::0", f"{first}::1")
+        assert answer.envs["NVIDIA_VISIBLE_DEVICES"] == first
+
+
+def test_packed_policy_fills_a_gpu_first(kubelet):
+    kubelet.start()
+    text = (
+        "{flags: {plugin: {sharedDevicesAllocationPolicy: packed}},"
+        " sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2}]}}}"
+    )
+    with running(kubelet, text):
+        kubelet.registered()
+        ids = list(kubelet.devices()[1])
+        assert kubelet.preferred(GPU, [ids[0], ids[1], ids[3]], [], 1) == [ids[3]]
+
+
+def test_mps_gives_pipe_and_shared_memory(kubelet):
+    kubelet.start()
+    with running(kubelet, "{flags: {mpsRoot: /run/mps}, sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}}"):
+        kubelet.registered()
+        answer = kubelet.allocate(GPU, next(iter(kubelet.devices()[1])))
+        assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
+        assert [(mount.host_path, mount.container_path) for mount in answer.mounts] == [
+            ("/run/mps/nvidia.com/gpu/pipe", "/mps/nvidia.com/gpu/pipe"),
+            ("/run/mps/shm", "/mps/shm"),
+        ]
+
+
+def test_mixed_mig_is_one_plugin_a_resource(kubelet):
+    kubelet.start()
+    with running(kubelet, "flags: {migStrategy: mixed}", ["a100-40gb:3g.20gb,3g.20gb", "t4"]):
+        endpoints = {kubelet.registered().endpoint for _ in range(2)}
+        assert endpoints == {"nvidia-mig-3g.20gb.sock", "nvidia-gpu.sock"}
+        seen = dict(kubelet.devices() for _ in range(2))
+        assert {name: len(devices) for name, devices in seen.items()} == {"nvidia.com/mig-3g.20gb": 2, GPU: 1}
+
+
+def test_unplugged_gpu_is_unhealthy_until_the_next_start(kubelet):
+    kubelet.start()
+    state = paths(kubelet).state
+    first, second = (gpu.uuid for gpu in node_gpus("node-1"))
+    with running(kubelet) as simulator:
+        kubelet.registered()
+        assert set(kubelet.devices()[1].values()) == {"Healthy"}
+        unplug(state, 1)
+        assert kubelet.devices()[1] == {first: "Healthy", second: "Unhealthy"}
+        plug(state, 1)
+        # The real plugin has no way back either.
+        with pytest.raises(queue.Empty):
+            kubelet.devices(timeout=0.5)
+        simulator.restart()
+        kubelet.registered()
+        assert set(kubelet.devices()[1].values()) == {"Healthy"}
+
+
+def test_all_shares_of_an_unplugged_gpu_go_and_recover_if_asked(kubelet):
+    kubelet.start()
+    state = paths(kubelet).state
+    unplug(state, 0)
+    with running(kubelet, SHARED % "true", recover=True):
+        kubelet.registered()
+        assert list(kubelet.devices()[1].values()) == ["Unhealthy", "Unhealthy", "Healthy", "Healthy"]
+        plug(state, 0)
+        assert set(kubelet.devices()[1].values()) == {"Healthy"}
+
+
+def test_kubelet_restart(kubelet):
+    kubelet.start()
+    with running(kubelet):
+        kubelet.registered()
+        before = kubelet.devices()[1]
+        for _ in range(3):
+            kubelet.stop()
+            kubelet.start()
+            kubelet.registered()
+            assert kubelet.devices()[1] == before
+            answer = kubelet.allocate(GPU, next(iter(before)))
+            assert answer.envs["NVIDIA_VISIBLE_DEVICES"] == next(iter(before))
+        with pytest.raises(queue.Empty):
+            kubelet.registered(timeout=0.5)
+
+
+def test_kubelet_that_comes_late(kubelet):
+    with running(kubelet, retry_seconds=60):
+        time.sleep(0.3)
+        kubelet.start()
+        assert kubelet.registered(timeout=20).resource_name == GPU
+
+
+def test_refused_registration_is_tried_again(kubelet):
+    kubelet.refuse = "resource is taken"
+    kubelet.start()
+    with running(kubelet):
+        with pytest.raises(queue.Empty):
+            kubelet.registered(timeout=0.5)
+        kubelet.refuse = ""
+        assert kubelet.registered().resource_name == GPU
+
+
+def test_killed_plugin_comes_back_with_the_same_devices(kubelet):
+    kubelet.start()
+    command = [
+        *(sys.executable, "-c", "from velagen.cli_gpusim import gpusim_group; gpusim_group()", "run", "--no-cluster"),
+        *("--node", "node-1", "--plugin-dir", kubelet.folder, "--pod-resources", kubelet.folder / "kubelet.sock"),
+        *("--state-dir", paths(kubelet).state, "--metrics-port", "0", "--poll-seconds", "0.1"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    seen = []
+    for ending in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            kubelet.registered(timeout=30)
+            seen.append(kubelet.devices()[1])
+        finally:
+            process.send_signal(ending)
+            code = process.wait(15)
+        assert code == (-signal.SIGKILL if ending is signal.SIGKILL else 0)
+        # A killed plugin leaves its socket; one that is told to stop clears up.
+        assert (kubelet.folder / "nvidia-gpu.sock").exists() == (ending is signal.SIGKILL)
+    assert seen[0] == seen[1] == {gpu.uuid: "Healthy" for gpu in node_gpus("node-1")}
+
+
+def test_a_failing_label_call_does_not_end_the_plugin(kubelet):
+    kubelet.start()
+    calls = threading.Semaphore(0)
+
+    def labels() -> None:
+        calls.release()
+        raise RuntimeError("the API server is away")
+
+    with running(kubelet, set_labels=labels, label_seconds=0.05):
+        kubelet.registered()
+        assert all(calls.acquire(timeout=5) for _ in range(3))
+        assert kubelet.allocate(GPU, node_gpus("node-1")[0].uuid).envs
+
+
+def test_config_that_does_not_fit_is_refused_at_once(kubelet):
+    from velagen.errors import VelagenError
+
+    with pytest.raises(VelagenError, match="one profile"):
+        Simulator("n", node_gpus("n", ["a100-40gb:3g.20gb,2g.10gb"]), Config(mig_strategy="single"), paths(kubelet))

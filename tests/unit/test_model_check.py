@@ -1,0 +1,276 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from velagen.cli_model import model_group
+from velagen.errors import VelagenError
+from velagen.model import check_model, load_runtimes
+from velagen.model.triton import parse_config
+
+MODELS = Path(__file__).parent / "fixtures" / "models"
+
+
+def mlflow(folder: Path, *, requirements: str = "scikit-learn==1.5.2\nnumpy==1.26.4\n", **changes: object) -> Path:
+    """The directory that mlflow.sklearn.save_model(serialization_format="pickle") writes."""
+    folder.mkdir(parents=True)
+    env = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
+    function = {"env": env, "loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict",
+                "python_version": "3.10.12"}  # fmt: skip
+    sklearn = {"code": None, "pickled_model": "model.pkl", "serialization_format": "pickle", "sklearn_version": "1.5.2"}
+    document = {
+        "flavors": {"python_function": function, "sklearn": sklearn},
+        "mlflow_version": "2.19.0",
+        "signature": {"inputs": "[]", "outputs": "[]"},
+    }
+    function.update(changes.pop("python_function", {}))
+    sklearn.update(changes.pop("sklearn", {}))
+    document.update(changes)
+    (folder / "MLmodel").write_text(yaml.safe_dump(document))
+    pip = {"pip": requirements.split()}
+    (folder / "conda.yaml").write_text(yaml.safe_dump({"dependencies": ["python=3.10", pip]}))
+    (folder / "python_env.yaml").write_text("python: 3.10.12\n")
+    (folder / "requirements.txt").write_text(requirements)
+    shutil.copy(MODELS / "pipeline-p4.pkl", folder / "model.pkl")
+    return folder
+
+
+def said(report, severity: str) -> list[str]:
+    return [problem.message for problem in report.problems if problem.severity == severity]
+
+
+def test_mlflow_package_that_fits(tmp_path):
+    report = check_model(mlflow(tmp_path / "iris"))
+    assert report.problems == ()
+    assert (report.layout, report.serves) == ("mlflow", True)
+    assert report.properties("s3://models/iris") == {"runtime": "mlflow", "modelUri": "s3://models/iris"}
+    assert any("saved with Python 3.10.12; kserve-mlserver 1.7.1 runs 3.10.12" in fact for fact in report.facts)
+
+
+@pytest.mark.parametrize(("changes", "error"), [
+    ({"requirements": "scikit-learn==1.9.1"}, "scikit-learn==1.9.1 is asked for, kserve-mlserver 1.7.1 has 1.5.2"),
+    ({"sklearn": {"serialization_format": "skops"}}, "saved as skops"),
+    ({"sklearn": {"pickled_model": "other.pkl"}}, "other.pkl is missing"),
+    ({"python_function": {"model_path": "../model.pkl"}}, "points out of the package"),
+    ({"python_function": {"python_version": "new"}}, "python_version 'new' is no version"),
+    ({"flavors": {"sklearn": {}}}, "no flavour python_function"),
+    ({"flavors": None}, "no flavors"),
+    ({"flavors": {"python_function": {}, "statsmodels": {}}}, "flavour statsmodels needs statsmodels"),
+])  # fmt: skip
+def test_mlflow_errors(tmp_path, changes, error):
+    report = check_model(mlflow(tmp_path / "m", **changes))
+    assert not report.serves
+    assert any(error in message for message in said(report, "error")), report.problems
+
+
+@pytest.mark.parametrize(("changes", "warning"), [
+    ({"requirements": "numpy==2.4.4"}, "numpy==2.4.4 is asked for, kserve-mlserver 1.7.1 has 1.26.4"),
+    ({"requirements": "scikit-learn==1.2.0"}, "scikit-learn==1.2.0 is asked for"),
+    ({"requirements": "spacy==3"}, "spacy is asked for, and kserve-mlserver 1.7.1 does not have it"),
+    ({"requirements": "numpy ???"}, "is no requirement"),
+    ({"python_function": {"python_version": "3.12.1"}}, "saved with Python 3.12.1, the server runs 3.10.12"),
+    ({"mlflow_version": "3.1.0"}, "saved with MLflow 3.1.0, the server has 2.19.0"),
+    ({"signature": None}, "no signature"),
+])  # fmt: skip
+def test_mlflow_warnings(tmp_path, changes, warning):
+    report = check_model(mlflow(tmp_path / "m", **changes))
+    assert report.serves
+    assert any(warning in message for message in said(report, "warning")), report.problems
+
+
+@pytest.mark.parametrize("pin", ["scikit-learn", "scikit-learn>=1.0", "scikit-learn==1.5.0", "mlflow==3.9"])
+def test_what_the_server_can_satisfy_is_not_mentioned(tmp_path, pin):
+    assert check_model(mlflow(tmp_path / "m", requirements=pin)).problems == ()
+
+
+@pytest.mark.parametrize("file", ["conda.yaml", "python_env.yaml", "model.pkl"])
+def test_missing_files_are_named(tmp_path, file):
+    package = mlflow(tmp_path / "m")
+    (package / file).unlink()
+    assert any(f"{file} is missing" in message for message in said(check_model(package), "error"))
+
+
+def test_requirements_come_from_conda_where_there_is_no_other(tmp_path):
+    package = mlflow(tmp_path / "m", requirements="scikit-learn==1.9.1")
+    (package / "requirements.txt").unlink()
+    assert any("scikit-learn==1.9.1" in message for message in said(check_model(package), "error"))
+
+
+def test_broken_mlmodel_is_named_with_its_line(tmp_path):
+    package = mlflow(tmp_path / "m")
+    (package / "MLmodel").write_text("flavors:\n  a: [\n")
+    problem = check_model(package).problems[0]
+    assert problem.message == "not YAML"
+    assert problem.place.file == f"{package}/MLmodel"
+    assert problem.place.line == 3
+
+
+class Evil:
+    def __reduce__(self):
+        import subprocess
+
+        return subprocess.check_output, (["true"],)
+
+
+def test_unsafe_pickle_is_named_as_such(tmp_path):
+    package = mlflow(tmp_path / "m")
+    (package / "model.pkl").write_bytes(pickle.dumps(Evil()))
+    report = check_model(package)
+    assert said(report, "error") == ["unsafe pickle: it imports subprocess.check_output; loading it runs code"]
+    assert report.problems[0].place.file == f"{package}/model.pkl"
+
+
+def test_modules_that_the_server_lacks(tmp_path):
+    package = mlflow(tmp_path / "m")
+    (package / "model.pkl").write_bytes(b"cmycompany.features\nScaler\n(tR.")
+    assert "needs the module mycompany" in said(check_model(package), "error")[0]
+    # Code that comes with the package is there.
+    (package / "code").mkdir()
+    (package / "code" / "mycompany").mkdir()
+    assert check_model(package).serves
+    (package / "model.pkl").write_bytes(b"c__main__\nScaler\n(tR.")
+    assert "__main__" in said(check_model(package), "error")[0]
+
+
+def test_byte_code_is_a_warning(tmp_path):
+    package = mlflow(tmp_path / "m")
+    shutil.copy(MODELS / "lambda.pkl", package / "model.pkl")
+    assert any("byte code" in message for message in said(check_model(package), "warning"))
+
+
+def test_link_out_of_the_package(tmp_path):
+    package = mlflow(tmp_path / "m")
+    (package / "data").symlink_to("/etc/hostname")
+    assert any("link out of the package" in message for message in said(check_model(package), "error"))
+
+
+@pytest.mark.parametrize(("files", "layout", "error"), [
+    ({"model.joblib": MODELS / "pipeline.joblib"}, "sklearn", ""),
+    ({"a.joblib": MODELS / "pipeline.joblib", "b.pkl": MODELS / "pipeline-p4.pkl"}, "sklearn", "2 model files"),
+    ({"model.pkl": b""}, "sklearn", "the file is empty"),
+    ({"model.bst": b"tree\nversion=v4\n"}, "lightgbm", ""),
+    ({"model.bst": b"binf\0\0"}, "xgboost", ""),
+    ({"model.ubj": b"{L"}, "xgboost", ""),
+    ({"model.json": b'{"learner": {}}'}, "xgboost", ""),
+    ({"net.onnx": b"\x08\x07"}, "triton", "Triton wants a repository"),
+    ({"1/saved_model.pb": b"x", "1/variables/v": b"x"}, "tensorflow", ""),
+    ({"saved_model.pb": b"x"}, "tensorflow", "wants version folders"),
+    ({"config/config.properties": b"", "model-store/m.mar": b"PK"}, "pytorch", ""),
+    ({"m.mar": b"PK"}, "pytorch", "no model-store"),
+    ({"config.json": b"{}", "model.safetensors": b"x", "tokenizer.json": b"{}"}, "huggingface", ""),
+    ({"config.json": b"{}", "model.safetensors": b"x"}, "huggingface", "no tokenizer"),
+    ({"notes.txt": b"x"}, "", "no model that a runtime serves; it holds notes.txt"),
+    ({}, "", "it holds nothing"),
+])  # fmt: skip
+def test_layouts(tmp_path, files, layout, error):
+    package = make(tmp_path / "m", files)
+    report = check_model(package)
+    assert report.layout == layout
+    assert report.serves == (not error), report.problems
+    assert not error or error in said(report, "error")[0]
+
+
+def make(folder: Path, files: dict[str, bytes | str | Path]) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copy(content, path)
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+CONFIG = """
+# the article's
+name: "sentiment"
+backend: "python"
+max_batch_size: 8
+input [ { name: "TEXT" data_type: TYPE_STRING dims: [ 1 ] } ]
+output { name: "LABEL", data_type: TYPE_INT64, dims: [ 1 ] }
+dynamic_batching { max_queue_delay_microseconds: 100 preferred_batch_size: [ 4, 8 ] }
+"""
+
+
+def test_triton_repository(tmp_path):
+    report = check_model(make(tmp_path / "r", {"sentiment/config.pbtxt": CONFIG, "sentiment/1/model.py": "x = 1"}))
+    assert report.problems == ()
+    assert report.facts == ("model sentiment: backend python, versions 1",)
+
+
+@pytest.mark.parametrize(("files", "error"), [
+    ({"a/config.pbtxt": CONFIG, "a/1/model.py": ""}, "name is 'sentiment'"),
+    ({"sentiment/config.pbtxt": CONFIG, "sentiment/1/model.onnx": ""}, "model.py is missing"),
+    ({"sentiment/config.pbtxt": CONFIG}, "no version folder"),
+    ({"sentiment/config.pbtxt": CONFIG.replace("8 ]", "16 ]"), "sentiment/1/model.py": ""},
+     "[16] is over max_batch_size 8"),
+    ({"sentiment/config.pbtxt": CONFIG.replace("max_batch_size: 8", ""), "sentiment/1/model.py": ""},
+     "needs max_batch_size"),
+    ({"sentiment/config.pbtxt": CONFIG.replace("]", "", 1), "sentiment/1/model.py": ""}, "must be here"),
+    ({"a/1/model.pt": b"x"}, "needs a config.pbtxt"),
+    ({"a/config.pbtxt": "max_batch_size: 0", "a/1/other": ""}, "no backend"),
+])  # fmt: skip
+def test_triton_errors(tmp_path, files, error):
+    report = check_model(make(tmp_path / "r", files))
+    assert report.layout == "triton"
+    assert any(error in message for message in said(report, "error")), report.problems
+
+
+def test_triton_completes_onnx_and_takes_ensembles(tmp_path):
+    package = make(
+        tmp_path / "r", {"net/1/model.onnx": b"x", "both/config.pbtxt": 'platform: "ensemble"', "both/1/.keep": ""}
+    )
+    report = check_model(package)
+    assert report.problems == ()
+    assert report.facts == ("model both: backend ensemble, versions 1", "model net: backend onnxruntime, versions 1")
+
+
+def test_one_model_of_a_repository(tmp_path):
+    package = make(tmp_path / "sentiment", {"config.pbtxt": CONFIG, "1/model.py": "x = 1"})
+    report = check_model(package)
+    assert report.serves
+    assert report.root == ".."
+    assert "the folder above it" in said(report, "warning")[0]
+
+
+def test_text_form():
+    fields = parse_config('a: 1 a: 2 b { c: "x" "y" d: [1.5, TYPE_A] } e < f: true >', "f")
+    assert fields == {"a": [1, 2], "b": [{"c": ["xy"], "d": [1.5, "TYPE_A"]}], "e": [{"f": [True]}]}
+    for wrong, line in (("a: 1\nb {", 2), ("a:\n\n", 3), ('a: "x', 1), ("}", 1)):
+        with pytest.raises(VelagenError) as caught:
+            parse_config(wrong, "f")
+        assert caught.value.problems[0].place.line == line, wrong
+
+
+def test_own_runtimes(tmp_path):
+    table = tmp_path / "runtimes.yaml"
+    table.write_text(
+        "mlflow: {name: ours, python: '3.11.2', packages: {mlflow: 3.17.2, scikit-learn: 1.9.1, numpy: 2.4.6}}"
+    )
+    package = mlflow(tmp_path / "m", requirements="scikit-learn==1.9.1", python_function={"python_version": "3.11.7"})
+    assert check_model(package, runtimes=load_runtimes(table)).problems == ()
+    table.write_text("mlflow: {name: ours}")
+    with pytest.raises(VelagenError, match="not a table of runtimes"):
+        load_runtimes(table)
+
+
+def test_commands(tmp_path):
+    package = mlflow(tmp_path / "iris")
+    good = CliRunner().invoke(model_group, ["check", str(package)])
+    assert good.exit_code == 0
+    assert "runtime: mlflow" in good.output
+    assert "modelUri: s3://BUCKET/iris" in good.output
+    document = json.loads(CliRunner().invoke(model_group, ["check", "--json", str(package)]).stdout)
+    assert (document["runtime"], document["serves"], document["problems"]) == ("mlflow", True, [])
+    (package / "model.pkl").unlink()
+    bad = CliRunner().invoke(model_group, ["check", str(package)])
+    assert bad.exit_code == 1
+    assert "model.pkl is missing" in bad.output
+    assert CliRunner().invoke(model_group, ["check", str(tmp_path / "none")]).exit_code == 1
+    forced = CliRunner().invoke(model_group, ["check", "--runtime", "sklearn", str(package)])
+    assert "no file that ends in .joblib" in forced.output
