@@ -57,6 +57,8 @@ class KindOptions:
     layers: tuple[str, ...] = stack.LAYERS
     #: Where images come from: a registry where one answers, else assembled here; or one of the two.
     images: Images = "auto"
+    #: Folder of the addon that the layer ``addon`` enables; None = none.
+    addon: str | None = None
 
 
 @dataclass
@@ -70,6 +72,8 @@ class _State:
     assembled: bool = True
     #: What was brought to an engine that is not ours, to be taken away again.
     brought: list[str] = field(default_factory=list)
+    #: How long each layer took to come up.
+    seconds: dict[str, float] = field(default_factory=dict)
     ready: bool = False
 
     def write(self, path: Path) -> None:
@@ -317,7 +321,7 @@ class KindLab:
         if state.assembled:
             self._network(state)
         self._wait_cluster(options.nodes)
-        stack.install(self, options.layers)
+        state.seconds = stack.install(self, options.layers, Path(options.addon) if options.addon else None)
         state.ready = True
         state.write(self._state_file)
 
