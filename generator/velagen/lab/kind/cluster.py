@@ -40,8 +40,7 @@ NODE_IMAGES = (
 )
 POD_RANGE = "10.244.0.0/16"
 SERVICE_RANGE = "10.96.0.0/16"
-#: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
-NODE_PORTS = {"gateway": 30080, "prometheus": 30090, "open": 30085}
+NODE_PORTS = stack.NODE_PORTS
 _PATIENCE = 180.0
 
 Images = Literal["auto", "registry", "assembled"]

@@ -17,7 +17,8 @@ import yaml
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab import objects
-from velagen.lab.api import Api, ApiError, condition, wait_until
+from velagen.lab.api import Api, ApiError, wait_until
+from velagen.lab.images import recipes
 from velagen.lab.kind.certs import Pair, issue
 from velagen.tools import source, table, tool
 
@@ -31,6 +32,9 @@ RESYNC_SECONDS = 15
 _VELA = "kubevela-vela-core"
 _VELA_LABELS = {"app.kubernetes.io/name": "vela-core", "app.kubernetes.io/instance": "kubevela"}
 _VELA_WEBHOOK = "vela-core-webhook"
+STORE_NAMESPACE = "model-store"
+#: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
+NODE_PORTS = {"gateway": 30080, "prometheus": 30090, "models": 30086, "open": 30085}
 _KSERVE_CERT = "kserve-webhook-server-cert"
 
 
@@ -308,6 +312,90 @@ def _kserve(lab: KindLab) -> None:
     api.apply_all(pinned(objects.kserve_runtimes()))
 
 
+# -- where models are kept
+
+
+def store_objects() -> list[Thing]:
+    """Give an S3 server for models: ``s3://models`` in the cluster, ``models`` of `NODE_PORTS` on this machine."""
+    namespace = STORE_NAMESPACE
+    labels = {"app": "object-store"}
+    probe = {"httpGet": {"path": "/moto-api/", "port": 5000}, "periodSeconds": 1, "timeoutSeconds": 5}
+    container = {
+        "name": "server",
+        "image": recipes()["object-store"].references[0],
+        "imagePullPolicy": "IfNotPresent",
+        "ports": [{"containerPort": 5000, "name": "s3"}],
+        "readinessProbe": probe,
+        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}},
+    }
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "object-store", "namespace": namespace},
+            "spec": {
+                "replicas": 1,
+                # It keeps everything in memory: two of them would hold different things.
+                "strategy": {"type": "Recreate"},
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "object-store", "namespace": namespace},
+            "spec": {
+                "type": "NodePort",
+                "selector": labels,
+                "ports": [{"name": "s3", "port": 5000, "targetPort": 5000, "nodePort": NODE_PORTS["models"]}],
+            },
+        },
+    ]
+
+
+def with_store(container: Thing) -> Thing:
+    """Give a ClusterStorageContainer that finds the lab's S3 server by itself, so that an application needs no secret."""
+    thing = copy.deepcopy(container)
+    env = {
+        "AWS_ENDPOINT_URL": f"http://object-store.{STORE_NAMESPACE}:5000",
+        "AWS_ACCESS_KEY_ID": "lab",
+        "AWS_SECRET_ACCESS_KEY": "lab",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "S3_USE_HTTPS": "0",
+    }
+    thing["spec"]["container"]["env"] = [{"name": name, "value": value} for name, value in env.items()]
+    return thing
+
+
+def _models(lab: KindLab) -> None:
+    lab.load(["object-store"])
+    api = lab.api
+    api.apply_all([_namespace(STORE_NAMESPACE)])
+    api.apply_all(store_objects())
+    lab.wait_deployment(STORE_NAMESPACE, "object-store")
+    api.apply_all(
+        with_store(pinned(thing)) for thing in objects.kserve_runtimes() if thing["kind"] == "ClusterStorageContainer"
+    )
+    # S3's way to make a bucket; the server takes any name and key.
+    address = f"{lab.url('models')}/models"
+
+    def made() -> bool:
+        try:
+            return bool(local().put(address, timeout=5).ok)
+        except requests.RequestException:
+            return False
+
+    wait_until(made, what="the bucket models", timeout=30, every=0.5)
+
+
+def local() -> requests.Session:
+    """Give an HTTP client for this machine's loopback: no proxy of the environment stands between."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 # -- the addon
 
 
@@ -345,17 +433,18 @@ def _namespace(name: str) -> Thing:
 
 def _crds(api: Api, crds: list[Thing]) -> None:
     api.apply_all(crds, workers=3)
+    for crd in crds:
+        # Some of upstream's files hold a namespace beside their CRDs.
+        if crd["kind"] == "CustomResourceDefinition":
+            _wait_served(api, crd)
 
-    def served() -> bool:
-        return all(
-            condition(
-                api.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", thing["metadata"]["name"]), "Established"
-            )
-            == "True"
-            for thing in crds
-        )
 
-    wait_until(served, what="CRDs", timeout=60, every=0.3)
+def _wait_served(api: Api, crd: Thing) -> None:
+    # Asked of discovery, not of the CRD: the biggest have two megabytes.
+    spec = crd["spec"]
+    kind = str(spec["names"]["kind"])
+    version = next(entry["name"] for entry in spec["versions"] if entry["served"])
+    wait_until(lambda: api.serves(f"{spec['group']}/{version}", kind), what=f"CRD {kind}", timeout=90, every=0.2)
 
 
 def _wait_denied(api: Api, wrong: Mapping[str, Any], what: str) -> None:
@@ -377,7 +466,7 @@ def config_of(api: Api) -> dict[str, Any]:
     return {key: json.loads(value) for key, value in thing["data"].items() if value.lstrip().startswith("{")}
 
 
-_INSTALL: dict[str, Callable[[KindLab], None]] = {"kubevela": _kubevela, "kserve": _kserve}
+_INSTALL: dict[str, Callable[[KindLab], None]] = {"kubevela": _kubevela, "kserve": _kserve, "models": _models}
 
 #: All layers, in the order they stand on each other.
 LAYERS = (*_INSTALL, "addon")
