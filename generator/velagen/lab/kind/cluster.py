@@ -152,7 +152,8 @@ class KindLab:
     @property
     def cluster(self) -> str:
         """The name kind knows the cluster by."""
-        return f"velagen-{self.name}"
+        state = self._state()
+        return state.cluster if state else f"velagen-{self.name}"
 
     def url(self, what: str) -> str:
         """Give the address on this machine's loopback of a NodePort.
