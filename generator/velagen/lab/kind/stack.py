@@ -324,6 +324,8 @@ def store_objects() -> list[Thing]:
         "name": "server",
         "image": recipes()["object-store"].references[0],
         "imagePullPolicy": "IfNotPresent",
+        # Without it the first part of the Service's name would be taken for a bucket.
+        "env": [{"name": "S3_IGNORE_SUBDOMAIN_BUCKETNAME", "value": "true"}],
         "ports": [{"containerPort": 5000, "name": "s3"}],
         "readinessProbe": probe,
         "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}},
