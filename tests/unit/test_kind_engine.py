@@ -60,7 +60,9 @@ def test_nothing_to_start_and_nothing_that_runs_says_what_to_install(
 
 def test_an_engine_of_ours_keeps_everything_in_its_folder(tmp_path: Path) -> None:
     line = command("dockerd", tmp_path, None)
-    paths = [value for option in line[1:] for value in [option.partition("=")[2].removeprefix("unix://")] if "/" in value]
+    paths = [
+        value for option in line[1:] for value in [option.partition("=")[2].removeprefix("unix://")] if "/" in value
+    ]
     assert paths
     assert all(Path(path).is_relative_to(tmp_path) for path in paths)
     assert not any("runtime" in option for option in line)

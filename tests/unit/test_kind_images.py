@@ -108,7 +108,10 @@ part = [
         config = json.load(_file(tar, manifest["Config"]))
         layers = [_file(tar, name).read() for name in manifest["Layers"]]
     assert manifest["RepoTags"] == ["x/two:1", "x/two:latest"]
-    assert manifest["Config"] == hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest() + ".json"
+    assert (
+        manifest["Config"]
+        == hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest() + ".json"
+    )
     assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
     assert config["config"]["Entrypoint"] == ["/run"]
     assert config["config"]["StopSignal"] == "SIGRTMIN+3"

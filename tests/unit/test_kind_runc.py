@@ -104,7 +104,9 @@ def test_other_commands_touch_nothing(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_a_specification_is_said_so(wrapper: Path, tmp_path: Path) -> None:
-    done = subprocess.run([wrapper, "create", "--bundle", str(tmp_path), "id"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [wrapper, "create", "--bundle", str(tmp_path), "id"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     if lacking():
         assert "config.json" in done.stderr

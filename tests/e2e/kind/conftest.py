@@ -35,9 +35,7 @@ def engine_possible() -> None:
             return
     except VelagenError:
         pytest.skip("kind: the docker client is not on PATH")
-    reasons = cannot_start(
-        lacking(), uid=os.geteuid(), daemon=_daemon(), firewall=True, platform=this_platform()
-    )
+    reasons = cannot_start(lacking(), uid=os.geteuid(), daemon=_daemon(), firewall=True, platform=this_platform())
     if reasons:
         pytest.skip(f"kind: no Docker engine answers, and none can be started: {'; '.join(reasons)}")
     if why_not() and not archive_path("node").exists():

@@ -53,7 +53,8 @@ names = sorted(os.listdir("/tmp/m"))
 for name in names:
     data = open(f"/tmp/m/{name}", "rb").read()
     request = urllib.request.Request(f"http://object-store.model-store:5000/models/flower/{name}", data, method="PUT",
-                                     headers={"Content-Type": "application/octet-stream", "Authorization": AUTHORIZATION})
+                                     headers={"Content-Type": "application/octet-stream",
+                                              "Authorization": AUTHORIZATION})
     urllib.request.urlopen(request, timeout=30).read()
 rows = x[::10]
 print(json.dumps({"rows": rows.tolist(), "answers": model.predict(rows).tolist(), "names": names}))

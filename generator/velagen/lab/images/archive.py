@@ -130,5 +130,3 @@ def layers_of(archive: Path, folder: Path) -> list[Layer]:
                         out.write(chunk)
             found.append(Layer(path, digest))
     return found
-
-

@@ -125,6 +125,8 @@ class Recipes:
         content["parts"] = [[asdict(part), identify(part)] for part in recipe.parts]
         content["base"] = self.key(recipe.base, identify) if recipe.base else None
         content["format"] = FORMAT
+        if recipe.python or recipe.python_alone:
+            content["bytecode"] = True
         content["suite"] = SUITE if recipe.packages is not None else None
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -146,7 +146,7 @@ class KindLab:
             return False
         try:
             return bool(self.api.request("GET", "/readyz") == "ok")
-        except Exception:  # noqa: BLE001 - any failure means: not running
+        except Exception:  # any failure means: not running
             return False
 
     @property
@@ -165,6 +165,13 @@ class KindLab:
         if what not in state.ports:
             raise VelagenError(Problem(f"no port is called {what!r}", hint=f"Ports: {', '.join(state.ports)}."))
         return f"http://127.0.0.1:{state.ports[what]}"
+
+    def ports(self) -> dict[str, int]:
+        """Give the port on 127.0.0.1 of each key of `NODE_PORTS`.
+
+        :raises VelagenError: the lab is not up.
+        """
+        return dict(self._need().ports)
 
     def environment(self) -> dict[str, str]:
         """Give the environment in which docker, kind, kubectl and vela work on this cluster.
@@ -340,9 +347,7 @@ class KindLab:
             return False
         reason = why_not()
         if reason and not archive_path("node").is_file():
-            raise VelagenError(
-                Problem(f"no registry has {official.partition('@')[0]} for this machine, and {reason}")
-            )
+            raise VelagenError(Problem(f"no registry has {official.partition('@')[0]} for this machine, and {reason}"))
         self.reporter.say("no registry answers: images are assembled here")
         return True
 
@@ -367,7 +372,10 @@ class KindLab:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
-                {"name": self.cluster, "cluster": {"server": cluster["server"], "certificate-authority": str(authority)}}
+                {
+                    "name": self.cluster,
+                    "cluster": {"server": cluster["server"], "certificate-authority": str(authority)},
+                }
             ],
             "users": [{"name": "admin", "user": {"token": done.stdout.strip()}}],
             "contexts": [{"name": self.cluster, "context": {"cluster": self.cluster, "user": "admin"}}],
@@ -594,7 +602,7 @@ def conflist(pods: str) -> dict[str, Any]:
 
 
 def routes(others: Iterable[tuple[str, str]]) -> str:
-    """Give the script that joins a node to the others: routes to their pods, and an address for what leaves the cluster.
+    """Give the script that joins a node to the others: routes to their pods, and an address for what leaves.
 
     :param others: (pod range, node address) of each other node.
     """

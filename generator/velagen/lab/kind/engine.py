@@ -50,7 +50,9 @@ class Engine:
             environment.pop("DOCKER_CONTEXT", None)
         return environment
 
-    def run(self, *arguments: str, check: bool = True, timeout: float | None = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, timeout: float | None = 120.0
+    ) -> subprocess.CompletedProcess[str]:
         """Run the docker client.
 
         :raises VelagenError: it failed, and `check` is set; or it took longer than `timeout` seconds.

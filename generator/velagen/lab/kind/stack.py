@@ -357,7 +357,7 @@ def store_objects() -> list[Thing]:
 
 
 def with_store(container: Thing) -> Thing:
-    """Give a ClusterStorageContainer that finds the lab's S3 server by itself, so that an application needs no secret."""
+    """Give a ClusterStorageContainer that finds the lab's S3 server, so that an application needs no secret."""
     thing = copy.deepcopy(container)
     env = {
         "AWS_ENDPOINT_URL": f"http://object-store.{STORE_NAMESPACE}:5000",
