@@ -17,8 +17,9 @@ import yaml
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab import objects
-from velagen.lab.api import Api, ApiError, wait_until
+from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.images import recipes
+from velagen.lab.kind import gateway
 from velagen.lab.kind.certs import Pair, issue
 from velagen.tools import source, table, tool
 
@@ -213,6 +214,30 @@ def _kubevela(lab: KindLab) -> None:
     _wait_denied(api, wrong, "KubeVela's webhooks")
 
 
+# -- the gateway
+
+
+def _gateway(lab: KindLab) -> None:
+    lab.load(["contour", "envoy"])
+    api = lab.api
+    api.apply_all([_namespace(gateway.NAMESPACE), _namespace(objects.KSERVE_NAMESPACE)])
+    _crds(api, gateway.crds())
+    api.apply_all(gateway.contour(gateway.envoy_image(lab), NODE_PORTS["gateway"]))
+    api.apply_all(gateway.gateway())
+    lab.wait_deployment(gateway.NAMESPACE, "contour")
+
+    def programmed() -> bool:
+        thing = api.get("gateway.networking.k8s.io/v1", "Gateway", gateway.GATEWAY, objects.KSERVE_NAMESPACE)
+        envoy = (api.get("apps/v1", "DaemonSet", "envoy", gateway.NAMESPACE) or {}).get("status", {})
+        return (
+            condition(thing, "Programmed") == "True"
+            and envoy.get("numberReady", 0) > 0
+            and envoy.get("numberReady") == envoy.get("desiredNumberScheduled")
+        )
+
+    wait_until(programmed, what="the gateway", timeout=120, every=0.5)
+
+
 # -- KServe
 
 
@@ -295,8 +320,14 @@ def _kserve(lab: KindLab) -> None:
     namespace = objects.KSERVE_NAMESPACE
     pair = issue([f"kserve-webhook-server-service.{namespace}.svc"])
     api.apply_all([_namespace(namespace), _namespace("knative-serving")])
-    _crds(api, [*objects.kserve_crds(), *objects.route_crds()])
-    api.apply_all(pinned(objects.kserve_config("Standard")))
+    config = objects.kserve_config("Standard")
+    routes = objects.route_crds()
+    if api.serves("gateway.networking.k8s.io/v1", "GatewayClass"):
+        config = [gateway.routed(thing) if "ingress" in thing["data"] else thing for thing in config]
+        # The gateway's own are newer, and hold more.
+        routes = [crd for crd in routes if crd.get("spec", {}).get("group") != "gateway.networking.k8s.io"]
+    _crds(api, [*objects.kserve_crds(), *routes])
+    api.apply_all(pinned(config))
     things, hooks = kserve_objects(_kustomized(), pair)
     # The kustomization has the ConfigMap as upstream ships it; ours is applied already.
     api.apply_all([thing for thing in things if thing["metadata"]["name"] != "inferenceservice-config"])
@@ -468,7 +499,12 @@ def config_of(api: Api) -> dict[str, Any]:
     return {key: json.loads(value) for key, value in thing["data"].items() if value.lstrip().startswith("{")}
 
 
-_INSTALL: dict[str, Callable[[KindLab], None]] = {"kubevela": _kubevela, "kserve": _kserve, "models": _models}
+_INSTALL: dict[str, Callable[[KindLab], None]] = {
+    "kubevela": _kubevela,
+    "gateway": _gateway,
+    "kserve": _kserve,
+    "models": _models,
+}
 
 #: All layers, in the order they stand on each other.
 LAYERS = (*_INSTALL, "addon")
