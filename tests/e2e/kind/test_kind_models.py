@@ -105,8 +105,9 @@ def address(kind_cluster: KindCluster, space: str, name: str, port: int = 80) ->
         yield f"http://127.0.0.1:{here}"
 
 
-def post(url: str, body: dict[str, Any]) -> Any:
-    answer = local().post(url, json=body, timeout=30)
+def post(url: str, body: dict[str, Any], host: str | None = None) -> Any:
+    headers = {"Host": host} if host else {}
+    answer = local().post(url, json=body, headers=headers, timeout=30)
     assert answer.status_code == requests.codes.ok, answer.text
     return answer.json()
 
@@ -140,6 +141,15 @@ def test_a_scikit_learn_model_answers_as_it_does_at_home(
         }
         answer = post(f"{here}/v2/models/iris/infer", second)
         assert answer["outputs"][0]["data"] == model["answers"]
+    # The same through the gateway: the host name chooses the model.
+    entry = kind_lab.url("gateway")
+    body = {"instances": model["rows"]}
+    answer = post(f"{entry}/v1/models/iris:predict", body, f"iris-{space}.example.com")
+    assert answer["predictions"] == model["answers"]
+    nobody = local().post(
+        f"{entry}/v1/models/iris:predict", json=body, headers={"Host": "nobody.example.com"}, timeout=30
+    )
+    assert nobody.status_code == requests.codes.not_found
 
 
 def test_a_directory_as_mlflow_writes_it_answers_as_it_does_at_home(
