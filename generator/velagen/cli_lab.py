@@ -63,15 +63,18 @@ def _where(row: Row) -> str:
 
 @tools_group.command("install")
 @click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
+@click.option("--kind", is_flag=True, help="Without NAME: also those that only kind clusters need.")
 @exits_with_problems
-def tools_install(names: tuple[str, ...]) -> None:
-    """Bring tools; without NAME all of them. Can be interrupted and goes on from there.
+def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
+    """Bring tools; without NAME all but those of kind clusters. Can be interrupted and goes on from there.
 
     Example: velagen tools install vela cue@0.14.1
     """
     from velagen.tools import install, table
 
-    wanted = [_wanted(name) for name in names] or [(row.name, row.version) for row in table().tools]
+    wanted = [_wanted(name) for name in names] or [
+        (row.name, row.version) for row in table().tools if kind or not row.kind
+    ]
     started = time.monotonic()
     paths = install(wanted)
     for path in paths:

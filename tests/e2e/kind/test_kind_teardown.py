@@ -14,7 +14,7 @@ from velagen.lab import wait_until
 from velagen.lab.kind import KindLab, KindOptions
 from velagen.lab.process import marked
 
-pytestmark = [pytest.mark.usefixtures("engine_possible"), pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.usefixtures("engine_possible"), pytest.mark.slow]
 
 
 def machine() -> dict[str, Any]:

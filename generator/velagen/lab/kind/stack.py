@@ -35,7 +35,7 @@ _VELA_LABELS = {"app.kubernetes.io/name": "vela-core", "app.kubernetes.io/instan
 _VELA_WEBHOOK = "vela-core-webhook"
 STORE_NAMESPACE = "model-store"
 #: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
-NODE_PORTS = {"gateway": 30080, "prometheus": 30090, "models": 30086, "open": 30085}
+NODE_PORTS = {"gateway": 30080, "models": 30086, "open": 30085}
 _KSERVE_CERT = "kserve-webhook-server-cert"
 
 
