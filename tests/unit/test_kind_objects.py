@@ -86,10 +86,8 @@ def test_an_address_is_ipv4() -> None:
 
 
 def test_a_state_survives_being_written_down(tmp_path: Path) -> None:
-    engine = Engine("unix:///x", Process("dockerd", ["dockerd"], pid=7, identity="b/1"), "/x", {"ip_forward": "0"})
-    given = _State(
-        "m", "velagen-x", KindOptions(nodes=2, layers=("kubevela",)), engine, {"open": 1}, brought=["network"]
-    )
+    engine = Engine("unix:///x", Process("dockerd", ["dockerd"], pid=7, identity="b/1"), "/x", "m", {"ip_forward": "0"})
+    given = _State("velagen-x", KindOptions(nodes=2, layers=("kubevela",)), engine, {"open": 1}, brought=["network"])
     given.write(tmp_path / "state.json")
     assert _State.read(tmp_path / "state.json") == given
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600

@@ -8,8 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ from velagen.lab.api import Api, condition, wait_until
 from velagen.lab.images import archive_path, image, recipes, why_not
 from velagen.lab.kind import stack
 from velagen.lab.kind.engine import Engine, find, registry_has
-from velagen.lab.process import free_ports, marked, stop
+from velagen.lab.process import free_ports
 from velagen.tools import cache_dir, tool
 from velagen.tools.report import Reporter
 
@@ -62,7 +60,6 @@ class KindOptions:
 
 @dataclass
 class _State:
-    mark: str
     cluster: str
     options: KindOptions
     engine: Engine
@@ -301,10 +298,9 @@ class KindLab:
 
     def _start(self, options: KindOptions) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        mark = uuid.uuid4().hex
         tool("kind"), tool("kubectl")
-        engine = find(self._engine_folder(), mark, self.reporter)
-        state = _State(mark, self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
+        engine = find(self.reporter)
+        state = _State(self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
         state.write(self._state_file)
         state.assembled = self._assemble(engine, options)
         mounts: list[Path] = []
@@ -331,13 +327,6 @@ class KindLab:
         state.seconds = stack.install(self, options.layers, Path(options.addon) if options.addon else None)
         state.ready = True
         state.write(self._state_file)
-
-    def _engine_folder(self) -> Path:
-        # A socket's path has at most 107 bytes, and the engine adds /run/containerd/containerd.sock.ttrpc.
-        folder = self.folder / "docker"
-        if len(str(folder)) > 60:
-            folder = Path(tempfile.mkdtemp(prefix="velagen-docker-"))
-        return folder
 
     def _assemble(self, engine: Engine, options: KindOptions) -> bool:
         if options.images != "auto":
@@ -495,7 +484,7 @@ class KindLab:
         engine = state.engine
         if engine.ours and not engine.answers():
             # Killed from outside: its containers still run. Started again, it finds them, and can remove them.
-            engine.revive(state.mark)
+            engine.revive()
         if engine.answers():
             self._kind(state, "delete", "cluster", "--name", state.cluster)
             if not engine.ours:
@@ -504,8 +493,7 @@ class KindLab:
                         engine.run("network", "rm", "kind", check=False)
                     else:
                         engine.run("image", "rm", what, check=False)
-        engine.stop()
-        stop(marked(state.mark), patience=1)
+        engine.release()
         self._state_file.unlink(missing_ok=True)
 
 

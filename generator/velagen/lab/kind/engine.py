@@ -6,16 +6,20 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from filelock import FileLock
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab.images import check_disk
 from velagen.lab.kind.capability import NEEDED, lacking
 from velagen.lab.process import MARK, Process, marked, stop
-from velagen.tools import this_platform, tool
+from velagen.tools import cache_dir, this_platform, tool
 from velagen.tools.report import Reporter
 
 #: What a fresh engine with one node image, one node and its pods takes, in GB.
@@ -34,6 +38,8 @@ class Engine:
     #: The daemon, where the lab started it.
     process: Process | None = None
     folder: str | None = None
+    #: Set in the environment of the daemon and all it starts.
+    mark: str = ""
     #: What the daemon changes on the machine, as it was before: restored when it is stopped.
     before: dict[str, str] = field(default_factory=dict)
 
@@ -82,37 +88,40 @@ class Engine:
         except VelagenError:
             return False
 
-    def stop(self) -> None:
-        """End the engine and remove all it kept, if the lab started it."""
+    def release(self) -> None:
+        """End the engine and remove all it kept, if a lab started it and no container is left in it."""
         if self.process is None or self.folder is None:
             return
-        if self.process.alive:
-            # The daemon takes its bridges and firewall rules away with the network.
-            self.run("network", "rm", "kind", check=False)
-        # It waits ten seconds for containers; those of a cluster are gone by now.
-        stop([self.process], patience=20)
-        folder = Path(self.folder)
-        _unmount_below(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        if not _another():
-            restore(self.before)
+        with _turn():
+            if self.process.alive:
+                if self.run("ps", "--all", "--quiet", check=False).stdout.strip():
+                    return  # another lab's
+                # The daemon takes its bridges and firewall rules away with the network.
+                self.run("network", "rm", "kind", check=False)
+            # It waits ten seconds for containers; there are none.
+            stop([self.process], patience=20)
+            stop(marked(self.mark), patience=1)
+            folder = Path(self.folder)
+            _unmount_below(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            if not _others():
+                restore(self.before)
+            _record().unlink(missing_ok=True)
 
-    def revive(self, mark: str) -> None:
-        """Start the lab's own engine again after it was killed; nothing where that does not work.
-
-        :param mark: the lab's id.
-        """
+    def revive(self) -> None:
+        """Start an engine of the lab's own again after it was killed; nothing where that does not work."""
         if self.process is None or self.folder is None or not Path(self.folder).is_dir():
             return
         # containerd of the killed engine would hold the socket and the locks.
-        stop(marked(mark), patience=3)
+        stop(marked(self.mark), patience=3)
         (Path(self.folder) / "docker.pid").unlink(missing_ok=True)
-        self.process.env = _environment(mark)
+        self.process.env = _environment(self.mark)
         self.process.spawn(Path(self.folder).with_name("dockerd.log"), Path(self.folder))
         self.process.env = {}
         deadline = time.monotonic() + _PATIENCE
         while self.process.alive and time.monotonic() < deadline and not self.answers():
             time.sleep(0.2)
+        _write(self)
 
     def as_data(self) -> dict[str, object]:
         """Give what the lab writes down."""
@@ -170,27 +179,61 @@ def cannot_start(missing: Sequence[str], *, uid: int, daemon: str | None, firewa
     return reasons
 
 
-def find(folder: Path, mark: str, reporter: Reporter) -> Engine:
-    """Give the engine that runs, or start one.
+def find(reporter: Reporter) -> Engine:
+    """Give the engine that runs, or that of another lab, or start one.
 
-    :param folder: where an engine of the lab's own keeps everything, its socket too.
-    :param mark: the lab's id, set in the environment of its processes.
+    Labs share one: a second daemon would clear the firewall chains of the first, and close its ports.
+
     :raises VelagenError: none runs and none can be started; says each reason.
     """
     running = Engine()
     if shutil.which("docker") and running.answers():
         return running
-    daemon = _daemon()
-    firewall = shutil.which("iptables", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])) is not None
-    missing = lacking()
-    reasons = cannot_start(missing, uid=os.geteuid(), daemon=daemon, firewall=firewall, platform=this_platform())
-    if shutil.which("docker") is None:
-        reasons.append("the docker client is not on PATH")
-    if reasons or daemon is None:
-        raise VelagenError(
-            Problem(f"no Docker engine answers, and the lab can't start one: {'; '.join(reasons)}", hint=_INSTALL)
-        )
-    return _start(daemon, folder, mark, missing, reporter)
+    with _turn():
+        shared = _read()
+        if shared is not None and shared.answers():
+            return shared
+        daemon = _daemon()
+        firewall = shutil.which("iptables", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])) is not None
+        missing = lacking()
+        reasons = cannot_start(missing, uid=os.geteuid(), daemon=daemon, firewall=firewall, platform=this_platform())
+        if shutil.which("docker") is None:
+            reasons.append("the docker client is not on PATH")
+        if others := _others():
+            reasons.append(f"dockerd runs already (pid {others[0]}) on a socket that DOCKER_HOST does not name")
+        if reasons or daemon is None:
+            raise VelagenError(
+                Problem(f"no Docker engine answers, and the lab can't start one: {'; '.join(reasons)}", hint=_INSTALL)
+            )
+        return _start(daemon, missing, reporter)
+
+
+def _folder() -> Path:
+    # A socket's path has at most 107 bytes, and the engine adds /run/containerd/containerd.sock.ttrpc.
+    folder = cache_dir() / "docker"
+    return folder if len(str(folder)) <= 60 else Path(tempfile.mkdtemp(prefix="velagen-docker-"))
+
+
+def _record() -> Path:
+    return cache_dir() / "docker.json"
+
+
+def _turn() -> FileLock:
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    return FileLock(cache_dir() / ".docker.lock")
+
+
+def _write(engine: Engine) -> None:
+    part = _record().with_suffix(".part")
+    part.write_text(json.dumps(engine.as_data()))
+    part.replace(_record())
+
+
+def _read() -> Engine | None:
+    try:
+        return Engine.from_data(json.loads(_record().read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def command(daemon: str, folder: Path, wrapper: Path | None) -> list[str]:
@@ -215,7 +258,9 @@ def command(daemon: str, folder: Path, wrapper: Path | None) -> list[str]:
     return line
 
 
-def _start(daemon: str, folder: Path, mark: str, missing: Sequence[str], reporter: Reporter) -> Engine:
+def _start(daemon: str, missing: Sequence[str], reporter: Reporter) -> Engine:
+    folder = _folder()
+    mark = f"engine-{uuid.uuid4().hex}"
     folder.mkdir(parents=True, exist_ok=True)
     check_disk(folder, GIGABYTES, "a kind cluster")
     wrapper = None
@@ -228,13 +273,17 @@ def _start(daemon: str, folder: Path, mark: str, missing: Sequence[str], reporte
     log = folder.with_name("dockerd.log")
     process.spawn(log, folder)
     process.env = {}
-    engine = Engine(f"unix://{folder / 'docker.sock'}", process, str(folder), before)
+    engine = Engine(f"unix://{folder / 'docker.sock'}", process, str(folder), mark, before)
+    _write(engine)
     reporter.say(f"started a Docker engine on {engine.host}")
     deadline = time.monotonic() + _PATIENCE
     while not engine.answers():
         if not process.alive or time.monotonic() > deadline:
             last = "\n    ".join(log.read_text(errors="replace").strip().splitlines()[-8:])
-            engine.stop()
+            stop([process, *marked(mark)])
+            _unmount_below(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            _record().unlink(missing_ok=True)
             raise VelagenError(Problem(f"dockerd does not answer:\n    {last}", hint=f"All of it: {log}"))
         time.sleep(0.2)
     return engine
@@ -288,15 +337,16 @@ def undo(before: str, after: str) -> list[list[str]]:
     return steps
 
 
-def _another() -> bool:
-    """Whether another engine runs: the chains are its own too, and stay."""
+def _others() -> list[int]:
+    """Give the pids of engines that run on this machine."""
+    found = []
     for name in Path("/proc").glob("[0-9]*/comm"):
         try:
             if name.read_text().strip() == "dockerd":
-                return True
+                found.append(int(name.parent.name))
         except OSError:
             continue
-    return False
+    return found
 
 
 def _iptables(*arguments: str) -> str:
