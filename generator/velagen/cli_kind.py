@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
@@ -92,8 +93,13 @@ def lab_prune(*, everything: bool) -> None:
 
     keep = set() if everything else current()
     freed = prune(lambda path: path in keep)
-    leftovers = cache_dir() / "build"
+    leftovers = cache_dir() / "build" / "go"
     if leftovers.is_dir():
-        freed += sum(path.lstat().st_size for path in leftovers.rglob("*"))
-        shutil.rmtree(leftovers, ignore_errors=True)
+        try:
+            # The lock of the builds: what is being built keeps its cache.
+            with FileLock(leftovers.with_name("lock"), timeout=0):
+                freed += sum(path.lstat().st_size for path in leftovers.rglob("*"))
+                shutil.rmtree(leftovers, ignore_errors=True)
+        except Timeout:
+            click.echo("tools are being built: their cache stays", err=True)
     click.echo(f"{freed / 1e9:.1f} GB freed")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from velagen.errors import VelagenError
 from velagen.lab.images import archive, assemble, read_recipes, recipes
@@ -212,3 +213,14 @@ def test_layers_of_an_archive_come_back_as_they_went_in(tmp_path: Path) -> None:
     (back,) = archive.layers_of(tmp_path / "image.tar", out_folder)
     assert back.digest == layer.digest
     assert back.path.read_bytes() == tar.read_bytes()
+
+
+def test_prune_leaves_what_is_being_assembled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    folder = tmp_path / "images"
+    for name in (".node-abc123", ".kube-proxy-abc123"):
+        (folder / name).mkdir(parents=True)
+    with FileLock(folder / ".kube-proxy.lock"):
+        assemble.prune()
+    assert not (folder / ".node-abc123").exists()
+    assert (folder / ".kube-proxy-abc123").exists()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab.images import archive
@@ -365,12 +365,25 @@ def prune(keep: Callable[[Path], bool] = lambda _: False) -> int:
     folder = images_dir()
     if not folder.is_dir():
         return 0
-    for path in folder.iterdir():
-        if path.suffix == ".lock" or (path.suffix == ".tar" and keep(path)):
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".lock", ".part"} or (path.suffix == ".tar" and keep(path)) or _in_use(path):
             continue
         freed += sum(found.lstat().st_size for found in path.rglob("*")) if path.is_dir() else path.stat().st_size
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return freed
+
+
+def _in_use(path: Path) -> bool:
+    """Whether somebody assembles an image in this folder now: its name is that of the image's lock."""
+    if not (path.is_dir() and path.name.startswith(".")):
+        return False
+    lock = FileLock(path.with_name(f"{path.name.rpartition('-')[0]}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def current() -> set[Path]:
