@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -18,7 +19,7 @@ from filelock import FileLock
 from velagen.errors import Problem, VelagenError
 from velagen.lab.images import check_disk
 from velagen.lab.kind.capability import NEEDED, lacking
-from velagen.lab.process import MARK, Process, marked, stop
+from velagen.lab.process import MARK, Process, identity, marked, stop
 from velagen.tools import cache_dir, this_platform, tool
 from velagen.tools.report import Reporter
 
@@ -102,6 +103,7 @@ class Engine:
             stop([self.process], patience=20)
             stop(marked(self.mark), patience=1)
             folder = Path(self.folder)
+            _kill_containers(folder)
             _unmount_below(folder)
             shutil.rmtree(folder, ignore_errors=True)
             if not _others():
@@ -114,7 +116,9 @@ class Engine:
             return
         # containerd of the killed engine would hold the socket and the locks.
         stop(marked(self.mark), patience=3)
-        (Path(self.folder) / "docker.pid").unlink(missing_ok=True)
+        # Where nobody reaps orphans, a killed containerd stays as a zombie, and its pid file makes dockerd wait for it.
+        for pid_file in ("docker.pid", "run/containerd/containerd.pid"):
+            (Path(self.folder) / pid_file).unlink(missing_ok=True)
         self.process.env = _environment(self.mark)
         self.process.spawn(Path(self.folder).with_name("dockerd.log"), Path(self.folder))
         self.process.env = {}
@@ -342,7 +346,8 @@ def _others() -> list[int]:
     found = []
     for name in Path("/proc").glob("[0-9]*/comm"):
         try:
-            if name.read_text().strip() == "dockerd":
+            # One that ended and that nobody asked for is still listed, and runs no more.
+            if name.read_text().strip() == "dockerd" and identity(int(name.parent.name)):
                 found.append(int(name.parent.name))
         except OSError:
             continue
@@ -355,6 +360,18 @@ def _iptables(*arguments: str) -> str:
         return ""
     done = subprocess.run([path, "--wait", *arguments], capture_output=True, text=True, check=False)
     return done.stdout
+
+
+def _kill_containers(folder: Path) -> None:
+    """End containers whose engine is gone for good: containerd notes each one's first process; the others end with it."""
+    for note in folder.glob("run/containerd/daemon/io.containerd.runtime.v2.task/moby/*/init.pid"):
+        try:
+            pid = int(note.read_text())
+            # The pid may be another process's by now: a container's own is in a control group of its name.
+            if note.parent.name in (Path("/proc") / str(pid) / "cgroup").read_text():
+                os.kill(pid, signal.SIGKILL)
+        except (OSError, ValueError):
+            continue
 
 
 def _unmount_below(folder: Path) -> None:
