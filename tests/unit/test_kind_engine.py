@@ -146,3 +146,9 @@ def test_dockers_chains_rules_and_policy_are_taken_back() -> None:
 def test_the_chains_of_another_engine_stay() -> None:
     before = BEFORE + "-N DOCKER\n-A FORWARD -j DOCKER\n"
     assert undo(before, before + "-A INPUT -j MINE\n") == []
+
+
+def test_only_interfaces_that_docker_names_are_taken_away() -> None:
+    before = {"lo", "eth0", "veth0000001"}
+    now = before | {"veth12c1b82", "br-e6e1b6c68bb9", "veth12345678", "cni0", "br-lan"}
+    assert engine.left_behind(before, now) == ["br-e6e1b6c68bb9", "veth12c1b82"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -307,7 +308,20 @@ def present() -> dict[str, str]:
         noted["ip_forward"] = _FORWARD.read_text().strip()
     for table_name in ("filter", "nat"):
         noted[table_name] = _iptables("-t", table_name, "-S")
+    noted["links"] = " ".join(sorted(_links()))
     return noted
+
+
+_LINKS = Path("/sys/class/net")
+
+
+def _links() -> set[str]:
+    return {path.name for path in _LINKS.iterdir()} if _LINKS.is_dir() else set()
+
+
+def left_behind(before: set[str], now: set[str]) -> list[str]:
+    """Give the interfaces that an engine left: new ones with the names Docker gives, and no other program."""
+    return sorted(name for name in now - before if re.fullmatch(r"veth[0-9a-f]{7}|br-[0-9a-f]{12}", name))
 
 
 def restore(before: Mapping[str, str]) -> None:
@@ -317,6 +331,11 @@ def restore(before: Mapping[str, str]) -> None:
             continue
         for rule in undo(before[table_name], _iptables("-t", table_name, "-S")):
             _iptables("-t", table_name, *rule)
+    if "links" in before and (ip := shutil.which("ip", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN]))):
+        # An engine that was killed forgets the outer ends of its containers' cables.
+        for name in left_behind(set(before["links"].split()), _links()):
+            if not (_LINKS / name / "master").exists():
+                subprocess.run([ip, "link", "delete", name], check=False, capture_output=True)
     if "ip_forward" in before and _FORWARD.read_text().strip() != before["ip_forward"]:
         _FORWARD.write_text(before["ip_forward"] + "\n")
 
@@ -363,7 +382,7 @@ def _iptables(*arguments: str) -> str:
 
 
 def _kill_containers(folder: Path) -> None:
-    """End containers whose engine is gone for good: containerd notes each one's first process; the others end with it."""
+    """End containers whose engine is gone for good: of each, containerd notes the process all others end with."""
     for note in folder.glob("run/containerd/daemon/io.containerd.runtime.v2.task/moby/*/init.pid"):
         try:
             pid = int(note.read_text())
