@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint build package clean
+.PHONY: help demo test kind lint build package clean
 
 help: ## What there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -25,7 +25,10 @@ demo: $(READY) ## The article's application, running on a local control plane
 
 test: $(READY) ## All tests, those on the embedded control plane included
 	$(BIN)/velagen tools install
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not kind"
+
+kind: $(READY) ## The tests on real kind clusters: real pods, real model servers; builds images where none can be pulled
+	$(BIN)/pytest -m kind
 
 lint: $(READY) ## Style and types
 	$(BIN)/ruff check

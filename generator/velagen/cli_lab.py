@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from velagen.cli_kind import kind_down, kind_lab, kind_status, kind_up, lab_prune
 from velagen.errors import Problem, VelagenError
 from velagen.report import exits_with_problems
 
@@ -62,15 +63,18 @@ def _where(row: Row) -> str:
 
 @tools_group.command("install")
 @click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
+@click.option("--kind", is_flag=True, help="Without NAME: also those that only kind clusters need.")
 @exits_with_problems
-def tools_install(names: tuple[str, ...]) -> None:
-    """Bring tools; without NAME all of them. Can be interrupted and goes on from there.
+def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
+    """Bring tools; without NAME all but those of kind clusters. Can be interrupted and goes on from there.
 
     Example: velagen tools install vela cue@0.14.1
     """
     from velagen.tools import install, table
 
-    wanted = [_wanted(name) for name in names] or [(row.name, row.version) for row in table().tools]
+    wanted = [_wanted(name) for name in names] or [
+        (row.name, row.version) for row in table().tools if kind or not row.kind
+    ]
     started = time.monotonic()
     paths = install(wanted)
     for path in paths:
@@ -103,6 +107,9 @@ _dir = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of its state; by default lab/NAME in velagen's cache.",
 )
+_kind = click.option(
+    "--kind", "kind", is_flag=True, help="The kind cluster of that name: real nodes and pods, on Docker."
+)
 
 
 def _lab(name: str, folder: Path | None, options: LabOptions | None = None) -> Lab:
@@ -115,20 +122,25 @@ def _lab(name: str, folder: Path | None, options: LabOptions | None = None) -> L
 def lab_group() -> None:
     """Run a control plane on this machine: Kubernetes, KubeVela, KServe, simulated GPU nodes. No Docker.
 
-    Everything up to "InferenceService Ready" is real; nodes and pods are played by kwok.
+    Everything up to "InferenceService Ready" is real; nodes and pods are played by kwok. With --kind nodes and pods are
+    real too, in a kind cluster on a Docker engine.
     """
+
+
+lab_group.add_command(lab_prune)
 
 
 @lab_group.command("up")
 @_name
 @_dir
+@_kind
 @click.option("--nodes", type=click.IntRange(0, 500), help="Simulated nodes. [default: 2]")
 @click.option("--gpus-per-node", type=click.IntRange(0, 16), help="GPUs of each node. [default: 2]")
 @click.option("--gpu-model", help="T4, V100, L4, A100-40GB, A100-80GB or H100-80GB. [default: T4]")
 @click.option("--gpu-replicas", type=click.IntRange(1, 48), help="Time-slice each GPU so often. [default: 1]")
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
 @exits_with_problems
-def lab_up(name: str, folder: Path | None, **given: int | str | None) -> None:
+def lab_up(name: str, folder: Path | None, *, kind: bool, **given: int | str | None) -> None:
     """Start a lab; a running one is left as it is, what has died in it is started again.
 
     Example: velagen lab up --nodes 4 --gpu-model A100-80GB
@@ -136,6 +148,12 @@ def lab_up(name: str, folder: Path | None, **given: int | str | None) -> None:
     from velagen.lab import GPUS, LabOptions
 
     chosen = {key: value for key, value in given.items() if value is not None}
+    if kind:
+        if others := sorted(set(chosen) - {"nodes"}):
+            named = ", ".join(f"--{key.replace('_', '-')}" for key in others)
+            raise VelagenError(Problem(f"a kind cluster has no {named}", hint="Leave it out, or leave out --kind."))
+        kind_up(name, folder, int(chosen["nodes"]) if "nodes" in chosen else None)
+        return
     model = chosen.get("gpu_model", "T4")
     if model not in GPUS:
         raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))
@@ -149,12 +167,16 @@ def lab_up(name: str, folder: Path | None, **given: int | str | None) -> None:
 @lab_group.command("status")
 @_name
 @_dir
+@_kind
 @exits_with_problems
-def lab_status(name: str, folder: Path | None) -> None:
+def lab_status(name: str, folder: Path | None, *, kind: bool) -> None:
     """Show the lab's processes. Exits 1 where one of them is not ready.
 
     Example: velagen lab status
     """
+    if kind:
+        kind_status(name, folder)
+        return
     lab = _lab(name, folder)
     parts = lab.status()
     if not parts:
@@ -172,12 +194,16 @@ def lab_status(name: str, folder: Path | None) -> None:
 @lab_group.command("down")
 @_name
 @_dir
+@_kind
 @exits_with_problems
-def lab_down(name: str, folder: Path | None) -> None:
+def lab_down(name: str, folder: Path | None, *, kind: bool) -> None:
     """Stop a lab's processes, and only those, and remove its folder.
 
     Example: velagen lab down
     """
+    if kind:
+        kind_down(name, folder)
+        return
     there = _lab(name, folder).down()
     click.echo(f"lab {name} is down" if there else f"lab {name} was not up")
 
@@ -211,13 +237,14 @@ def lab_logs(component: str, name: str, folder: Path | None, lines: int | None, 
 @lab_group.command("kubeconfig")
 @_name
 @_dir
+@_kind
 @exits_with_problems
-def lab_kubeconfig(name: str, folder: Path | None) -> None:
+def lab_kubeconfig(name: str, folder: Path | None, *, kind: bool) -> None:
     """Print the path of a lab's kubeconfig.
 
     Example: export KUBECONFIG=$(velagen lab kubeconfig)
     """
-    lab = _lab(name, folder)
+    lab = kind_lab(name, folder) if kind else _lab(name, folder)
     if not lab.kubeconfig.is_file():
         raise VelagenError(Problem(f"lab {name} is not up", hint="Start it with: velagen lab up"))
     click.echo(lab.kubeconfig)

@@ -8,8 +8,8 @@ import pytest
 import requests
 import yaml
 from click.testing import CliRunner
-from fake_kubelet import FakeKubelet
 from prometheus_client.parser import text_string_to_metric_families
+from tests.unit.fake_kubelet import FakeKubelet
 
 from velagen.cli_gpusim import gpusim_group
 from velagen.gpusim import Config, Paths, Simulator, node_gpus, parse_config

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import grpc
 import pytest
 import yaml
-from fake_kubelet import FakeKubelet
+from tests.unit.fake_kubelet import FakeKubelet
 
 from velagen.gpusim import Config, Paths, Simulator, node_gpus, parse_config
 from velagen.gpusim.simulator import plug, unplug

@@ -173,6 +173,8 @@ def test_each_build_is_pinned_by_a_go_sum() -> None:
         folder = HERE.parent / row.build.local if row.build.local else HERE / "modules" / str(row.build.module)
         name = row.build.modfile or "go.mod"
         assert (folder / name).is_file(), row
+        if "require" not in (folder / name).read_text():
+            continue  # of our own, on the standard library alone: there is nothing to pin
         assert (folder / name).with_suffix(".sum").stat().st_size > 1000, row
 
 

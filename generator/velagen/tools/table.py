@@ -93,6 +93,8 @@ class Row:
     release: Release | None = field(compare=False)
     image: Image | None = field(compare=False)
     build: Build | None = field(compare=False)
+    #: Needed for kind clusters only: brought when one starts, not with the others.
+    kind: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         """``etcd 3.6.5``."""
@@ -187,6 +189,7 @@ def _row(data: Mapping[str, Any], archives: Mapping[str, Mapping[str, Any]]) -> 
         release=release,
         image=image,
         build=build,
+        kind=data.get("kind", False),
     )
 
 

@@ -1,0 +1,105 @@
+"""What ``velagen lab`` does with ``--kind``, and ``velagen lab prune``."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+
+from velagen.errors import VelagenError
+from velagen.report import exits_with_problems
+
+if TYPE_CHECKING:
+    from velagen.lab.kind import KindLab
+
+
+def kind_lab(name: str, folder: Path | None) -> KindLab:
+    """Give the kind lab of a name, or of a folder."""
+    from velagen.lab.kind import KindLab
+
+    return KindLab(name, folder=folder)
+
+
+def kind_up(name: str, folder: Path | None, nodes: int | None) -> None:
+    """Start a kind lab, with the project's addon enabled where there is a project that has one built."""
+    from velagen.lab.kind import KindLab, KindOptions
+    from velagen.project import Project
+
+    options = KindOptions()
+    try:
+        addon = Project.find().addon
+    except VelagenError:
+        addon = None
+    if addon is not None and addon.is_dir():
+        options = dataclasses.replace(options, addon=str(addon.absolute()))
+    if nodes is not None:
+        options = dataclasses.replace(options, nodes=nodes)
+    lab = KindLab(name, folder=folder, options=options)
+    started = time.monotonic()
+    lab.up()
+    click.echo(f"kind lab {name} is up ({time.monotonic() - started:.0f} s)", err=True)
+    for what in lab.ports():
+        click.echo(f"{what:<11} {lab.url(what)}", err=True)
+    if host := lab.environment().get("DOCKER_HOST"):
+        click.echo(f"export DOCKER_HOST={host}")
+    click.echo(f"export KUBECONFIG={lab.kubeconfig}")
+
+
+def kind_status(name: str, folder: Path | None) -> None:
+    """Show a kind lab's nodes and the pods that are not ready. Exits 1 where it is not up, or a node is not ready."""
+    from velagen.lab.api import condition
+
+    lab = kind_lab(name, folder)
+    if not lab.running:
+        click.echo(f"kind lab {name} is not up")
+        raise SystemExit(1)
+    shown = Table("node", "ready", "version")
+    nodes = lab.api.list("v1", "Node")
+    for node in nodes:
+        shown.add_row(node["metadata"]["name"], condition(node, "Ready"), node["status"]["nodeInfo"]["kubeletVersion"])
+    Console().print(shown)
+    if waiting := lab.pods():
+        click.echo(f"pods that are not ready:\n{waiting}")
+    click.echo(f"kubeconfig {lab.kubeconfig}", err=True)
+    if any(condition(node, "Ready") != "True" for node in nodes):
+        raise SystemExit(1)
+
+
+def kind_down(name: str, folder: Path | None) -> None:
+    """Remove a kind lab, and the engine the lab started for it."""
+    there = kind_lab(name, folder).down()
+    click.echo(f"kind lab {name} is down" if there else f"kind lab {name} was not up")
+
+
+@click.command("prune")
+@click.option("--all", "everything", is_flag=True, help="Also the images this version uses: the next start makes them.")
+@exits_with_problems
+def lab_prune(*, everything: bool) -> None:
+    """Free disk: images of older versions, downloaded packages, what interrupted builds left.
+
+    Tools, kubeconfigs and running labs stay.
+
+    Example: velagen lab prune
+    """
+    from velagen.lab.images import current, prune
+    from velagen.tools import cache_dir
+
+    keep = set() if everything else current()
+    freed = prune(lambda path: path in keep)
+    leftovers = cache_dir() / "build" / "go"
+    if leftovers.is_dir():
+        try:
+            # The lock of the builds: what is being built keeps its cache.
+            with FileLock(leftovers.with_name("lock"), timeout=0):
+                freed += sum(path.lstat().st_size for path in leftovers.rglob("*"))
+                shutil.rmtree(leftovers, ignore_errors=True)
+        except Timeout:
+            click.echo("tools are being built: their cache stays", err=True)
+    click.echo(f"{freed / 1e9:.1f} GB freed")

@@ -1,0 +1,137 @@
+"""A Gateway API gateway on Envoy: Contour as upstream's own manifests run it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from velagen.lab.images import recipes
+from velagen.lab.objects import KSERVE_NAMESPACE
+from velagen.tools import source
+
+if TYPE_CHECKING:
+    from velagen.lab.kind.cluster import KindLab
+
+Thing = dict[str, Any]
+
+NAMESPACE = "projectcontour"
+#: The name KServe's configuration has by itself.
+GATEWAY = "kserve-ingress-gateway"
+CLASS = "contour"
+_CONTROLLER = "projectcontour.io/gateway-controller"
+
+
+def crds() -> list[Thing]:
+    """Give the CRDs of Gateway API (experimental: Contour watches its TCP and TLS routes too) and Contour's own."""
+    folder = source("gateway-api") / "config/crd/experimental"
+    things = _load(source("contour") / "examples/contour/01-crds.yaml")
+    for path in sorted(folder.glob("gateway.networking.k8s.io_*.yaml")):
+        things += [thing for thing in _load(path) if thing["kind"] == "CustomResourceDefinition"]
+    return things
+
+
+def contour(envoy: str, node_port: int) -> list[Thing]:
+    """Give Contour and Envoy, one of each, Envoy's HTTP port open on every node.
+
+    :param envoy: reference of Envoy's image.
+    :param node_port: where the nodes listen.
+    """
+    folder = source("contour") / "examples/contour"
+    things: list[Thing] = []
+    for name in (
+        "00-common.yaml",
+        "02-job-certgen.yaml",
+        "02-rbac.yaml",
+        "02-role-contour.yaml",
+        "02-service-contour.yaml",
+        "02-service-envoy.yaml",
+        "03-contour.yaml",
+        "03-envoy.yaml",
+    ):
+        things += _load(folder / name)
+    config = {"gateway": {"gatewayRef": {"name": GATEWAY, "namespace": KSERVE_NAMESPACE}}}
+    things.append(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "contour", "namespace": NAMESPACE},
+            "data": {"contour.yaml": yaml.safe_dump(config)},
+        }
+    )
+    for thing in things:
+        named = (thing["kind"], thing["metadata"]["name"])
+        if named == ("Deployment", "contour"):
+            thing["spec"]["replicas"] = 1
+            container = thing["spec"]["template"]["spec"]["containers"][0]
+            container["readinessProbe"] |= {"periodSeconds": 2}
+        elif named == ("DaemonSet", "envoy"):
+            pod = thing["spec"]["template"]
+            for container in pod["spec"]["containers"]:
+                if container["name"] == "envoy":
+                    container["image"] = envoy
+                    # Nodes share this machine: the way in is the NodePort, not the nodes' ports 80 and 443.
+                    for port in container["ports"]:
+                        port.pop("hostPort", None)
+                    container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 2}
+            pod["spec"]["terminationGracePeriodSeconds"] = 30
+            pod["metadata"].setdefault("annotations", {}).update(
+                {
+                    "prometheus.io/scrape": "true",
+                    "prometheus.io/port": "8002",
+                    "prometheus.io/path": "/stats/prometheus",
+                }
+            )
+        elif named == ("Service", "envoy"):
+            spec = thing["spec"]
+            spec["type"] = "NodePort"
+            spec.pop("externalTrafficPolicy", None)
+            spec["ports"] = [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP", "nodePort": node_port}]
+    return things
+
+
+def gateway() -> list[Thing]:
+    """Give the class and the gateway that KServe's routes name."""
+    return [
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": CLASS},
+            "spec": {"controllerName": _CONTROLLER},
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": GATEWAY, "namespace": KSERVE_NAMESPACE},
+            "spec": {
+                "gatewayClassName": CLASS,
+                "listeners": [
+                    {"name": "http", "protocol": "HTTP", "port": 80, "allowedRoutes": {"namespaces": {"from": "All"}}}
+                ],
+            },
+        },
+    ]
+
+
+def routed(config: Thing) -> Thing:
+    """Give KServe's ConfigMap so that it makes HTTPRoutes on the gateway for each model."""
+    ingress = json.loads(config["data"]["ingress"])
+    ingress |= {
+        "enableGatewayApi": True,
+        "kserveIngressGateway": f"{KSERVE_NAMESPACE}/{GATEWAY}",
+        "disableIngressCreation": False,
+        "disableIstioVirtualHost": True,
+    }
+    return {**config, "data": {**config["data"], "ingress": json.dumps(ingress)}}
+
+
+def envoy_image(lab: KindLab) -> str:
+    """Give the reference of Envoy's image in a cluster."""
+    recipe = recipes()["envoy"]
+    return recipe.references[0] if lab.assembled else (recipe.official or recipe.references[0])
+
+
+def _load(path: Any) -> list[Thing]:
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [thing for thing in yaml.load_all(path.read_text(), loader) if thing]

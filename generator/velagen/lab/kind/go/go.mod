@@ -1,0 +1,3 @@
+module velagen.local/lab/kind
+
+go 1.21

@@ -1,0 +1,87 @@
+"""One kind cluster a session, with everything in it; pytest-kind's own fixture, pointed at it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_kind.cluster import KindCluster
+
+from velagen.errors import VelagenError
+from velagen.lab.images import archive_path, why_not
+from velagen.lab.kind import KindLab, KindOptions
+from velagen.lab.kind.capability import lacking
+from velagen.lab.kind.engine import Engine, _daemon, cannot_start
+from velagen.tools import this_platform, tool
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.path).startswith(here):
+            item.add_marker(pytest.mark.kind)
+            if not item.get_closest_marker("timeout"):
+                # The first test pays for the cluster, on a bare machine for its tools and images too.
+                item.add_marker(pytest.mark.timeout(3600))
+
+
+@pytest.fixture(scope="session")
+def engine_possible() -> None:
+    """Skip, and say why, where no engine runs and none can be started."""
+    try:
+        if Engine().answers():
+            return
+    except VelagenError:
+        pytest.skip("kind: the docker client is not on PATH")
+    reasons = cannot_start(lacking(), uid=os.geteuid(), daemon=_daemon(), firewall=True, platform=this_platform())
+    if reasons:
+        pytest.skip(f"kind: no Docker engine answers, and none can be started: {'; '.join(reasons)}")
+    if why_not() and not archive_path("node").exists():
+        pytest.skip(f"kind: {why_not()}")
+
+
+@pytest.fixture(scope="session")
+def kind_lab(engine_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindLab]:
+    """A running cluster. With VELAGEN_TEST_KIND=FOLDER the lab of that folder is used and stays up."""
+    if folder := os.environ.get("VELAGEN_TEST_KIND"):
+        standing = KindLab("tests", folder=Path(folder))
+        assert standing.running, f"the lab of {folder} is not up"
+        yield standing
+        return
+    addon = REPOSITORY / "addon" / "kfserving"
+    options = KindOptions(addon=str(addon) if addon.is_dir() else None)
+    with KindLab("tests", folder=tmp_path_factory.mktemp("kind") / "lab", options=options) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(kind_lab: KindLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindCluster]:
+    """pytest-kind's cluster: its clients and port forwarding, on the cluster the lab made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("pytest-kind"))
+        for name, value in kind_lab.environment().items():
+            patch.setenv(name, value)
+        cluster = KindCluster(
+            kind_lab.cluster,
+            kubeconfig=kind_lab.kubeconfig,
+            kind_path=tool("kind"),
+            kubectl_path=tool("kubectl"),
+        )
+        cluster.create()  # finds it, and makes its clients
+        yield cluster
+
+
+@pytest.fixture
+def space(kind_lab: KindLab) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"k-{secrets.token_hex(4)}"
+    kind_lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    for app in kind_lab.api.list("core.oam.dev/v1beta1", "Application", name):
+        kind_lab.api.delete("core.oam.dev/v1beta1", "Application", app["metadata"]["name"], name)
+    kind_lab.api.delete("v1", "Namespace", name)

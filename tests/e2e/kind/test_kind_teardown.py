@@ -1,0 +1,91 @@
+"""Several nodes, and nothing left behind: labs of their own, without the layers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_kind_cluster import finished, pod
+
+from velagen.lab import wait_until
+from velagen.lab.kind import KindLab, KindOptions
+from velagen.lab.process import marked
+
+pytestmark = [pytest.mark.usefixtures("engine_possible"), pytest.mark.slow]
+
+
+def machine() -> dict[str, Any]:
+    """What a cluster could leave on this machine."""
+    found: dict[str, Any] = {"interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir())}
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    found["mounts"] = sorted(set(mounts))
+    if iptables := shutil.which("iptables", path="/usr/sbin:/sbin:/usr/bin"):
+        for table in ("filter", "nat"):
+            said = subprocess.run([iptables, "-w", "-t", table, "-S"], capture_output=True, text=True, check=False)
+            found[table] = sorted(said.stdout.splitlines())
+    found["forward"] = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    return found
+
+
+def on(node: str, thing: dict[str, Any]) -> dict[str, Any]:
+    return {**thing, "spec": {**thing["spec"], "nodeName": node}}
+
+
+def test_pods_reach_each_other_across_nodes_and_nothing_stays_behind(tmp_path: Path) -> None:
+    before = machine()
+    lab = KindLab("pair", folder=tmp_path / "lab", options=KindOptions(nodes=2, layers=()))
+    try:
+        lab.up()
+        state = lab._need()
+        lab.load(["python"])
+        first, second = sorted(node["metadata"]["name"] for node in lab.api.list("v1", "Node"))
+        server = pod("server", "default", "sh", "-c", "cd /tmp && echo across > x && exec python -m http.server 8000")
+        lab.api.apply(on(first, server))
+
+        def running() -> str:
+            status = (lab.api.get("v1", "Pod", "server", "default") or {}).get("status", {})
+            return str(status.get("podIP", "")) if status.get("phase") == "Running" else ""
+
+        address = wait_until(running, what="the server", timeout=60, every=0.5)
+        code = (
+            "import time, urllib.request\n"
+            "for _ in range(50):\n"
+            f"    try: print(urllib.request.urlopen('http://{address}:8000/x', timeout=2).read().decode()); break\n"
+            "    except OSError: time.sleep(0.3)\n"
+        )
+        lab.api.apply(on(second, pod("client", "default", "python", "-c", code)))
+        assert finished(lab, "default", "client").strip() == "across"
+    finally:
+        assert lab.down()
+    assert not lab.folder.exists()
+    process = state.engine.process
+    # Where another lab is in the same engine, the engine and its network stay.
+    if process is not None and not process.alive:
+        assert not marked(state.engine.mark)
+        assert not Path(str(state.engine.folder)).exists()
+        assert machine() == before
+    assert not lab.down()
+
+
+def test_a_lab_whose_engine_was_killed_goes_away_all_the_same(tmp_path: Path) -> None:
+    lab = KindLab("killed", folder=tmp_path / "lab", options=KindOptions(layers=()))
+    before = machine()
+    try:
+        lab.up()
+        state = lab._need()
+        process = state.engine.process
+        if process is None:
+            pytest.skip("the engine is not ours to kill")
+        if len(state.engine.run("ps", "--quiet").stdout.split()) > 1:
+            pytest.skip("another lab is in the engine")
+        assert process.pid is not None
+        subprocess.run(["kill", "-KILL", str(process.pid)], check=True)
+        wait_until(lambda: not process.alive, what="the engine's end", timeout=10)
+        assert not lab.running
+    finally:
+        assert lab.down()
+    assert not marked(state.engine.mark)
+    assert machine() == before

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from velagen.errors import VelagenError
+from velagen.lab.images import archive, assemble, read_recipes, recipes
+from velagen.lab.images.recipe import Part, Recipe, Recipes
+
+
+def table(tmp_path: Path, text: str) -> Recipes:
+    path = tmp_path / "recipes.toml"
+    path.write_text(text)
+    return read_recipes(path)
+
+
+ONE = """
+[one]
+references = ["x/one:1"]
+part = [{ path = "/a", text = "hello" }]
+"""
+
+
+def same(part: Part) -> str:
+    return "same"
+
+
+def test_the_shipped_recipes_hold_together() -> None:
+    ours = recipes()
+    for name in ours.images:
+        assert len(assemble.archive_path(name).name) > len(name)
+        assert ours[name].references
+
+
+def test_every_reference_belongs_to_one_recipe() -> None:
+    references = [reference for recipe in recipes().images.values() for reference in recipe.references]
+    assert len(references) == len(set(references))
+
+
+def test_a_key_depends_on_content_alone(tmp_path: Path) -> None:
+    first = table(tmp_path, ONE)
+    assert first.key("one", same) == table(tmp_path, ONE + 'about = "x"\n'.join(["", ""])).key("one", same)
+    assert first.key("one", same) == table(tmp_path, ONE.replace("[one]", '[one]\nabout = "words"')).key("one", same)
+    assert first.key("one", same) != table(tmp_path, ONE.replace("hello", "hallo")).key("one", same)
+    assert first.key("one", same) != table(tmp_path, ONE.replace("[one]", '[one]\nuser = "1"')).key("one", same)
+    assert first.key("one", same) != first.key("one", lambda part: "other")
+
+
+def test_a_change_of_the_base_changes_the_key(tmp_path: Path) -> None:
+    both = ONE + '\n[two]\nreferences = ["x/two:1"]\nbase = "one"\n'
+    assert table(tmp_path, both).key("two", same) != table(tmp_path, both.replace("hello", "hallo")).key("two", same)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[one]\nreferences = []\nbase = "none"\n', "base none"),
+        ('[one]\nreferences = []\nbase = "one"\n', "on itself"),
+        ('[one]\nreferences = []\nrun = ["true"]\n', "operating system"),
+        ("[one]\nreferences = []\nwrong = 1\n", "wrong"),
+        ('[one]\nreferences = []\npart = [{ path = "/a" }]\n', "exactly one"),
+        ('[one]\nreferences = []\npart = [{ path = "/a", text = "x", tool = "y" }]\n', "exactly one"),
+        ('[one]\nreferences = []\npart = [{ path = "a", text = "x" }]\n', "absolute"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        table(tmp_path, text)
+
+
+def test_an_unknown_image_names_the_known_ones() -> None:
+    with pytest.raises(VelagenError, match="kube-proxy"):
+        assemble.archive_path("nonesuch")
+
+
+def test_an_image_is_assembled_once_and_holds_what_the_recipe_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = table(
+        tmp_path,
+        ONE
+        + """
+[two]
+references = ["x/two:1", "x/two:latest"]
+base = "one"
+env = { A = "b" }
+entrypoint = ["/run"]
+stop_signal = "SIGRTMIN+3"
+part = [
+    { path = "/run", text = "#!/bin/sh", mode = "0755" },
+    { path = "/tmp", folder = true, mode = "1777" },
+    { path = "/link", link = "/a" },
+]
+""",
+    )
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(assemble, "_ours", lambda: ours)
+    path = assemble.image("two")
+    with tarfile.open(path) as tar:
+        (manifest,) = json.load(_file(tar, "manifest.json"))
+        config = json.load(_file(tar, manifest["Config"]))
+        layers = [_file(tar, name).read() for name in manifest["Layers"]]
+    assert manifest["RepoTags"] == ["x/two:1", "x/two:latest"]
+    assert (
+        manifest["Config"]
+        == hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest() + ".json"
+    )
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    assert config["config"]["Entrypoint"] == ["/run"]
+    assert config["config"]["StopSignal"] == "SIGRTMIN+3"
+    assert "A=b" in config["config"]["Env"]
+    with tarfile.open(fileobj=io.BytesIO(layers[0])) as lower:
+        assert _file(lower, "./a").read() == b"hello"
+    with tarfile.open(fileobj=io.BytesIO(layers[1])) as upper:
+        assert upper.getmember("./run").mode == 0o755
+        assert upper.getmember("./tmp").mode == 0o1777
+        assert upper.getmember("./link").linkname == "/a"
+        assert {member.mtime for member in upper} == {0}
+    made = path.stat().st_mtime_ns
+    assert assemble.image("two") == path
+    assert path.stat().st_mtime_ns == made
+    assert not [left for left in path.parent.iterdir() if left.name.startswith(".two-")]
+
+
+def _file(tar: tarfile.TarFile, name: str) -> Any:
+    stream = tar.extractfile(name)
+    assert stream is not None
+    return stream
+
+
+def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = table(tmp_path, ONE)
+    monkeypatch.setattr(assemble, "_ours", lambda: ours)
+    digests = set()
+    for cache in ("a", "b"):
+        monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / cache))
+        digests.add(hashlib.sha256(assemble.image("one").read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_a_disk_that_is_too_full_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(VelagenError, match=r"image x needs about 1000000 GB"):
+        assemble.check_disk(tmp_path, 1e6, "image x")
+
+
+def test_an_operating_system_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Recipes({"os": Recipe("os", ("x/os:1",), packages=("curl",))})
+    monkeypatch.setattr(assemble, "_ours", lambda: ours)
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(assemble, "this_platform", lambda: "linux-amd64")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(VelagenError, match=r"needs root(.|\n)*registry"):
+        assemble.image("os")
+
+
+def test_a_failed_command_ends_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    with pytest.raises(VelagenError, match="no such luck"):
+        assemble.run_logged(["sh", "-c", "echo no such luck; exit 3"], "x")
+
+
+def test_an_upstream_folder_is_copied_without_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream = tmp_path / "upstream"
+    (upstream / "etc/keep").mkdir(parents=True)
+    (upstream / "etc/keep/script").write_text("#!/bin/sh\n")
+    (upstream / "etc/keep/data").write_text("x")
+    (upstream / "etc/drop").write_text("x")
+    monkeypatch.setattr(assemble, "source", lambda name: upstream)
+    root = tmp_path / "root"
+    assemble.put(Part(path="/", upstream="kind:", without=("etc/drop",)), root)
+    assert (root / "etc/keep/script").stat().st_mode & 0o777 == 0o755
+    assert (root / "etc/keep/data").stat().st_mode & 0o777 == 0o644
+    assert not (root / "etc/drop").exists()
+
+
+def test_prune_takes_archives_of_older_recipes_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    ours = table(tmp_path, ONE)
+    monkeypatch.setattr(assemble, "_ours", lambda: ours)
+    kept = assemble.image("one")
+    old = kept.with_name("one-000000000000.tar")
+    old.write_bytes(b"12345")
+    (kept.parent / "debs").mkdir()
+    (kept.parent / "debs" / "x.deb").write_bytes(b"123")
+    current = assemble.current()
+    freed = assemble.prune(lambda path: path in current)
+    assert freed >= 8
+    assert kept.exists()
+    assert not old.exists()
+    assert assemble.prune() > 0
+    assert not kept.exists()
+
+
+def test_layers_of_an_archive_come_back_as_they_went_in(tmp_path: Path) -> None:
+    tar = tmp_path / "layer.tar"
+    with tarfile.open(tar, "w") as out:
+        entry = tarfile.TarInfo("a")
+        entry.size = 1
+        out.addfile(entry, io.BytesIO(b"x"))
+    layer = archive.Layer.of(tar)
+    config = archive.configuration([layer], architecture="amd64", env={})
+    archive.write(tmp_path / "image.tar", config, [layer], ["x:1"])
+    out_folder = tmp_path / "out"
+    out_folder.mkdir()
+    (back,) = archive.layers_of(tmp_path / "image.tar", out_folder)
+    assert back.digest == layer.digest
+    assert back.path.read_bytes() == tar.read_bytes()
+
+
+def test_prune_leaves_what_is_being_assembled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    folder = tmp_path / "images"
+    for name in (".node-abc123", ".kube-proxy-abc123"):
+        (folder / name).mkdir(parents=True)
+    with FileLock(folder / ".kube-proxy.lock"):
+        assemble.prune()
+    assert not (folder / ".node-abc123").exists()
+    assert (folder / ".kube-proxy-abc123").exists()
