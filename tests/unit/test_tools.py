@@ -14,6 +14,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -547,3 +548,12 @@ def test_a_build_cache_that_is_named_is_made_and_kept(tmp_path: Path, monkeypatc
         assert shop.go_cache == named
         assert named.is_dir()
     assert named.is_dir()
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here")
+def test_a_source_may_be_asked_for_by_many_threads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: source("kwok"), range(8)))
+    assert len(set(found)) == 1
+    assert found[0].is_dir()

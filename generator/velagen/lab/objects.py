@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def _remembered(name: str, make: Callable[[], list[Thing]]) -> list[Thing]:
         return known
     things = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
+    part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     part.write_text(json.dumps(things))
     part.replace(path)
     return things

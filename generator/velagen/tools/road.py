@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -281,7 +282,7 @@ def source(name: str, *, reporter: Reporter | None = None) -> Path:
         )
     _check_sum(row.module, row.version, row.pinned_in, str(answer.get("Sum", "")))
     note.parent.mkdir(parents=True, exist_ok=True)
-    part = note.with_name(f".{note.name}.{os.getpid()}")
+    part = note.with_name(f".{note.name}.{os.getpid()}-{threading.get_ident()}")
     part.write_text(answer["Dir"] + "\n")
     part.replace(note)
     return Path(answer["Dir"])
