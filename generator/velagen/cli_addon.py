@@ -18,7 +18,7 @@ project_option = click.option(
 )
 
 
-@click.command("build")
+@click.command("build", epilog="Example: velagen build --check")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 and a diff where the addon is stale.")
 @project_option
 @exits_with_problems
@@ -42,7 +42,7 @@ def build_command(folder: Path | None, *, check: bool) -> None:
     click.echo(f"{name} is what a build would write", err=True)
 
 
-@click.command("package")
+@click.command("package", epilog="Example: velagen package --out dist --url https://addons.example.org")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("dist"), show_default=True)
 @click.option("--url", default="", help="Where the folder will be served; without it the index is relative.")
 @project_option

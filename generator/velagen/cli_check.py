@@ -82,7 +82,7 @@ def check_command(
     click.echo(f"{' and '.join(what) or 'nothing'} checked: no errors", err=True)
 
 
-@click.command("render")
+@click.command("render", epilog="Example: velagen render app.yaml -o json")
 @_files
 @_project
 @_addon

@@ -41,12 +41,12 @@ _NODE = click.option(
 )
 
 
-@click.group("gpusim")
+@click.group("gpusim", epilog="Example: velagen gpusim show --config sharing.yaml")
 def gpusim_group() -> None:
     """Simulated GPUs on real nodes."""
 
 
-@gpusim_group.command("run")
+@gpusim_group.command("run", epilog="Example: velagen gpusim run --config sharing.yaml")
 @_CONFIG
 @_GPUS
 @_NODE
@@ -114,7 +114,7 @@ def run(
         server.stop()
 
 
-@gpusim_group.command("show")
+@gpusim_group.command("show", epilog="Example: velagen gpusim show --config sharing.yaml")
 @_CONFIG
 @_GPUS
 @_NODE
@@ -134,7 +134,10 @@ def show(config_file: Path | None, gpus: tuple[str, ...], node: str) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-@gpusim_group.command("manifest")
+@gpusim_group.command(
+    "manifest",
+    epilog="Example: velagen gpusim manifest --image registry.example.com/velagen:0.1.0 | kubectl apply -f -",
+)
 @click.option("--image", required=True, help="An image with velagen in it.")
 @_CONFIG
 @_GPUS
@@ -161,7 +164,7 @@ def manifest_command(
     click.echo(yaml.safe_dump_all(objects, sort_keys=False), nl=False)
 
 
-@gpusim_group.command("unplug")
+@gpusim_group.command("unplug", epilog="Example: velagen gpusim unplug 0")
 @click.argument("gpu", type=click.IntRange(min=0))
 @_STATE
 def unplug_command(gpu: int, state_dir: Path) -> None:
@@ -170,7 +173,7 @@ def unplug_command(gpu: int, state_dir: Path) -> None:
     unplug(state_dir, gpu)
 
 
-@gpusim_group.command("plug")
+@gpusim_group.command("plug", epilog="Example: velagen gpusim plug 0")
 @click.argument("gpu", type=click.IntRange(min=0))
 @_STATE
 def plug_command(gpu: int, state_dir: Path) -> None:

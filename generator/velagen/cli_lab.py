@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from velagen.tools import Row
 
 
-@click.group("tools")
+@click.group("tools", epilog="Example: velagen tools install vela cue")
 def tools_group() -> None:
     """List and install the pinned tools.
 
@@ -118,7 +118,7 @@ def _lab(name: str, folder: Path | None, options: LabOptions | None = None) -> L
     return Lab(name, folder=folder, options=options)
 
 
-@click.group("lab")
+@click.group("lab", epilog="Example: velagen lab up --gpus-per-node 4")
 def lab_group() -> None:
     """Run a control plane on this machine: Kubernetes, KubeVela, KServe, simulated GPU nodes. No Docker.
 

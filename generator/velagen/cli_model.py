@@ -30,12 +30,12 @@ _RUNTIME = click.option(
 )
 
 
-@click.group("model")
+@click.group("model", epilog="Example: velagen model check ./my-model")
 def model_group() -> None:
     """Model packages: check them, push them."""
 
 
-@model_group.command("check")
+@model_group.command("check", epilog="Example: velagen model check ./my-model --runtime mlflow")
 @_DIRECTORY
 @_RUNTIME
 @_RUNTIMES
@@ -54,7 +54,7 @@ def check_command(directory: Path, runtime: str | None, runtimes_file: Path | No
     sys.exit(0 if report.serves else 1)
 
 
-@model_group.command("push")
+@model_group.command("push", epilog="Example: velagen model push ./my-model s3://models/mine/1")
 @_DIRECTORY
 @click.argument("target")
 @_RUNTIME
