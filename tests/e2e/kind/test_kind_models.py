@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 from pytest_kind.cluster import KindCluster
-from test_kind_cluster import finished, pod
+from tests.e2e.kind.test_kind_cluster import finished, pod
 
 from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab

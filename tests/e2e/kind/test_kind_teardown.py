@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_kind_cluster import finished, pod
+from tests.e2e.kind.test_kind_cluster import finished, pod
 
 from velagen.lab import wait_until
 from velagen.lab.kind import KindLab, KindOptions
