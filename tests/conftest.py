@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,15 +118,22 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield fresh
 
 
+@contextmanager
+def namespace_of(api: Api, prefix: str) -> Iterator[str]:
+    """A namespace of a test's own; applications in it are removed with it."""
+    name = f"{prefix}-{secrets.token_hex(4)}"
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    for app in api.list("core.oam.dev/v1beta1", "Application", name):
+        api.delete("core.oam.dev/v1beta1", "Application", app["metadata"]["name"], name)
+    api.delete("v1", "Namespace", name)
+
+
 @pytest.fixture
 def namespace(lab: Lab) -> Iterator[str]:
-    """A namespace of the test's own; applications in it are removed with it."""
-    name = f"t-{secrets.token_hex(4)}"
-    lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    for app in lab.api.list("core.oam.dev/v1beta1", "Application", name):
-        lab.api.delete("core.oam.dev/v1beta1", "Application", app["metadata"]["name"], name)
-    lab.api.delete("v1", "Namespace", name)
+    """A namespace of the test's own."""
+    with namespace_of(lab.api, "t") as name:
+        yield name
 
 
 @pytest.fixture

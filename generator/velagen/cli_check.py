@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from velagen.check.catalog import Catalog
     from velagen.check.dryrun import Rendered
     from velagen.check.position import Document
-    from velagen.definition import BuiltDefinition
+    from velagen.definition.build import BuiltDefinition
 
 _files = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 _project = click.option(
@@ -127,7 +127,7 @@ class _Setting:
         """Of a project or an addon folder. Raises VelagenError where neither is there, or the project fails."""
         from velagen.check.catalog import Catalog, of_addon, of_kubevela, of_project
         from velagen.check.crds import use_project_crds
-        from velagen.definition import build_definitions
+        from velagen.definition.build import build_definitions
 
         if addon is not None:
             return cls(None, (), Catalog.of([*of_kubevela(), *of_addon(addon)]))

@@ -157,7 +157,7 @@ def lab_up(name: str, folder: Path | None, *, kind: bool, **given: int | str | N
     model = chosen.get("gpu_model", "T4")
     if model not in GPUS:
         raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))
-    lab = _lab(name, folder, LabOptions(**chosen) if chosen else None)  # type: ignore[arg-type]
+    lab = _lab(name, folder, LabOptions(**chosen) if chosen else None)  # type: ignore[arg-type]  # click checked them
     started = time.monotonic()
     lab.up()
     click.echo(f"lab {name} is up ({time.monotonic() - started:.0f} s)", err=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from velagen.definition import build_definitions
+from velagen.definition.build import build_definitions
 from velagen.errors import VelagenError
 from velagen.lab import Lab, condition, wait_until
 from velagen.lab.vela import vela

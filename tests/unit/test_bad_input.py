@@ -15,7 +15,7 @@ from velagen.check.apps import check_application
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
 from velagen.check.position import Document, read_documents
-from velagen.definition import build_definitions
+from velagen.definition.build import build_definitions
 from velagen.project import Project
 
 ROOT = Path(__file__).parents[2]

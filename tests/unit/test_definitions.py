@@ -15,7 +15,7 @@ import yaml
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
 from velagen.check.position import parse_documents, read_documents
-from velagen.definition import build_definitions
+from velagen.definition.build import build_definitions
 from velagen.oracle import Oracle
 from velagen.project import Project
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from velagen.definition import build_definitions
+from velagen.definition.build import build_definitions
 from velagen.errors import VelagenError
 from velagen.project import Project
 

@@ -17,7 +17,7 @@ from velagen.addon.metadata import checked_metadata
 from velagen.addon.readme import readme
 from velagen.addon.uischema import ui_schema
 from velagen.check.crds import use_project_crds
-from velagen.definition import BuiltAddonTemplate, BuiltDefinition, build
+from velagen.definition.build import BuiltAddonTemplate, BuiltDefinition, build
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 

@@ -22,7 +22,7 @@ from velagen.check.crds import check_object
 from velagen.check.dryrun import dry_run, offline_environment
 from velagen.check.position import Document
 from velagen.check.sample import samples
-from velagen.definition import BuiltDefinition
+from velagen.definition.build import BuiltDefinition
 from velagen.definition.model import Component, Trait
 from velagen.errors import Place, Problem, VelagenError
 from velagen.oracle import Oracle, Version

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from velagen.definition import BuiltDefinition
+from velagen.definition.build import BuiltDefinition
 from velagen.definition.model import Component, Trait
 from velagen.errors import Place, Problem, VelagenError
 from velagen.schema import Schema

@@ -1,12 +1,8 @@
-"""X-definitions: what a platform team writes, and the CUE it becomes."""
+"""X-definitions: what a platform team writes; :mod:`velagen.definition.build` makes CUE of it.
 
-from velagen.definition.build import (
-    BuiltAddonTemplate,
-    BuiltDefinition,
-    build,
-    build_addon_template,
-    build_definitions,
-)
+The builder is not imported here: every command loads this package, and few of them build.
+"""
+
 from velagen.definition.model import (
     AddonTemplate,
     Component,
@@ -20,6 +16,6 @@ from velagen.definition.model import (
 )
 
 __all__ = [
-    "AddonTemplate", "BuiltAddonTemplate", "BuiltDefinition", "Component", "Definition", "DefinitionType", "Policy",
-    "Status", "Trait", "WorkflowStep", "Workload", "build", "build_addon_template", "build_definitions",
+    "AddonTemplate", "Component", "Definition", "DefinitionType", "Policy", "Status", "Trait", "WorkflowStep",
+    "Workload",
 ]  # fmt: skip

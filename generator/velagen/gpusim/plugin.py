@@ -128,7 +128,7 @@ class ResourcePlugin:
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._stopping or self._generation != seen or not context.is_active()  # noqa: B023
+                    lambda: self._stopping or self._generation != seen or not context.is_active()  # noqa: B023  # asked at once
                 )
                 if self._stopping or not context.is_active():
                     return

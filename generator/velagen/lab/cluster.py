@@ -7,13 +7,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,7 @@ from velagen.errors import Problem, VelagenError
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.certs import Authority, make_key
+from velagen.lab.home import LabHome, write_state
 from velagen.lab.process import MARK, Process, free_ports, marked, stop
 from velagen.tools import cache_dir, install, table
 from velagen.tools.report import Reporter
@@ -98,10 +99,7 @@ class _State:
         return next((process for process in self.processes if process.name == name), None)
 
     def write(self, path: Path) -> None:
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=1))
-        part.chmod(0o600)
-        part.replace(path)
+        write_state(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> _State | None:
@@ -134,8 +132,12 @@ class _PortTakenError(Exception):
     """A component found its port taken: somebody was faster. Others are chosen."""
 
 
-class Lab:
+class Lab(LabHome):
     """One embedded cluster, known by its folder. Safe to use from several processes: they take turns."""
+
+    _UNDER = "lab"
+    _LONGEST = 42
+    _CALLED = "lab"
 
     def __init__(
         self,
@@ -152,30 +154,10 @@ class Lab:
         :param options: None = whatever it runs with, or the defaults.
         :raises VelagenError: the name has other characters.
         """
-        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?", name):
-            raise VelagenError(Problem(f"{name!r} is no name for a lab", hint="Lower-case letters, digits and dashes."))
-        self.name = name
-        self.folder = (folder or cache_dir() / "lab" / name).absolute()
+        super().__init__(name, folder, reporter)
         self.options = options
-        self.reporter = reporter or Reporter()
-        self._state_file = self.folder / "state.json"
 
     # -- what others read
-
-    @property
-    def kubeconfig(self) -> Path:
-        """The admin's kubeconfig; exists once the lab is up."""
-        return self.folder / "kubeconfig"
-
-    @property
-    def api(self) -> Api:
-        """A client of the lab's API server.
-
-        :raises VelagenError: the lab is not up.
-        """
-        if not self.kubeconfig.is_file():
-            raise VelagenError(Problem(f"lab {self.name} is not up", hint=self._how_up()))
-        return Api.from_kubeconfig(self.kubeconfig)
 
     def log_path(self, component: str) -> Path:
         """Give the file of a component's output.
@@ -695,7 +677,7 @@ def _wait_served(api: Api, crds: list[objects.Thing]) -> None:
         version = next(entry["name"] for entry in spec["versions"] if entry["served"])
         api_version = f"{spec['group']}/{version}"
         wait_until(
-            lambda api_version=api_version, kind=kind: api.serves(api_version, kind),  # type: ignore[misc]
+            partial(api.serves, api_version, kind),
             what=f"CRD {kind}",
             timeout=_PATIENCE,
             every=0.05,

@@ -309,8 +309,10 @@ class _Machine:
             state, target = stack.pop(), stack[-1]
             if isinstance(target, _Made):
                 # A second state adds to the first.
-                both = isinstance(target.state, dict) and isinstance(state, dict)
-                target.state = {**target.state, **state} if both else state  # type: ignore[dict-item]
+                if isinstance(target.state, dict) and isinstance(state, dict):
+                    target.state = {**target.state, **state}
+                else:
+                    target.state = state
                 if self.arrays and target.makes(_JOBLIB_ARRAY):
                     self._skip_array(target.state)
             elif self.arrays and any(attribute == _JOBLIB_ARRAY for _, attribute in self.imports):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from velagen.cue import (  # Ellipsis is the grammar's own word
+from velagen.cue import (
     BOTTOM,
     TOP,
     Binary,
@@ -16,7 +16,7 @@ from velagen.cue import (  # Ellipsis is the grammar's own word
     Comment,
     Comprehension,
     Decl,
-    Ellipsis,  # noqa: A004
+    Ellipsis,  # noqa: A004  # the grammar's own word
     Embed,
     Expr,
     Field,
@@ -232,11 +232,15 @@ def compile_schema(
             compiler = compiler_of(levels, "render" if faces else "both")
             try:
                 compiled = compiler.compile()
-                form = compiler_of(levels, "form").type() if faces else compiled.parameter
+                form = compiled.parameter
+                if faces:
+                    strict = compiler_of(levels, "form")
+                    # The list is shared: what only the full types refuse is refused as well.
+                    strict.problems = compiler.problems
+                    form = strict.type()
+                    compiled = dataclasses.replace(compiled, parameter=compiler.with_form(compiled.parameter, form))
             except _TooMany:
                 break
-            if faces:
-                compiled = dataclasses.replace(compiled, parameter=compiler.with_form(compiled.parameter, form))
             if _conversion_cost(form) <= CONVERSION_BUDGET:
                 break
             if compiler.cost > MAX_CUT:
@@ -787,9 +791,9 @@ class _Compiler:
         given = (For("value", ListLit((root,))), Guard(_is_given(loose)))
         found = list(self.rules(rest, root if is_object else loose, (), Words(()), waits=True))
         is_open = is_open and len(found) <= MAX_INSIDE
-        for rule, waits in found:
-            message: Expr = rule.message
-            rule = dataclasses.replace(rule, clauses=tuple(one for one in rule.clauses if not self.always(one)))  # noqa: PLW2901
+        for full, waits in found:
+            message: Expr = full.message
+            rule = dataclasses.replace(full, clauses=tuple(one for one in full.clauses if not self.always(one)))
             rewritten = (
                 tuple(self.inward(clause) for clause in rule.clauses)
                 if is_open and not (waits and self.standalone)

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema_specifications  # type: ignore[import-untyped]  # ships no types
 import referencing
@@ -253,12 +253,12 @@ class Shape:
     @property
     def title(self) -> str | None:
         """The title, or None."""
-        return self._first("title")  # type: ignore[no-any-return]
+        return cast("str | None", self._first("title"))
 
     @property
     def description(self) -> str | None:
         """The description, or None."""
-        return self._first("description")  # type: ignore[no-any-return]
+        return cast("str | None", self._first("description"))
 
     @property
     def has_default(self) -> bool:
@@ -291,32 +291,32 @@ class Shape:
     @property
     def format(self) -> str | None:
         """The format's name, or None."""
-        return self._first("format")  # type: ignore[no-any-return]
+        return cast("str | None", self._first("format"))
 
     @property
     def pattern(self) -> str | None:
         """The pattern of a string, or None."""
-        return self._first("pattern")  # type: ignore[no-any-return]
+        return cast("str | None", self._first("pattern"))
 
     @property
     def min_length(self) -> int | None:
         """The least number of characters, or None."""
-        return self._first("minLength")  # type: ignore[no-any-return]
+        return cast("int | None", self._first("minLength"))
 
     @property
     def max_length(self) -> int | None:
         """The greatest number of characters, or None."""
-        return self._first("maxLength")  # type: ignore[no-any-return]
+        return cast("int | None", self._first("maxLength"))
 
     @property
     def minimum(self) -> float | None:
         """The lower bound that itself is allowed, or None."""
-        return self._first("minimum")  # type: ignore[no-any-return]
+        return cast("float | None", self._first("minimum"))
 
     @property
     def maximum(self) -> float | None:
         """The upper bound that itself is allowed, or None."""
-        return self._first("maximum")  # type: ignore[no-any-return]
+        return cast("float | None", self._first("maximum"))
 
     def keyword(self, name: str) -> Any:
         """Any keyword's value as written (``x-…`` too), or None."""

@@ -102,7 +102,7 @@ def validator_for(node: Node, *, assert_formats: bool = True) -> Validator:
         rules: dict[str, Any] = dict(_SHARED)
         if assert_formats:
             rules["format"] = _format
-        _CLASSES[key] = validators.extend(base, rules)  # type: ignore[no-untyped-call]
+        _CLASSES[key] = validators.extend(base, rules)  # type: ignore[no-untyped-call]  # the library's own has no types
     return cast(Validator, _CLASSES[key](node.contents, _resolver=node.resolver))
 
 

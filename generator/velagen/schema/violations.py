@@ -296,7 +296,7 @@ class Violations:
     ) -> Iterator[tuple[Clauses, Words]]:
         yield (Guard(self.holds(node.sub("not"), ref, known)),), self._say(node, "not", value, words)
 
-    def _anyOf(  # noqa: N802  # named as the keyword
+    def _anyOf(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         branches = (node.sub("anyOf", index) for index in range(len(value)))
@@ -305,7 +305,7 @@ class Violations:
             self._say(node, "anyOf", value, words),
         )
 
-    def _oneOf(  # noqa: N802
+    def _oneOf(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         rows = [(Guard(self.holds(node.sub("oneOf", index), ref, known)),) for index in range(len(value))]
@@ -335,17 +335,17 @@ class Violations:
     ) -> Iterator[tuple[Clauses, Words]]:
         yield self._bound(">", "maximum", node, value, ref, words)
 
-    def _exclusiveMinimum(  # noqa: N802
+    def _exclusiveMinimum(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         yield self._bound("<=", "exclusiveMinimum", node, value, ref, words)
 
-    def _exclusiveMaximum(  # noqa: N802
+    def _exclusiveMaximum(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         yield self._bound(">=", "exclusiveMaximum", node, value, ref, words)
 
-    def _multipleOf(  # noqa: N802
+    def _multipleOf(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         holds = call("math", "MultipleOf", ref, number(value))
@@ -353,14 +353,14 @@ class Violations:
 
     # ------------------------------------------------------------ strings
 
-    def _minLength(  # noqa: N802
+    def _minLength(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         if value > 0:
             holds = call("strings", "MinRunes", ref, Lit(int(value)))
             yield (Guard(Unary("!", holds)),), self._say(node, "minLength", value, words)
 
-    def _maxLength(  # noqa: N802
+    def _maxLength(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         holds = call("strings", "MaxRunes", ref, Lit(int(value)))
@@ -390,18 +390,18 @@ class Violations:
 
     # ------------------------------------------------------------ arrays
 
-    def _minItems(  # noqa: N802
+    def _minItems(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         if value > 0:
             yield (Guard(Binary("<", length(ref), Lit(int(value)))),), self._say(node, "minItems", value, words)
 
-    def _maxItems(  # noqa: N802
+    def _maxItems(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         yield (Guard(Binary(">", length(ref), Lit(int(value)))),), self._say(node, "maxItems", value, words)
 
-    def _uniqueItems(  # noqa: N802
+    def _uniqueItems(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         if value is not True:
@@ -438,7 +438,7 @@ class Violations:
             self._say(node, "uniqueItems", value, words),
         )
 
-    def _prefixItems(  # noqa: N802
+    def _prefixItems(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         for index in range(len(value)):
@@ -468,7 +468,7 @@ class Violations:
             clauses = (Guard(Binary(">", length(matching), Lit(int(most)))),)
             yield clauses, self._say(node, "maxContains", most, words)
 
-    def _unevaluatedItems(  # noqa: N802
+    def _unevaluatedItems(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         index, item = self.name("i"), self.name("x")
@@ -488,18 +488,18 @@ class Violations:
         for name in value:
             yield (Guard(absent(Selector(ref, name))),), self._say(node, "required", name, words)
 
-    def _minProperties(  # noqa: N802
+    def _minProperties(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         if value > 0:
             yield (Guard(Binary("<", length(ref), Lit(int(value)))),), self._say(node, "minProperties", value, words)
 
-    def _maxProperties(  # noqa: N802
+    def _maxProperties(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         yield (Guard(Binary(">", length(ref), Lit(int(value)))),), self._say(node, "maxProperties", value, words)
 
-    def _propertyNames(  # noqa: N802
+    def _propertyNames(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         key = self.name("key")
@@ -507,7 +507,7 @@ class Violations:
         for one in self.all_of(node.sub("propertyNames"), Ident(key), words.key(Ident(key)), frozenset(["string"])):
             yield loop + one.clauses, one.message
 
-    def _dependentRequired(  # noqa: N802
+    def _dependentRequired(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         for name, needed in value.items():
@@ -516,7 +516,7 @@ class Violations:
                     guards = (Guard(present(Selector(ref, name))), Guard(absent(Selector(ref, other))))
                     yield guards, self._say(node, "dependentRequired", (name, other), words)
 
-    def _dependentSchemas(  # noqa: N802
+    def _dependentSchemas(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         for name in value:
@@ -530,7 +530,7 @@ class Violations:
             below = Selector(ref, name)
             yield from self._below(node.sub("properties", name), below, words.name(name), (Guard(present(below)),))
 
-    def _patternProperties(  # noqa: N802
+    def _patternProperties(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         for pattern in value:
@@ -540,7 +540,7 @@ class Violations:
             below = node.sub("patternProperties", pattern)
             yield from self._below(below, Ident(item), words.name(Ident(key)), clauses)
 
-    def _additionalProperties(  # noqa: N802
+    def _additionalProperties(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         key, item = self.name("key"), self.name("x")
@@ -554,7 +554,7 @@ class Violations:
             clauses = (*clauses, Guard(joined("&&", conditions)))
         yield from self._below(node.sub("additionalProperties"), Ident(item), words.name(Ident(key)), clauses)
 
-    def _unevaluatedProperties(  # noqa: N802
+    def _unevaluatedProperties(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
         key, item = self.name("key"), self.name("x")

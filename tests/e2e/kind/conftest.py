@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pytest_kind.cluster import KindCluster
+from tests.conftest import namespace_of
 
 from velagen.errors import VelagenError
 from velagen.lab.images import archive_path, why_not
@@ -79,9 +79,5 @@ def kind_cluster(kind_lab: KindLab, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def space(kind_lab: KindLab) -> Iterator[str]:
     """A namespace of the test's own."""
-    name = f"k-{secrets.token_hex(4)}"
-    kind_lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    for app in kind_lab.api.list("core.oam.dev/v1beta1", "Application", name):
-        kind_lab.api.delete("core.oam.dev/v1beta1", "Application", app["metadata"]["name"], name)
-    kind_lab.api.delete("v1", "Namespace", name)
+    with namespace_of(kind_lab.api, "k") as name:
+        yield name

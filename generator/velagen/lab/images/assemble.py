@@ -158,7 +158,7 @@ def _assemble(recipe: Recipe, base: Path | None, scratch: Path, target: Path, sa
         layers,
         architecture=this_platform().partition("-")[2],
         env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **env},
-        **inherited,  # type: ignore[arg-type]
+        **inherited,  # type: ignore[arg-type]  # each is of the type the recipe's field has
     )
     archive.write(target, config, layers, recipe.references)
 

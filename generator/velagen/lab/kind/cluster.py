@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,12 +17,13 @@ import yaml
 from filelock import FileLock
 
 from velagen.errors import Problem, VelagenError
-from velagen.lab.api import Api, condition, wait_until
+from velagen.lab.api import condition, wait_until
+from velagen.lab.home import LabHome, write_state
 from velagen.lab.images import archive_path, image, recipes, why_not
 from velagen.lab.kind import stack
 from velagen.lab.kind.engine import Engine, find, registry_has
 from velagen.lab.process import free_ports
-from velagen.tools import cache_dir, tool
+from velagen.tools import tool
 from velagen.tools.report import Reporter
 
 #: Images the node must have before the kubelet starts.
@@ -73,10 +73,7 @@ class _State:
     ready: bool = False
 
     def write(self, path: Path) -> None:
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**asdict(self), "engine": self.engine.as_data()}, indent=1))
-        part.chmod(0o600)
-        part.replace(path)
+        write_state(path, {**asdict(self), "engine": self.engine.as_data()})
 
     @classmethod
     def read(cls, path: Path) -> _State | None:
@@ -90,8 +87,12 @@ class _State:
             return None
 
 
-class KindLab:
+class KindLab(LabHome):
     """One kind cluster, known by its folder. Safe to use from several processes: they take turns."""
+
+    _UNDER = "kind"
+    _LONGEST = 32
+    _CALLED = "kind lab"
 
     def __init__(
         self,
@@ -108,32 +109,15 @@ class KindLab:
         :param options: None = whatever it runs with, or the defaults.
         :raises VelagenError: the name has other characters, or the options ask for what there is not.
         """
-        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-            raise VelagenError(Problem(f"{name!r} is no name for a lab", hint="Lower-case letters, digits and dashes."))
+        super().__init__(name, folder, reporter)
         if options is not None and options.nodes < 1:
             raise VelagenError(Problem(f"a cluster of {options.nodes} nodes can't be made"))
-        self.name = name
-        self.folder = (folder or cache_dir() / "kind" / name).absolute()
         self.options = options
-        self.reporter = reporter or Reporter()
-        self._state_file = self.folder / "state.json"
+
+    def _how_up(self) -> str:
+        return "Start it with: velagen lab up --kind"
 
     # -- what others read
-
-    @property
-    def kubeconfig(self) -> Path:
-        """The admin's kubeconfig; exists once the lab is up."""
-        return self.folder / "kubeconfig"
-
-    @property
-    def api(self) -> Api:
-        """A client of the cluster's API server.
-
-        :raises VelagenError: the lab is not up.
-        """
-        if not self.kubeconfig.is_file():
-            raise VelagenError(Problem(f"kind lab {self.name} is not up", hint="Start it with: velagen lab up --kind"))
-        return Api.from_kubeconfig(self.kubeconfig)
 
     @property
     def running(self) -> bool:

@@ -142,7 +142,7 @@ class Engine:
         process = options.pop("process", None)
         if process is not None and not isinstance(process, Mapping):
             raise TypeError("process")
-        return cls(process=Process(**process) if process else None, **options)  # type: ignore[arg-type]
+        return cls(process=Process(**process) if process else None, **options)  # type: ignore[arg-type]  # TypeError is documented
 
 
 def docker() -> str:

@@ -1,0 +1,66 @@
+"""What every lab is, whatever it runs: a name, a folder that holds its state, a kubeconfig."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+from velagen.errors import Problem, VelagenError
+from velagen.lab.api import Api
+from velagen.tools import cache_dir
+from velagen.tools.report import Reporter
+
+
+class LabHome(ABC):
+    """The part that the embedded and the kind lab share; nothing starts here."""
+
+    #: Folder under velagen's cache that holds the labs of this kind.
+    _UNDER: str
+    #: Characters a name may have: it becomes part of other things' names.
+    _LONGEST: int
+    #: What messages call it.
+    _CALLED: str
+
+    def __init__(self, name: str, folder: Path | None, reporter: Reporter | None) -> None:
+        """Name a lab.
+
+        :param name: lower-case letters, digits and dashes.
+        :param folder: where its state is; None = in velagen's cache folder.
+        :raises VelagenError: the name has other characters, or too many.
+        """
+        if len(name) > self._LONGEST or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name):
+            raise VelagenError(Problem(f"{name!r} is no name for a lab", hint="Lower-case letters, digits and dashes."))
+        self.name = name
+        self.folder = (folder or cache_dir() / self._UNDER / name).absolute()
+        self.reporter = reporter or Reporter()
+        self._state_file = self.folder / "state.json"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The admin's kubeconfig; exists once the lab is up."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def api(self) -> Api:
+        """A client of the lab's API server.
+
+        :raises VelagenError: the lab is not up.
+        """
+        if not self.kubeconfig.is_file():
+            raise VelagenError(Problem(f"{self._CALLED} {self.name} is not up", hint=self._how_up()))
+        return Api.from_kubeconfig(self.kubeconfig)
+
+    @abstractmethod
+    def _how_up(self) -> str:
+        """What to do where the lab is not up."""
+
+
+def write_state(path: Path, data: Mapping[str, object]) -> None:
+    """Put a lab's state on disk whole, for its owner alone."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(data, indent=1))
+    part.chmod(0o600)
+    part.replace(path)
