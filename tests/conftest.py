@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 import yaml
+from tests import budget
 
 from velagen.lab import Api, Lab, condition, wait_until
 from velagen.lab.vela import vela
@@ -27,6 +28,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.embedded)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where the run's time is bounded, what does not fit any more is left out."""
+    if not item.get_closest_marker("kind"):
+        budget.leave_out_if_late(item, 0.0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was left out."""
+    for line in budget.report():
+        terminalreporter.write_line(line, yellow=True)
 
 
 class Cluster:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pytest_kind.cluster import KindCluster
+from tests import budget
 from tests.conftest import namespace_of
 
 from velagen.errors import VelagenError
@@ -20,14 +21,40 @@ from velagen.tools import this_platform, tool
 REPOSITORY = Path(__file__).parents[3]
 
 
+#: In order of worth: where the time is bounded the last ones are left out first.
+ORDER = (
+    "test_kind_cluster",
+    "test_kind_sentiment",
+    "test_kind_models",
+    "test_kind_predictions",
+    "test_kind_gpu",
+    "test_kind_batching",
+    "test_kind_path",
+    "test_kind_ready",
+    "test_kind_faults",
+    "test_kind_metrics",
+    "test_kind_benchmark",
+    "test_kind_teardown",
+)
+_up = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = str(Path(__file__).parent)
-    for item in items:
-        if str(item.path).startswith(here):
-            item.add_marker(pytest.mark.kind)
-            if not item.get_closest_marker("timeout"):
-                # The first test pays for the cluster, on a bare machine for its tools and images too.
-                item.add_marker(pytest.mark.timeout(3600))
+    here = Path(__file__).parent
+    ours = [item for item in items if here in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.kind)
+        if not item.get_closest_marker("timeout"):
+            # The first test pays for the cluster, on a bare machine for its tools and images too.
+            item.add_marker(pytest.mark.timeout(3600))
+    ranks = {item: ORDER.index(item.path.stem) for item in ours}  # a new file finds its place there
+    items[:] = [item for item in items if item not in ranks] + sorted(ours, key=ranks.__getitem__)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where the run's time is bounded, what does not fit any more is left out."""
+    budget.leave_out_if_late(item, 0.0 if _up else budget.before_a_cluster())
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +75,17 @@ def engine_possible() -> None:
 @pytest.fixture(scope="session")
 def kind_lab(engine_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindLab]:
     """A running cluster. With VELAGEN_TEST_KIND=FOLDER the lab of that folder is used and stays up."""
+    global _up
     if folder := os.environ.get("VELAGEN_TEST_KIND"):
         standing = KindLab("tests", folder=Path(folder))
         assert standing.running, f"the lab of {folder} is not up"
+        _up = True
         yield standing
         return
     addon = REPOSITORY / "addon" / "kfserving"
     options = KindOptions(addon=str(addon) if addon.is_dir() else None)
     with KindLab("tests", folder=tmp_path_factory.mktemp("kind") / "lab", options=options) as fresh:
+        _up = True
         yield fresh
 
 

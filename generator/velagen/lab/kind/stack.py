@@ -19,7 +19,7 @@ from velagen.errors import Problem, VelagenError
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.images import recipes
-from velagen.lab.kind import gateway
+from velagen.lab.kind import gateway, prometheus
 from velagen.lab.kind.certs import Pair, issue
 from velagen.tools import source, table, tool
 
@@ -35,7 +35,7 @@ _VELA_LABELS = {"app.kubernetes.io/name": "vela-core", "app.kubernetes.io/instan
 _VELA_WEBHOOK = "vela-core-webhook"
 STORE_NAMESPACE = "model-store"
 #: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
-NODE_PORTS = {"gateway": 30080, "models": 30086, "open": 30085}
+NODE_PORTS = {"gateway": 30080, "models": 30086, "prometheus": 30090, "open": 30085}
 _KSERVE_CERT = "kserve-webhook-server-cert"
 
 
@@ -340,7 +340,22 @@ def _kserve(lab: KindLab) -> None:
         "spec": {"predictor": {"minReplicas": 3, "maxReplicas": 1, "model": {"modelFormat": {"name": "sklearn"}}}},
     }
     _wait_denied(api, wrong, "KServe's webhooks")
-    api.apply_all(pinned(objects.kserve_runtimes()))
+    api.apply_all(light(pinned(thing)) for thing in objects.kserve_runtimes())
+
+
+#: What a server asks the scheduler for in the lab; upstream's whole core each would leave no room for a second model on
+#: a laptop. The limits stay upstream's.
+_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
+
+
+def light(runtime: Thing) -> Thing:
+    """Give a runtime whose containers reserve little; other objects as they are."""
+    if runtime["kind"] != "ClusterServingRuntime":
+        return runtime
+    thing = copy.deepcopy(runtime)
+    for container in thing["spec"]["containers"]:
+        container.setdefault("resources", {})["requests"] = dict(_REQUESTS)
+    return thing
 
 
 # -- where models are kept
@@ -429,6 +444,15 @@ def local() -> requests.Session:
     return session
 
 
+# -- metrics
+
+
+def _prometheus(lab: KindLab) -> None:
+    lab.load(["prometheus"])
+    lab.api.apply_all(prometheus.objects(NODE_PORTS["prometheus"]))
+    lab.wait_deployment(prometheus.NAMESPACE, prometheus.NAME)
+
+
 # -- the addon
 
 
@@ -504,6 +528,7 @@ _INSTALL: dict[str, Callable[[KindLab], None]] = {
     "gateway": _gateway,
     "kserve": _kserve,
     "models": _models,
+    "prometheus": _prometheus,
 }
 
 #: All layers, in the order they stand on each other.

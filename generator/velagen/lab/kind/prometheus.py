@@ -1,0 +1,152 @@
+"""Prometheus: finds pods by their annotations, at the address the addon's traits ask by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from velagen.lab.images import recipes
+
+Thing = dict[str, Any]
+
+#: Those of KubeVela's own addon prometheus-server, which the trait autoscale takes for its default.
+NAMESPACE = "o11y-system"
+NAME = "prometheus-server"
+PORT = 9090
+_GPUS = "velagen-gpusim"
+_META = "__meta_kubernetes_pod"
+
+
+def configuration(every: str = "5s") -> dict[str, Any]:
+    """Give Prometheus' configuration: every running pod with ``prometheus.io/scrape: "true"``.
+
+    Series carry ``namespace`` and ``pod``, which the addon's queries name.
+
+    :param every: how often pods are asked.
+    """
+    place = [
+        {
+            "source_labels": [f"{_META}_ip", f"{_META}_annotation_prometheus_io_port"],
+            "regex": r"([^;]+);(\d+)",
+            "replacement": "$1:$2",
+            "target_label": "__address__",
+        },
+        {
+            "source_labels": [f"{_META}_annotation_prometheus_io_path"],
+            "regex": "(.+)",
+            "target_label": "__metrics_path__",
+        },
+        {"source_labels": [f"{_META}_phase"], "regex": "Pending|Succeeded|Failed", "action": "drop"},
+        # A pod has a target for each of its ports; the annotation names one, so they are all the same one.
+        {"source_labels": [f"{_META}_container_init"], "regex": "true", "action": "drop"},
+    ]
+    owner = [
+        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"source_labels": [f"{_META}_name"], "target_label": "pod"},
+    ]
+    asked = {"source_labels": [f"{_META}_annotation_prometheus_io_scrape"], "regex": "true", "action": "keep"}
+    found = [{"role": "pod"}]
+
+    def gpus(action: str) -> Thing:
+        return {"source_labels": [f"{_META}_label_app_kubernetes_io_name"], "regex": _GPUS, "action": action}
+
+    return {
+        "global": {"scrape_interval": every, "scrape_timeout": "4s", "evaluation_interval": every},
+        "scrape_configs": [
+            {
+                "job_name": "pods",
+                "kubernetes_sd_configs": found,
+                "relabel_configs": [asked, gpus("drop"), *place, *owner],
+            },
+            {
+                # Its series name the pod that uses a GPU, not the pod that says so.
+                "job_name": "gpus",
+                "honor_labels": True,
+                "kubernetes_sd_configs": found,
+                "relabel_configs": [asked, gpus("keep"), *place],
+            },
+        ],
+    }
+
+
+def objects(node_port: int) -> list[Thing]:
+    """Give Prometheus with all it needs, in the order of applying; it keeps six hours, and nothing over a restart.
+
+    :param node_port: where the nodes listen.
+    """
+    labels = {"app.kubernetes.io/name": NAME}
+    metadata = {"name": NAME, "namespace": NAMESPACE, "labels": labels}
+    rbac = "rbac.authorization.k8s.io"
+    probe = {"httpGet": {"path": "/-/ready", "port": PORT}, "periodSeconds": 2, "timeoutSeconds": 3}
+    container = {
+        "name": "prometheus",
+        "image": recipes()["prometheus"].references[0],
+        "imagePullPolicy": "IfNotPresent",
+        "args": [
+            "--config.file=/etc/prometheus/prometheus.yml",
+            "--storage.tsdb.path=/prometheus",
+            "--storage.tsdb.retention.time=6h",
+        ],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": probe,
+        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/etc/prometheus", "readOnly": True},
+            {"name": "data", "mountPath": "/prometheus"},
+        ],
+    }
+    volumes = [{"name": "config", "configMap": {"name": NAME}}, {"name": "data", "emptyDir": {}}]
+    cluster_wide = {"name": f"velagen-{NAME}", "labels": labels}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRole",
+            "metadata": cluster_wide,
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
+        },
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": cluster_wide,
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": f"velagen-{NAME}"},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "data": {"prometheus.yml": yaml.safe_dump(configuration())},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "serviceAccountName": NAME,
+                        "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534},
+                        "containers": [container],
+                        "volumes": volumes,
+                    },
+                },
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {
+                "type": "NodePort",
+                "selector": labels,
+                "ports": [{"name": "http", "port": PORT, "targetPort": PORT, "nodePort": node_port}],
+            },
+        },
+    ]

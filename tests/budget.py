@@ -1,0 +1,92 @@
+"""A bound on a test run's time: what no longer fits is left out, said and counted as skipped.
+
+VELAGEN_TEST_UNTIL is the moment (seconds since 1970) at which the run must be over; without it nothing is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from velagen.errors import VelagenError
+from velagen.lab.images import archive_path, recipes
+from velagen.lab.kind.engine import Engine, registry_has
+from velagen.tools import in_cache, on_path, table
+
+UNTIL = "VELAGEN_TEST_UNTIL"
+#: Seconds kept for taking down what was started, and for pytest's own report.
+RESERVE = 60.0
+#: Seconds a test is expected to take where it does not say so by the marker ``seconds``.
+USUAL, USUAL_KIND = 5.0, 60.0
+#: Seconds: the cluster with all its layers, everything being there.
+CLUSTER = 420.0
+
+left_out: list[str] = []
+
+
+def seconds_left(now: float | None = None) -> float:
+    """Give how long tests may still run; infinite where nobody set a bound."""
+    until = os.environ.get(UNTIL)
+    return float(until) - RESERVE - (time.time() if now is None else now) if until else float("inf")
+
+
+def missing(names: list[str]) -> float:
+    """Give the seconds that making the images of a cluster takes, with the tools in them, where they are not there.
+
+    :param names: recipes.
+    """
+    rows = [table().row(part.tool) for name in names for part in recipes()[name].parts if part.tool]
+    rows += [table().row(name) for name in ("kind", "kubectl", "vela")]
+    building = {row: row.build.minutes * 60 for row in rows if row.build and not (in_cache(row) or on_path(row))}
+    assembling = 0.0
+    for name in names:
+        recipe = recipes()[name]
+        if not archive_path(name).is_file():
+            assembling += 10 + (150 if recipe.packages is not None else 0) + (150 if recipe.python else 0)
+    return sum(building.values()) + assembling
+
+
+@cache
+def before_a_cluster() -> float:
+    """Give the seconds until a kind cluster of this machine would be up."""
+    try:
+        engine = Engine()
+        if engine.answers() and registry_has(engine, str(recipes()["node"].official).partition("@")[0]):
+            return CLUSTER
+    except VelagenError:
+        pass  # no docker client: images are assembled
+    return CLUSTER + missing(list(recipes().images))
+
+
+def leave_out_if_late(item: pytest.Item, before: float) -> None:
+    """Skip a test that does not fit into what is left.
+
+    :param before: seconds of set-up that this test would be the first to need.
+    """
+    left = seconds_left()
+    if left == float("inf"):
+        return
+    marker = item.get_closest_marker("seconds")
+    usual = USUAL_KIND if item.get_closest_marker("kind") else USUAL
+    needed = before + (float(marker.args[0]) if marker else usual)
+    if needed > left:
+        left_out.append(item.nodeid)
+        pytest.skip(f"left out: it needs about {needed:.0f} s, and {max(left, 0):.0f} s of the run's time are left")
+
+
+def report() -> list[str]:
+    """Give the lines that say what was left out; none where nothing was."""
+    if not left_out:
+        return []
+    files: dict[str, int] = {}
+    for node in left_out:
+        name = Path(node.partition("::")[0]).name
+        files[name] = files.get(name, 0) + 1
+    return [
+        f"{len(left_out)} tests were left out for want of time (counted as skipped):",
+        *(f"  {count:4} of {name}" for name, count in files.items()),
+    ]
