@@ -15,6 +15,8 @@ from velagen.errors import Problem, VelagenError
 
 HERE = Path(__file__).parent
 
+#: Where images live that nobody publishes.
+OURS = "velagen.local/"
 #: Part of every hash: raised when the assembler itself makes other images from the same recipe.
 FORMAT = 1
 
@@ -79,6 +81,11 @@ class Recipe:
     stop_signal: str = ""
     #: Disk that assembling it takes at most, in GB: file system, layer and tar file.
     gigabytes: float = 0.5
+
+    @property
+    def ours(self) -> bool:
+        """Whether no registry has it."""
+        return self.official is None and self.references[0].startswith(OURS)
 
 
 #: Where pip puts packages in an image that has Python.

@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from filelock import FileLock
 from velagen.errors import Problem, VelagenError
 from velagen.lab.api import condition, wait_until
 from velagen.lab.home import LabHome, write_state
-from velagen.lab.images import archive_path, image, recipes, why_not
+from velagen.lab.images import archive_path, identify, image, recipes, why_not, write_context
 from velagen.lab.kind import stack
 from velagen.lab.kind.engine import Engine, find, registry_has
 from velagen.lab.process import free_ports
@@ -207,16 +208,36 @@ class KindLab(LabHome):
         return there
 
     def load(self, names: Iterable[str]) -> None:
-        """Bring assembled images into every node; nothing where a registry answers, since nodes ask it themselves.
+        """Bring images into every node.
+
+        Where a registry answers, nodes pull upstream's by themselves, and only those nobody publishes are built, by
+        the engine.
 
         :param names: recipes.
         :raises VelagenError: an image can't be made, or kind refuses it.
         """
         state = self._need()
-        if state.assembled:
-            for name in names:
+        for name in names:
+            recipe = recipes()[name]
+            if state.assembled:
                 path = image(name, self.reporter)
                 self._kind(state, "load", "image-archive", str(path), "--name", state.cluster)
+            elif recipe.ours:
+                self._built(state, name)
+                self._kind(state, "load", "docker-image", recipe.references[0], "--name", state.cluster)
+
+    def _built(self, state: _State, name: str) -> None:
+        """Have the engine build an image, unless it has the one of this recipe."""
+        reference = recipes()[name].references[0]
+        key = recipes().key(name, identify)
+        wanted = f"velagen.recipe={key}"
+        label = '{{index .Config.Labels "velagen.recipe"}}'
+        if state.engine.run("image", "inspect", f"--format={label}", reference, check=False).stdout.strip() == key:
+            return
+        self.reporter.say(f"image {name}: building, a few minutes")
+        with tempfile.TemporaryDirectory(prefix="velagen-image-") as folder:
+            write_context(name, Path(folder))
+            state.engine.run("build", f"--label={wanted}", f"--tag={reference}", folder, timeout=1800)
 
     def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 120.0) -> str:
         """Run kubectl on the cluster and give what it prints.
