@@ -37,7 +37,11 @@ def test_each_node_imports_the_assembled_images(tmp_path: Path) -> None:
     config = kind_config(KindOptions(nodes=3), {}, archives, assembled=True)
     assert [node["role"] for node in config["nodes"]] == ["control-plane", "worker", "worker"]
     for node in config["nodes"]:
-        assert [mount["containerPath"] for mount in node["extraMounts"]] == ["/kind/images/a.tar", "/kind/images/b.tar"]
+        assert [mount["containerPath"] for mount in node["extraMounts"]] == [
+            "/kind/images/a.tar",
+            "/kind/images/b.tar",
+            "/kind/archives",
+        ]
         assert all(mount["readOnly"] for mount in node["extraMounts"])
     assert config["networking"]["disableDefaultCNI"]
     patches = [yaml.safe_load(patch) for patch in config["nodes"][0]["kubeadmConfigPatches"]]

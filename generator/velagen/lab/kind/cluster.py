@@ -20,7 +20,7 @@ from filelock import FileLock
 from velagen.errors import Problem, VelagenError
 from velagen.lab.api import condition, wait_until
 from velagen.lab.home import LabHome, write_state
-from velagen.lab.images import archive_path, identify, image, recipes, why_not, write_context
+from velagen.lab.images import archive_path, identify, image, images_dir, recipes, why_not, write_context
 from velagen.lab.kind import stack
 from velagen.lab.kind.engine import Engine, find, registry_has
 from velagen.lab.process import free_ports
@@ -37,6 +37,8 @@ NODE_IMAGES = (
     "kube-proxy",
     "coredns",
 )
+#: Where nodes see the folder of this machine that assembled images are kept in.
+ARCHIVES = "/kind/archives"
 POD_RANGE = "10.244.0.0/16"
 SERVICE_RANGE = "10.96.0.0/16"
 NODE_PORTS = stack.NODE_PORTS
@@ -220,11 +222,17 @@ class KindLab(LabHome):
         for name in names:
             recipe = recipes()[name]
             if state.assembled:
-                path = image(name, self.reporter)
-                self._kind(state, "load", "image-archive", str(path), "--name", state.cluster)
+                self._import(state, image(name, self.reporter))
             elif recipe.ours:
                 self._built(state, name)
                 self._kind(state, "load", "docker-image", recipe.references[0], "--name", state.cluster)
+
+    def _import(self, state: _State, archive: Path) -> None:
+        """Have every node import an archive from the mounted folder: kind would send it through the engine first."""
+        where = f"{ARCHIVES}/{archive.name}"
+        for node in self._kind(state, "get", "nodes", "--name", state.cluster).split():
+            command = ("ctr", "--namespace=k8s.io", "images", "import", "--snapshotter=overlayfs", where)
+            state.engine.run("exec", node, *command, timeout=900)
 
     def _built(self, state: _State, name: str) -> None:
         """Have the engine build an image, unless it has the one of this recipe."""
@@ -552,7 +560,8 @@ def kind_config(
     shared = [
         {"hostPath": str(path), "containerPath": f"/kind/images/{path.name}", "readOnly": True} for path in mounts
     ]
-    if shared:
+    if assembled:
+        shared.append({"hostPath": str(images_dir()), "containerPath": ARCHIVES, "readOnly": True})
         for node in nodes:
             node["extraMounts"] = shared
     return {
