@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# --kind: those that `make kind` needs too.
+TOOLS  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test kind lint build package clean
@@ -24,7 +26,7 @@ demo: $(READY) ## The article's application, running on a local control plane
 	$(BIN)/velagen demo
 
 test: $(READY) ## All tests, those on the embedded control plane included
-	$(BIN)/velagen tools install
+	$(BIN)/velagen tools install $(TOOLS)
 	$(BIN)/pytest -m "not kind"
 
 kind: $(READY) ## The tests on real kind clusters: real pods, real model servers; builds images where none can be pulled

@@ -52,7 +52,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     log = tmp_path / "calls"
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, said in (("docker", 'case "$1 $2" in "image inspect") cat "$HAS";; esac'), ("kind", "")):
+    answers = 'case "$1 $2" in "image inspect") cat "$HAS";; "manifest inspect") echo "$MANIFEST";; esac'
+    for name, said in (("docker", answers), ("kind", "")):
         path = programs / name
         path.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\n{said}\n')
         path.chmod(0o755)
@@ -65,6 +66,17 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     lab.folder.mkdir()
     _State("velagen-x", KindOptions(), Engine(), {}, assembled=False).write(lab.folder / "state.json")
     return [str(log), str(tmp_path / "has"), str(lab.folder)]
+
+
+@pytest.mark.parametrize(("manifest", "assembled"), [('{"schemaVersion": 2}', False), ("denied", True)])
+def test_a_registry_that_answers_is_the_first_road(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, manifest: str, assembled: bool
+) -> None:
+    log, _, folder = calls
+    monkeypatch.setenv("MANIFEST", manifest)
+    monkeypatch.setattr("velagen.lab.kind.cluster.why_not", lambda: "")
+    assert KindLab("x", folder=Path(folder))._assemble(Engine(), KindOptions()) is assembled
+    assert Path(log).read_text() == "docker manifest inspect kindest/node:v1.34.0\n"
 
 
 def test_nodes_pull_upstreams_images_and_get_ours_built(calls: list[str]) -> None:

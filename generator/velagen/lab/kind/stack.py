@@ -444,6 +444,16 @@ def local() -> requests.Session:
     return session
 
 
+# -- the model servers
+
+#: Every runtime of the addon that can be assembled here; where a registry answers, nodes pull what is asked for.
+SERVERS = ("tritonserver", "sklearnserver", "xgbserver", "lgbserver", "mlserver")
+
+
+def _servers(lab: KindLab) -> None:
+    lab.load(SERVERS)
+
+
 # -- metrics
 
 
@@ -529,6 +539,7 @@ _INSTALL: dict[str, Callable[[KindLab], None]] = {
     "kserve": _kserve,
     "models": _models,
     "prometheus": _prometheus,
+    "servers": _servers,
 }
 
 #: All layers, in the order they stand on each other.
