@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,61 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / cache))
         digests.add(hashlib.sha256(assemble.image("one").read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+def test_packages_lose_what_nobody_needs_and_parts_come_after_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = "usr/local/lib/python3.11/dist-packages"
+    ours = table(
+        tmp_path,
+        f"""
+[one]
+references = ["x/one:1"]
+python = ["thing"]
+without = ["thing/stubs/3.1[23]", "thing.libs/big-*"]
+part = [
+    {{ path = "/{site}/thing/stub", link = "stubs/3.11/stub" }},
+    {{ path = "/usr/local/bin/thing", text = "mine" }},
+]
+""",
+    )
+
+    def pip(recipe: Recipe, root: Path, say: object) -> None:
+        # As pip does it with --target: an older folder of the package's name would stay, and the new one be left out.
+        assert not (root / site / "thing").exists()
+        for name in (
+            "thing/a.py", "thing/tests/b.py", "thing/sub/tests/data/c", "thing/testing/d.py", "thing/stubs/3.11/stub",
+            "thing/stubs/3.12/stub", "thing.libs/big-1.so", "thing.libs/small.so", "bin/thing", "bin/other",
+        ):  # fmt: skip
+            path = root / site / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("#!/home/me/python\nx = 1\n" if name.startswith("bin/") else "x = 1\n")
+
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(assemble, "_ours", lambda: ours)
+    monkeypatch.setattr(assemble, "_pip", pip)
+    monkeypatch.setattr(assemble, "_python", lambda: sys.executable)
+    with tarfile.open(assemble.image("one")) as tar:
+        (manifest,) = json.load(_file(tar, "manifest.json"))
+        layer = io.BytesIO(_file(tar, manifest["Layers"][0]).read())
+    with tarfile.open(fileobj=layer) as upper:
+        files = {
+            member.name.removeprefix(f"./{site}/").removeprefix("./"): member for member in upper if not member.isdir()
+        }
+        assert _file(upper, "./usr/local/bin/other").read() == b"#!/usr/bin/python3\nx = 1\n"
+        assert _file(upper, "./usr/local/bin/thing").read() == b"mine"
+    assert {name for name in files if "__pycache__" not in name} == {
+        "thing/a.py",
+        "thing/testing/d.py",
+        "thing/stubs/3.11/stub",
+        "thing/stub",
+        "thing.libs/small.so",
+        "usr/local/bin/thing",
+        "usr/local/bin/other",
+    }
+    assert files["thing/stub"].linkname == "stubs/3.11/stub"
+    assert any(name.startswith("thing/__pycache__/a.") for name in files)
 
 
 def test_a_disk_that_is_too_full_is_named_before_anything_starts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models that are trained, stored, deployed by an application and asked: the answers are those of the model itself."""
+"""One model, trained, stored, deployed, asked through pytest-kind's tunnel; all kinds: test_kind_predictions."""
 
 from __future__ import annotations
 
@@ -32,32 +32,6 @@ store = boto3.client("s3", endpoint_url="http://object-store.model-store:5000", 
 store.upload_file("/tmp/model.joblib", "models", "iris/model.joblib")
 rows = x[::10]
 print(json.dumps({"rows": rows.tolist(), "answers": model.predict(rows).tolist(), "score": model.score(x, y)}))
-"""
-
-TRAIN_MLFLOW = """
-import json, os, urllib.request, warnings
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-warnings.simplefilter("ignore")
-import mlflow, numpy
-from mlflow.models import infer_signature
-from sklearn.datasets import load_iris
-from sklearn.ensemble import RandomForestClassifier
-# The store asks for a signature and does not check it; this image has no client that makes one.
-AUTHORIZATION = ("AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, "
-                 "SignedHeaders=host, Signature=0")
-x, y = load_iris(return_X_y=True)
-model = RandomForestClassifier(n_estimators=10, random_state=0).fit(x, y)
-mlflow.sklearn.save_model(model, "/tmp/m", signature=infer_signature(x, model.predict(x)),
-                          pip_requirements=["scikit-learn"], serialization_format="pickle")
-names = sorted(os.listdir("/tmp/m"))
-for name in names:
-    data = open(f"/tmp/m/{name}", "rb").read()
-    request = urllib.request.Request(f"http://object-store.model-store:5000/models/flower/{name}", data, method="PUT",
-                                     headers={"Content-Type": "application/octet-stream",
-                                              "Authorization": AUTHORIZATION})
-    urllib.request.urlopen(request, timeout=30).read()
-rows = x[::10]
-print(json.dumps({"rows": rows.tolist(), "answers": model.predict(rows).tolist(), "names": names}))
 """
 
 
@@ -121,7 +95,6 @@ def addon(kind_lab: KindLab) -> None:
 def test_a_scikit_learn_model_answers_as_it_does_at_home(
     kind_lab: KindLab, kind_cluster: KindCluster, addon: None, space: str
 ) -> None:
-    kind_lab.load(["sklearnserver"])
     model = train(kind_lab, space, "kserve/sklearnserver:v0.20.0", TRAIN_SKLEARN)
     assert model["score"] > 0.9
     deploy(kind_lab, space, "iris", {"runtime": "sklearn", "modelUri": "s3://models/iris", "minReplicas": 1})
@@ -150,52 +123,3 @@ def test_a_scikit_learn_model_answers_as_it_does_at_home(
         f"{entry}/v1/models/iris:predict", json=body, headers={"Host": "nobody.example.com"}, timeout=30
     )
     assert nobody.status_code == requests.codes.not_found
-
-
-def test_a_directory_as_mlflow_writes_it_answers_as_it_does_at_home(
-    kind_lab: KindLab, kind_cluster: KindCluster, addon: None, space: str
-) -> None:
-    kind_lab.load(["mlserver"])
-    model = train(kind_lab, space, "docker.io/seldonio/mlserver:1.7.1", TRAIN_MLFLOW)
-    assert {"MLmodel", "conda.yaml", "model.pkl"} <= set(model["names"])
-    deploy(kind_lab, space, "flower", {"runtime": "mlflow", "modelUri": "s3://models/flower", "minReplicas": 1})
-    body = {
-        "inputs": [
-            {
-                "name": "x",
-                "shape": [len(model["rows"]), 4],
-                "datatype": "FP64",
-                "data": [value for row in model["rows"] for value in row],
-                "parameters": {"content_type": "np"},
-            }
-        ]
-    }
-    with address(kind_cluster, space, "flower") as here:
-        answer = post(f"{here}/v2/models/flower/infer", body)
-    assert answer["outputs"][0]["data"] == model["answers"]
-
-
-def test_a_model_that_is_not_there_is_said_so(kind_lab: KindLab, addon: None, space: str) -> None:
-    kind_lab.api.apply(
-        {
-            "apiVersion": "core.oam.dev/v1beta1",
-            "kind": "Application",
-            "metadata": {"name": "gone", "namespace": space},
-            "spec": {
-                "components": [
-                    {
-                        "name": "gone",
-                        "type": "kfserving",
-                        "properties": {"runtime": "sklearn", "modelUri": "s3://models/nowhere", "minReplicas": 1},
-                    }
-                ]
-            },
-        }
-    )
-
-    def failure() -> str:
-        service = kind_lab.api.get("serving.kserve.io/v1beta1", "InferenceService", "gone", space) or {}
-        status = service.get("status", {}).get("modelStatus", {})
-        return str(status.get("lastFailureInfo", {}).get("message", ""))
-
-    assert "No model found" in wait_until(failure, what="KServe's reason", timeout=PATIENCE, every=1)

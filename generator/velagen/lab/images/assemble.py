@@ -25,29 +25,35 @@ from velagen.tools.report import Reporter
 #: Platform tags of the wheels that glibc 2.36 (bookworm) runs.
 _GLIBC = [(2, minor) for minor in range(36, 4, -1)]
 _GIGA = 1e9
+#: Velagen's own code, as it runs here.
+PACKAGE = HERE.parents[1]
 
 
 def identify(part: Part) -> str:
     """Give what the content of a part is known by, without making it.
 
     A tool by its version, or for code of our own by its source; an upstream file by its module's version; a file
-    beside the recipes by its hash.
+    beside the recipes or of velagen's own package by its hash.
     """
     if part.tool:
         return f"{part.tool} {tool_key(table().row(part.tool))}"
     if part.upstream:
         return f"{part.upstream} {table().source(part.upstream.partition(':')[0]).version}"
-    if part.beside:
+    if part.beside or part.package:
         digest = hashlib.sha256()
-        for path in _files(HERE / part.beside):
-            digest.update(f"{path.relative_to(HERE)}\0{path.stat().st_mode & 0o111}\0".encode())
+        top = HERE if part.beside else PACKAGE
+        for path in _files(_origin(part)):
+            digest.update(f"{path.relative_to(top)}\0{path.stat().st_mode & 0o111}\0".encode())
             digest.update(path.read_bytes())
         return digest.hexdigest()
     return ""
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    # What Python compiled here is not part of a source, and changes by looking at it.
+    return sorted(found for found in path.rglob("*") if found.is_file() and "__pycache__" not in found.parts)
 
 
 @cache
@@ -137,10 +143,12 @@ def _assemble(recipe: Recipe, base: Path | None, scratch: Path, target: Path, sa
     root.mkdir()
     if recipe.packages is not None:
         _debootstrap(recipe, root, say)
+    if recipe.python or recipe.python_alone:
+        _pip(recipe, root, say)
     for part in recipe.parts:
         put(part, root)
     if recipe.python or recipe.python_alone:
-        _pip(recipe, root, say)
+        _finish_python(recipe, root)
     if recipe.run:
         _in(recipe, root)
     layer = scratch / "layer.tar"
@@ -192,6 +200,8 @@ def put(part: Part, root: Path) -> None:
 def _origin(part: Part) -> Path:
     if part.beside is not None:
         return HERE / part.beside
+    if part.package is not None:
+        return PACKAGE / part.package
     name, _, inside = str(part.upstream).partition(":")
     origin = source(name) / inside
     if not origin.exists():
@@ -259,17 +269,26 @@ def _pip(recipe: Recipe, root: Path, say: Reporter) -> None:
         run_logged([*common, *recipe.python], f"image-{recipe.name}")
     if recipe.python_alone:
         run_logged([*common, "--no-deps", "--upgrade", *recipe.python_alone], f"image-{recipe.name}")
+
+
+def _finish_python(recipe: Recipe, root: Path) -> None:
+    site = root / SITE.lstrip("/")
+    unneeded = [path for path in site.rglob("tests") if path.is_dir()]
+    for pattern in recipe.without:
+        unneeded += site.glob(pattern)
+    for path in unneeded:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     # A server that compiles its packages at every start takes twice as long. By hash and unchecked: the dates are gone
     # in the image, and nobody changes the sources there.
-    compiled = [python, "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", f"-s{root}", "-p/", str(site)]
-    run_logged(["sh", "-c", '"$@" || test $? -eq 1', "sh", *compiled], f"image-{recipe.name}")
+    compiled = ["-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", f"-s{root}", "-p/", str(site)]
+    run_logged(["sh", "-c", '"$@" || test $? -eq 1', "sh", _python(), *compiled], f"image-{recipe.name}")
     # With --target pip writes the console scripts into the site itself, with this machine's Python in their first line.
     scripts = site / "bin"
     if scripts.is_dir():
         out = root / "usr/local/bin"
         out.mkdir(parents=True, exist_ok=True)
         for script in scripts.iterdir():
-            if script.is_file():
+            if script.is_file() and not (out / script.name).exists():
                 content = script.read_bytes()
                 head, newline, rest = content.partition(b"\n")
                 if head.startswith(b"#!") and b"python" in head:

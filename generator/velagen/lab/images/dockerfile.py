@@ -56,8 +56,6 @@ def _step(recipe: Recipe, folder: Path) -> list[str]:
             f"RUN apt-get update && apt-get install --yes --no-install-recommends {packages}"
             " && rm -rf /var/lib/apt/lists/*"
         )
-    for number, part in enumerate(recipe.parts):
-        lines += _part(part, folder, f"{recipe.name}-{number}")
     pip = f"python3 -m pip install --no-cache-dir --no-compile --target={SITE}"
     if recipe.python:
         lines.append(f"RUN {pip} {shlex.join(recipe.python)}")
@@ -66,6 +64,10 @@ def _step(recipe: Recipe, folder: Path) -> list[str]:
     if recipe.python or recipe.python_alone:
         # With --target the console scripts land in the site itself.
         lines.append(f"RUN if [ -d {SITE}/bin ]; then cp {SITE}/bin/* /usr/local/bin/ && rm -r {SITE}/bin; fi")
+        unneeded = "".join(f" && rm -r {pattern}" for pattern in recipe.without)
+        lines.append(f"RUN cd {SITE} && find . -type d -name tests -prune -exec rm -r {{}} +{unneeded}")
+    for number, part in enumerate(recipe.parts):
+        lines += _part(part, folder, f"{recipe.name}-{number}")
     lines += [f"RUN {shlex.join(['/bin/sh', '-euc', command])}" for command in recipe.run]
     lines += [f"ENV {key}={json.dumps(value)}" for key, value in recipe.env.items()]
     return lines

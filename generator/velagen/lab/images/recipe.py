@@ -33,6 +33,8 @@ class Part:
     upstream: str | None = None
     #: A file or folder beside the recipes.
     beside: str | None = None
+    #: A file or folder of velagen's own package: ``gpusim``.
+    package: str | None = None
     #: The content itself.
     text: str | None = None
     #: Where a symbolic link points.
@@ -45,9 +47,9 @@ class Part:
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        given = [self.tool, self.upstream, self.beside, self.text, self.link, self.folder or None]
+        given = [self.tool, self.upstream, self.beside, self.package, self.text, self.link, self.folder or None]
         if sum(value is not None for value in given) != 1:
-            raise ValueError(f"{self.path}: give exactly one of tool, upstream, beside, text, link, folder")
+            raise ValueError(f"{self.path}: give exactly one of tool, upstream, beside, package, text, link, folder")
         if not self.path.startswith("/"):
             raise ValueError(f"{self.path}: a path in an image is absolute")
 
@@ -71,6 +73,8 @@ class Recipe:
     python: tuple[str, ...] = ()
     #: Requirements that are installed without what they depend on.
     python_alone: tuple[str, ...] = ()
+    #: Glob patterns under `SITE` of what these packages bring in vain; folders named ``tests`` always go.
+    without: tuple[str, ...] = ()
     #: Shell commands run inside the file system; only where it has an operating system.
     run: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -129,13 +133,24 @@ class Recipes:
         # What it is for, and what a registry has, does not change what is in it.
         for key in ("about", "official", "gigabytes"):
             del content[key]
-        content["parts"] = [[asdict(part), identify(part)] for part in recipe.parts]
+        content["parts"] = [[_content(part), identify(part)] for part in recipe.parts]
         content["base"] = self.key(recipe.base, identify) if recipe.base else None
         content["format"] = FORMAT
         if recipe.python or recipe.python_alone:
             content["bytecode"] = True
+            content["tests"] = False
+        if not recipe.without:
+            del content["without"]
         content["suite"] = SUITE if recipe.packages is not None else None
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _content(part: Part) -> dict[str, Any]:
+    content = asdict(part)
+    # Younger than the first images: without one the key is what it was.
+    if part.package is None:
+        del content["package"]
+    return content
 
 
 def read_recipes(path: Path) -> Recipes:
