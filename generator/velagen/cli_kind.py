@@ -27,20 +27,32 @@ def kind_lab(name: str, folder: Path | None) -> KindLab:
     return KindLab(name, folder=folder)
 
 
-def kind_up(name: str, folder: Path | None, nodes: int | None) -> None:
+def kind_up(
+    name: str,
+    folder: Path | None,
+    *,
+    nodes: int = 1,
+    gpu_model: str = "T4",
+    gpus_per_node: int = 2,
+    gpu_replicas: int = 1,
+    gpu_config: Path | None = None,
+) -> None:
     """Start a kind lab, with the project's addon enabled where there is a project that has one built."""
     from velagen.lab.kind import KindLab, KindOptions
+    from velagen.lab.kind.gpus import shared
     from velagen.project import Project
 
-    options = KindOptions()
+    options = KindOptions(
+        nodes=nodes,
+        gpus=(f"{gpu_model.lower()}x{gpus_per_node}",) if gpus_per_node else (),
+        gpu_config=gpu_config.read_text() if gpu_config else shared(gpu_replicas),
+    )
     try:
         addon = Project.find().addon
     except VelagenError:
         addon = None
     if addon is not None and addon.is_dir():
         options = dataclasses.replace(options, addon=str(addon.absolute()))
-    if nodes is not None:
-        options = dataclasses.replace(options, nodes=nodes)
     lab = KindLab(name, folder=folder, options=options)
     started = time.monotonic()
     lab.up()
@@ -50,6 +62,7 @@ def kind_up(name: str, folder: Path | None, nodes: int | None) -> None:
     if host := lab.environment().get("DOCKER_HOST"):
         click.echo(f"export DOCKER_HOST={host}")
     click.echo(f"export KUBECONFIG={lab.kubeconfig}")
+    click.echo(f"export GATEWAY={lab.url('gateway')}")
 
 
 def kind_status(name: str, folder: Path | None) -> None:
@@ -89,10 +102,11 @@ def lab_prune(*, everything: bool) -> None:
     Example: velagen lab prune
     """
     from velagen.lab.images import current, prune
+    from velagen.lab.models import sentiment
     from velagen.tools import cache_dir
 
     keep = set() if everything else current()
-    freed = prune(lambda path: path in keep)
+    freed = prune(lambda path: path in keep) + sentiment.prune(everything=everything)
     leftovers = cache_dir() / "build" / "go"
     if leftovers.is_dir():
         try:

@@ -134,13 +134,18 @@ lab_group.add_command(lab_prune)
 @_name
 @_dir
 @_kind
-@click.option("--nodes", type=click.IntRange(0, 500), help="Simulated nodes. [default: 2]")
+@click.option("--nodes", type=click.IntRange(0, 500), help="Nodes. [default: 2; with --kind 1]")
 @click.option("--gpus-per-node", type=click.IntRange(0, 16), help="GPUs of each node. [default: 2]")
 @click.option("--gpu-model", help="T4, V100, L4, A100-40GB, A100-80GB or H100-80GB. [default: T4]")
 @click.option("--gpu-replicas", type=click.IntRange(1, 48), help="Time-slice each GPU so often. [default: 1]")
+@click.option(
+    "--gpu-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --kind: NVIDIA's device-plugin configuration, in the place of --gpu-replicas.",
+)
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
 @exits_with_problems
-def lab_up(name: str, folder: Path | None, *, kind: bool, **given: int | str | None) -> None:
+def lab_up(name: str, folder: Path | None, *, kind: bool, gpu_config: Path | None, **given: int | str | None) -> None:
     """Start a lab; a running one is left as it is, what has died in it is started again.
 
     Example: velagen lab up --nodes 4 --gpu-model A100-80GB
@@ -149,11 +154,12 @@ def lab_up(name: str, folder: Path | None, *, kind: bool, **given: int | str | N
 
     chosen = {key: value for key, value in given.items() if value is not None}
     if kind:
-        if others := sorted(set(chosen) - {"nodes"}):
-            named = ", ".join(f"--{key.replace('_', '-')}" for key in others)
-            raise VelagenError(Problem(f"a kind cluster has no {named}", hint="Leave it out, or leave out --kind."))
-        kind_up(name, folder, int(chosen["nodes"]) if "nodes" in chosen else None)
+        if "deployment_mode" in chosen:
+            raise VelagenError(Problem("a kind cluster has no --mode", hint="Leave it out, or leave out --kind."))
+        kind_up(name, folder, gpu_config=gpu_config, **chosen)  # type: ignore[arg-type]  # click checked them
         return
+    if gpu_config is not None:
+        raise VelagenError(Problem("--gpu-config is for kind clusters", hint="Add --kind, or write --gpu-replicas."))
     model = chosen.get("gpu_model", "T4")
     if model not in GPUS:
         raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))

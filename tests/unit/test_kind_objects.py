@@ -15,7 +15,7 @@ from cryptography import x509
 from velagen.errors import VelagenError
 from velagen.lab.kind import KindLab, KindOptions, gateway, stack
 from velagen.lab.kind.certs import Pair, issue
-from velagen.lab.kind.cluster import _State, address, conflist, kind_config, routes
+from velagen.lab.kind.cluster import _State, address, conflist, import_script, kind_config, routes
 from velagen.lab.kind.engine import Engine
 from velagen.lab.process import Process
 
@@ -55,6 +55,28 @@ def test_official_images_leave_kinds_own_network_and_dns() -> None:
     assert not config["networking"]["disableDefaultCNI"]
     assert config["nodes"][0]["kubeadmConfigPatches"] == []
     assert "extraMounts" not in config["nodes"][0]
+
+
+def test_an_image_is_imported_once_and_again_where_the_node_dropped_it(tmp_path: Path) -> None:
+    # The node's part, run by this machine's shell with a containerd that says what it is told to have.
+    (tmp_path / "ctr").write_text('#!/bin/sh\necho "$*" >> "$LOG"\ncase "$3" in list) cat "$HAS";; esac\n')
+    (tmp_path / "ctr").chmod(0o755)
+    has, log = tmp_path / "has", tmp_path / "log"
+    has.touch()
+    script = import_script("x-1.tar", "kserve/x:1").replace("/kind/imported", str(tmp_path / "imported"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HAS": str(has), "LOG": str(log)}
+
+    def imports() -> int:
+        log.write_text("")
+        subprocess.run(["/bin/sh", "-euc", script], env=environment, check=True)
+        return log.read_text().count("images import")
+
+    assert imports() == 1
+    has.write_text("docker.io/kserve/x:1\n")
+    assert imports() == 0
+    has.write_text("")
+    assert imports() == 1
+    assert "name==docker.io/kserve/x:1" in log.read_text()
 
 
 def test_a_nodes_pods_get_its_own_range() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -74,7 +75,13 @@ def manifest(
     }
     if node_selector:
         pod["nodeSelector"] = dict(node_selector)
-    annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": str(_PORT), "prometheus.io/path": "/metrics"}
+    annotations = {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(_PORT),
+        "prometheus.io/path": "/metrics",
+        # The configuration is read at the start: another one gives other pods.
+        "velagen.dev/config-hash": hashlib.sha256(config.encode()).hexdigest()[:12],
+    }
     rbac = "rbac.authorization.k8s.io"
     cluster_wide = {"name": NAME, "labels": labels}
     return [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 from pytest_kind.cluster import KindCluster
 from tests import budget
 from tests.conftest import namespace_of
@@ -29,6 +31,7 @@ ORDER = (
     "test_kind_predictions",
     "test_kind_gpu",
     "test_kind_batching",
+    "test_kind_warmup",
     "test_kind_path",
     "test_kind_ready",
     "test_kind_faults",
@@ -72,15 +75,27 @@ def engine_possible() -> None:
         pytest.skip(f"kind: {why_not()}")
 
 
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait until at most one other session of tests is at a standing lab: more would take each other's cores."""
+    locks = [FileLock(folder.with_name(f".{folder.name}-tests-{number}.lock")) for number in range(2)]
+    while True:
+        for lock in locks:
+            with suppress(Timeout), lock.acquire(timeout=1):
+                yield
+                return
+
+
 @pytest.fixture(scope="session")
 def kind_lab(engine_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindLab]:
     """A running cluster. With VELAGEN_TEST_KIND=FOLDER the lab of that folder is used and stays up."""
     global _up
     if folder := os.environ.get("VELAGEN_TEST_KIND"):
         standing = KindLab("tests", folder=Path(folder))
-        assert standing.running, f"the lab of {folder} is not up"
-        _up = True
-        yield standing
+        with _turn(Path(folder)):
+            assert standing.running, f"the lab of {folder} is not up"
+            _up = True
+            yield standing
         return
     addon = REPOSITORY / "addon" / "kfserving"
     options = KindOptions(addon=str(addon) if addon.is_dir() else None)

@@ -23,6 +23,7 @@ from velagen.lab.home import LabHome, write_state
 from velagen.lab.images import archive_path, identify, image, images_dir, recipes, why_not, write_context
 from velagen.lab.kind import stack
 from velagen.lab.kind.engine import Engine, find, registry_has
+from velagen.lab.kind.gpus import WHOLE, advertised
 from velagen.lab.process import free_ports
 from velagen.tools import tool
 from velagen.tools.report import Reporter
@@ -59,6 +60,10 @@ class KindOptions:
     images: Images = "auto"
     #: Folder of the addon that the layer ``addon`` enables; None = none.
     addon: str | None = None
+    #: What each node has; see `velagen.gpusim.inventory.node_gpus`. Empty: no GPUs.
+    gpus: tuple[str, ...] = ("t4x2",)
+    #: Text of NVIDIA's device-plugin configuration, which says how they are shared.
+    gpu_config: str = WHOLE
 
 
 @dataclass
@@ -83,7 +88,8 @@ class _State:
         try:
             data = json.loads(path.read_text())
             options = data.pop("options")
-            options["layers"] = tuple(options["layers"])
+            for key in {"layers", "gpus"} & set(options):
+                options[key] = tuple(options[key])
             engine = Engine.from_data(data.pop("engine"))
             return cls(options=KindOptions(**options), engine=engine, **data)
         except (OSError, ValueError, KeyError, TypeError):
@@ -115,6 +121,8 @@ class KindLab(LabHome):
         super().__init__(name, folder, reporter)
         if options is not None and options.nodes < 1:
             raise VelagenError(Problem(f"a cluster of {options.nodes} nodes can't be made"))
+        if options is not None:
+            advertised("node", options.gpus, options.gpu_config)
         self.options = options
 
     def _how_up(self) -> str:
@@ -172,6 +180,14 @@ class KindLab(LabHome):
         """
         return self._need().assembled
 
+    @property
+    def given(self) -> KindOptions:
+        """The options it was started with.
+
+        :raises VelagenError: the lab is not up.
+        """
+        return self._need().options
+
     # -- what changes it
 
     def up(self) -> None:
@@ -222,17 +238,16 @@ class KindLab(LabHome):
         for name in names:
             recipe = recipes()[name]
             if state.assembled:
-                self._import(state, image(name, self.reporter))
+                self._import(state, image(name, self.reporter), recipe.references[0])
             elif recipe.ours:
                 self._built(state, name)
                 self._kind(state, "load", "docker-image", recipe.references[0], "--name", state.cluster)
 
-    def _import(self, state: _State, archive: Path) -> None:
+    def _import(self, state: _State, archive: Path, reference: str) -> None:
         """Have every node import an archive from the mounted folder: kind would send it through the engine first."""
-        where = f"{ARCHIVES}/{archive.name}"
+        script = import_script(archive.name, reference)
         for node in self._kind(state, "get", "nodes", "--name", state.cluster).split():
-            command = ("ctr", "--namespace=k8s.io", "images", "import", "--snapshotter=overlayfs", where)
-            state.engine.run("exec", node, *command, timeout=900)
+            state.engine.run("exec", node, "/bin/sh", "-euc", script, timeout=900)
 
     def _built(self, state: _State, name: str) -> None:
         """Have the engine build an image, unless it has the one of this recipe."""
@@ -576,6 +591,22 @@ def kind_config(
         },
         "nodes": nodes,
     }
+
+
+def import_script(archive: str, reference: str) -> str:
+    """Give what a node does to have an image: nothing where it has imported this very archive, and kept it.
+
+    :param archive: name of a file in `ARCHIVES`, which holds the hash of its content.
+    :param reference: one of its references; the kubelet removes images when the disk is full.
+    """
+    ctr = "ctr --namespace=k8s.io images"
+    full = reference if "." in reference.partition("/")[0] else f"docker.io/{reference}"
+    mark = f"/kind/imported/{archive}"
+    return (
+        f"if test -e {mark} && {ctr} list --quiet name=={full} | grep --quiet .; then exit 0; fi\n"
+        f"{ctr} import --snapshotter=overlayfs {ARCHIVES}/{archive}\n"
+        f"mkdir -p /kind/imported\ntouch {mark}\n"
+    )
 
 
 def conflist(pods: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from velagen.errors import Problem, VelagenError
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.images import recipes
-from velagen.lab.kind import gateway, prometheus
+from velagen.lab.kind import gateway, gpus, prometheus
 from velagen.lab.kind.certs import Pair, issue
+from velagen.lab.models import sentiment
 from velagen.tools import source, table, tool
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _VELA = "kubevela-vela-core"
 _VELA_LABELS = {"app.kubernetes.io/name": "vela-core", "app.kubernetes.io/instance": "kubevela"}
 _VELA_WEBHOOK = "vela-core-webhook"
 STORE_NAMESPACE = "model-store"
+#: On the nodes: a folder for each bucket of the object store, which begins with what is in it.
+SEED = "/kind/store"
 #: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
 NODE_PORTS = {"gateway": 30080, "models": 30086, "prometheus": 30090, "open": 30085}
 _KSERVE_CERT = "kserve-webhook-server-cert"
@@ -358,11 +361,25 @@ def light(runtime: Thing) -> Thing:
     return thing
 
 
+# -- GPUs
+
+
+def _gpu(lab: KindLab) -> None:
+    options = lab.given
+    if not options.gpus:
+        lab.reporter.say("no GPUs are asked for: nodes have none")
+        return
+    gpus.install(lab, options.gpus, options.gpu_config)
+
+
 # -- where models are kept
 
 
-def store_objects() -> list[Thing]:
-    """Give an S3 server for models: ``s3://models`` in the cluster, ``models`` of `NODE_PORTS` on this machine."""
+def store_objects(holds: str = "") -> list[Thing]:
+    """Give an S3 server for models: ``s3://models`` in the cluster, ``models`` of `NODE_PORTS` on this machine.
+
+    :param holds: names what `SEED` on the nodes holds; another name starts the server anew.
+    """
     namespace = STORE_NAMESPACE
     labels = {"app": "object-store"}
     probe = {"httpGet": {"path": "/moto-api/", "port": 5000}, "periodSeconds": 1, "timeoutSeconds": 5}
@@ -370,6 +387,10 @@ def store_objects() -> list[Thing]:
         "name": "server",
         "image": recipes()["object-store"].references[0],
         "imagePullPolicy": "IfNotPresent",
+        # It forgets all when it ends: each start begins with what the node has.
+        "command": ["python", "-c", Path(__file__).with_name("store.py").read_text(), "/seed"],
+        "args": ["-H", "0.0.0.0", "-p", "5000"],
+        "volumeMounts": [{"name": "seed", "mountPath": "/seed", "readOnly": True}],
         # Without it the first part of the Service's name would be taken for a bucket.
         "env": [{"name": "S3_IGNORE_SUBDOMAIN_BUCKETNAME", "value": "true"}],
         "ports": [{"containerPort": 5000, "name": "s3"}],
@@ -386,7 +407,13 @@ def store_objects() -> list[Thing]:
                 # It keeps everything in memory: two of them would hold different things.
                 "strategy": {"type": "Recreate"},
                 "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+                "template": {
+                    "metadata": {"labels": labels, "annotations": {"velagen.dev/holds": holds}},
+                    "spec": {
+                        "containers": [container],
+                        "volumes": [{"name": "seed", "hostPath": {"path": SEED, "type": "DirectoryOrCreate"}}],
+                    },
+                },
             },
         },
         {
@@ -416,11 +443,42 @@ def with_store(container: Thing) -> Thing:
     return thing
 
 
+def _seed(lab: KindLab) -> str:
+    """Bring the sentiment model to every node, for the object store to begin with; give its name, or nothing."""
+    try:
+        model = sentiment.repository(lab.reporter)
+    except VelagenError as error:
+        lab.reporter.say(f"s3://models/sentiment/1 stays empty: {error}")
+        return ""
+    place = f"{SEED}/models/sentiment/1"
+    for node in lab.api.list("v1", "Node"):
+        name = node["metadata"]["name"]
+        made = f"rm -rf {place} && mkdir -p {place}"
+        for command in (
+            ["exec", name, "/bin/sh", "-c", made],
+            ["cp", f"{model}/.", f"{name}:{place}"],
+            # The server is not root.
+            ["exec", name, "chmod", "-R", "a+rX", SEED],
+        ):
+            done = subprocess.run(
+                ["docker", *command],
+                env=lab.environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                timeout=120,
+            )
+            if done.returncode != 0:
+                raise VelagenError(Problem(f"docker {command[0]} {name}: {done.stderr.strip()[-500:]}"))
+    return model.name
+
+
 def _models(lab: KindLab) -> None:
     lab.load(["object-store"])
     api = lab.api
     api.apply_all([_namespace(STORE_NAMESPACE)])
-    api.apply_all(store_objects())
+    api.apply_all(store_objects(_seed(lab)))
     lab.wait_deployment(STORE_NAMESPACE, "object-store")
     api.apply_all(
         with_store(pinned(thing)) for thing in objects.kserve_runtimes() if thing["kind"] == "ClusterStorageContainer"
@@ -537,6 +595,7 @@ _INSTALL: dict[str, Callable[[KindLab], None]] = {
     "kubevela": _kubevela,
     "gateway": _gateway,
     "kserve": _kserve,
+    "gpu": _gpu,
     "models": _models,
     "prometheus": _prometheus,
     "servers": _servers,

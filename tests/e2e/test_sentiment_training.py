@@ -1,0 +1,42 @@
+"""The committed classifier is what its script learns from the committed sentences, and answers as the fixture says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from velagen.errors import VelagenError
+from velagen.lab.models import sentiment
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_training_again_gives_the_committed_classifier(tmp_path: Path) -> None:
+    try:
+        repository = sentiment.repository()
+    except VelagenError as error:
+        pytest.skip(f"the model's packages can't be had: {error}")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    wanted = ["--quiet", "--disable-pip-version-check", "--requirement", str(sentiment.HERE / "requirements.txt")]
+    done = subprocess.run([python, "-m", "pip", "install", *wanted], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"what the training needs can't be had: {done.stderr[-500:]}")
+    classifier, golden = tmp_path / "classifier.json", tmp_path / "golden.json"
+    script = [sentiment.HERE / "train.py", repository, "--out", classifier, "--golden", golden]
+    subprocess.run([python, *script], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    found, committed = (json.loads(path.read_text()) for path in (classifier, sentiment.HERE / "classifier.json"))
+    assert found["bias"] == pytest.approx(committed["bias"], abs=1e-3)
+    assert found["weights"] == pytest.approx(committed["weights"], abs=1e-3)
+    # Weights that mean something: two thousandths of the largest would not be noise.
+    assert max(map(abs, committed["weights"])) > 1
+    fixture = json.loads((ROOT / "tests/e2e/fixtures/sentiment.json").read_text())
+    assert [entry["text"] for entry in json.loads(golden.read_text())] == [entry["text"] for entry in fixture]
+    for one, other in zip(json.loads(golden.read_text()), fixture, strict=True):
+        assert one["positive"] == pytest.approx(other["positive"], abs=1e-3), other["text"]
