@@ -1,7 +1,7 @@
 """The workflow step check-model: waits until a model answers, and fails at once where KServe can't load it.
 
-Sources: KServe v0.20.0 pkg/apis/serving/v1beta1/inference_service_status.go (conditions, modelStatus),
-kubevela/workflow pkg/providers/{kube,builtin} (#Read, #Fail, #ConditionalWait).
+Sources: KServe v0.20.0 pkg/apis/serving/v1beta1/inference_service_status.go (conditions, modelStatus) and
+pkg/constants (the pods' label), kubevela/workflow pkg/providers/{kube,builtin} (#Read, #Fail, #ConditionalWait).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from velagen import (
     let,
     operation,
     optional,
+    raw_cue,
     result_of,
 )
 from velagen import parameter as p
@@ -44,6 +45,41 @@ reason = let(
         "KServe gives no reason",
     ),
 )
+#: kube.#List by what it is made of: its $params have "resource", and the code behind it reads "value" and falls over
+#: a missing one (kubevela/workflow pkg/providers/kube/{kube.cue,kube.go}, ResourceVars).
+PODS = """{
+	#do:       "list"
+	#provider: "kube"
+	$params: {
+		cluster: [if parameter.cluster != _|_ {parameter.cluster}, ""][0]
+		value: {apiVersion: "v1", kind: "Pod"}
+		filter: {
+			namespace: [if parameter.namespace != _|_ {parameter.namespace}, context.namespace][0]
+			matchingLabels: "serving.kserve.io/inferenceservice": parameter.name
+		}
+	}
+	$returns?: {...}
+}"""
+#: Neither the Deployment nor KServe passes on what the scheduler says of a pod it finds no node for; the pod does.
+unplaced = let(
+    "unplaced",
+    [
+        each(
+            first_given(result_of("pods")["$returns"].values["items"], []),
+            lambda pod: [
+                each(
+                    first_given(pod.status.conditions, []),
+                    lambda condition: first_given(condition.message, "no reason is given"),
+                    where=lambda condition: (
+                        (first_given(condition.type, "") == "PodScheduled")
+                        & (first_given(condition.status, "") == "False")
+                    ),
+                )
+            ],
+        )
+    ],
+)
+no_node = let("noNode", [each(unplaced, lambda said: said[0], where=lambda said: length(said) > 0)])
 is_ready = (length(ready) > 0) & (loading == "UpToDate")
 is_blocked = (loading == "BlockedByFailedLoad") | (loading == "InvalidSpec")
 
@@ -64,6 +100,7 @@ check_model = WorkflowStep(
                 },
             },
         ),
+        "pods": raw_cue(PODS),
         # The engine looks for the fields at the top before it runs the first: what depends on an answer lies below one.
         "stop": {
             If(is_blocked): {
@@ -78,7 +115,13 @@ check_model = WorkflowStep(
             {
                 "continue": is_ready,
                 "message": if_else(
-                    is_ready, f"{p.name} is ready", f"{p.name} is not ready yet, its model is {loading}"
+                    is_ready,
+                    f"{p.name} is ready",
+                    if_else(
+                        length(no_node) > 0,
+                        f"{p.name} is not ready yet, there is no node for {length(no_node)} of its pods: {no_node[0]}",
+                        f"{p.name} is not ready yet, its model is {loading}",
+                    ),
                 ),
             },
         ),

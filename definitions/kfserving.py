@@ -15,6 +15,7 @@ from velagen import (
     If,
     Status,
     choose,
+    contains_text,
     context,
     div,
     each,
@@ -27,7 +28,9 @@ from velagen import (
     optional,
     raw_cue,
     refuse,
+    replace_pattern,
     to_json,
+    trim_suffix,
     when,
 )
 from velagen import parameter as p
@@ -130,6 +133,17 @@ startup_probe = {
     "successThreshold": 1,
 }
 
+# The end of a pod -------------------------------------------------------------------------------------------------
+
+#: Seconds for which a pod that is to end goes on answering. Kubernetes tells the server and the gateways at the same
+#: moment; a server stops listening at once, and a gateway, or kube-proxy, sends requests until it has heard. A command
+#: and not Kubernetes' own sleep, which clusters before 1.30 refuse. An image that has no `sleep` ends as it would
+#: without. Knative's queue-proxy drains by itself, and Knative refuses the field.
+DRAIN = 10
+lifecycle = {If(~is_knative): {"lifecycle": {"preStop": {"exec": {"command": ["sleep", f"{DRAIN}"]}}}}}
+#: What Kubernetes gives by itself, and the time above: requests under way have as long as ever.
+grace = {If(~is_knative): {"terminationGracePeriodSeconds": 30 + DRAIN}}
+
 # Flags and environment --------------------------------------------------------------------------------------------
 
 #: The model's name is always written: two versions of a service must answer under one name, and KServe's runtimes take
@@ -188,11 +202,24 @@ def container_resources(resources: Reference) -> Value:
     return {"requests": amounts(requests, limits), "limits": amounts(limits, requests)}
 
 
+#: KServe copies the InferenceService's labels and annotations to the pods' template, where the component's own win
+#: (pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta). These are KubeVela's, and change
+#: when it applies the same object again, with any other edit of the application, and with KubeVela's version: every pod
+#: would be replaced each time, and its model loaded anew.
+STILL_ANNOTATIONS = dict.fromkeys(
+    ("app.oam.dev/last-applied-configuration", "app.oam.dev/last-applied-time", "oam.dev/kubevela-version"), ""
+)
+STILL_LABELS = dict.fromkeys(("app.oam.dev/appRevision", "app.oam.dev/app-revision-hash", "oam.dev/render-hash"), "")
+
+
 def companion(own: Reference) -> Value:
     """A transformer or explainer: KServe adds --predictor_host and --http_port, and --model_name unless it is there."""
     return {
         "minReplicas": optional(own.minReplicas),
         "maxReplicas": optional(own.maxReplicas),
+        "labels": STILL_LABELS,
+        "annotations": STILL_ANNOTATIONS,
+        **grace,
         If(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
         "containers": [
             {
@@ -208,6 +235,7 @@ def companion(own: Reference) -> Value:
                     ]
                 },
                 If(given(own.resources)): {"resources": container_resources(own.resources)},
+                **lifecycle,
                 If(given(own.readinessPath)): {
                     "readinessProbe": {
                         "httpGet": {"path": own.readinessPath, "port": HTTP_PORT},
@@ -235,25 +263,32 @@ ready_conditions = let(
         )
     ],
 )
-failed_conditions = let(
-    "failed",
-    [
-        each(
-            first_given(observed.conditions, []),
-            lambda condition: f"{condition.type}: {first_given(condition.message, condition.reason, '')}",
-            # Stopped is False while all is well.
-            where=lambda condition: (condition.status == "False") & matches(condition.type, "Ready$"),
-        )
-    ],
-)
+
+
+def failed_of(types: str) -> Value:
+    """What KServe says of the conditions that are False and of these types (RE2)."""
+    return each(
+        first_given(observed.conditions, []),
+        lambda condition: f"{condition.type}: {first_given(condition.message, condition.reason, '')}",
+        where=lambda condition: (condition.status == "False") & matches(condition.type, types),
+    )
+
+
+#: Stopped is False while all is well. IngressReady and Ready follow from the others, and say less.
+failed_conditions = let("failed", [failed_of("^(Predictor|Transformer|Explainer)Ready$"), failed_of("Ready$")])
 #: What the details show as well, where KubeVela allows no intermediates (pkg/definition/ast/transformer.go).
 transition_seen = first_given(observed.modelStatus.transitionStatus, "UpToDate")
 state_seen = first_given(
     observed.modelStatus.states.targetModelState, observed.modelStatus.states.activeModelState, "Unknown"
 )
 url_seen = first_given(observed.url, observed.address.url, "")
+#: The end of what a container wrote, which says the cause last; it may have eighty lines.
+log = first_given(observed.modelStatus.lastFailureInfo.message, "")
+last_line = replace_pattern(trim_suffix(log, "\n"), r"^(?s:.*)\n", "")
+#: What the storage initializer ends with (KServe python/storage-initializer/scripts/initializer-entrypoint).
+FETCHING = "torage initialization(?: failed)?: "
 failure_seen = first_given(
-    f"{observed.modelStatus.lastFailureInfo.reason}: {first_given(observed.modelStatus.lastFailureInfo.message, '')}",
+    f"{observed.modelStatus.lastFailureInfo.reason}: {replace_pattern(last_line, f'^.*{FETCHING}', '')}",
     "",
 )
 transition, model_state = let("loading", transition_seen), let("stateOfModel", state_seen)
@@ -261,7 +296,106 @@ url, failure = let("reachedAt", url_seen), let("lastFailure", failure_seen)
 #: Knative: a new revision that is made and not ready yet must not pass for the old one that is.
 revision_created = let("revisionCreated", first_given(observed.components.predictor.latestCreatedRevision, ""))
 revision_ready = let("revisionReady", first_given(observed.components.predictor.latestReadyRevision, revision_created))
-is_healthy = (length(ready_conditions) > 0) & (transition == "UpToDate") & (revision_created == revision_ready)
+#: Standard mode: old replicas answer and new ones are not all there yet. KServe 0.20 counts that as Ready, with the
+#: Deployment's reason (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateRawStatus), which is
+#: NewReplicaSetAvailable once all are; scaling leaves it so.
+rolling_out = let(
+    "rollingOut",
+    [
+        each(
+            first_given(observed.conditions, []),
+            lambda condition: condition.type,
+            where=lambda condition: (
+                (condition.type == "PredictorReady")
+                & (condition.status == "True")
+                & (first_given(condition.reason, "") == "MinimumReplicasAvailable")
+            ),
+        )
+    ],
+)
+is_healthy = (
+    (length(ready_conditions) > 0)
+    & (length(rolling_out) == 0)
+    & (transition == "UpToDate")
+    & (revision_created == revision_ready)
+)
+
+# What is wrong, in a user's words, with KServe's own sentence behind a colon or in brackets ---------------------------
+
+cause = let("cause", replace_pattern(last_line, f"^.*{FETCHING}", ""))
+#: A server that is killed may have said nothing.
+because = let("because", if_else(cause != "", f": {cause}", ""))
+exit_code = let("exitCode", first_given(observed.modelStatus.lastFailureInfo.exitCode, 0))
+copies = let("copies", first_given(observed.modelStatus.copies.totalCopies, 0))
+
+#: Sentences of KServe's python/storage/kserve_storage/storage_errors.py, and of the clients behind it.
+UNREACHABLE = "(?i)connect|timed? ?out|unreachable|name resolution"
+NOT_ALLOWED = "(?i)authentication|credentials|denied|forbidden|signature"
+NOT_THERE = "(?i)not found|no model found|does not exist|cannot locate"
+not_fetched = if_else(
+    matches(cause, UNREACHABLE),
+    f"The model's storage can't be reached, which is tried again by itself: {cause}",
+    if_else(
+        matches(cause, NOT_ALLOWED),
+        f"The model's storage refuses access (check serviceAccount or storageKey): {cause}",
+        if_else(
+            matches(cause, NOT_THERE),
+            f"There is no model at {p.modelUri} (check modelUri, or put it there; it is looked for again by itself): "
+            f"{cause}",
+            f"The model can't be fetched from {p.modelUri}: {cause}",
+        ),
+    ),
+)
+#: 128 + the signal that ended it. Who is killed says nothing, and the last line is of something else; SIGKILL comes by
+#: hand or from a kernel that has no more memory to give.
+is_killed = (exit_code == 137) | (exit_code == 143)
+not_loaded = if_else(
+    is_killed,
+    f"The model server was killed, and is started again by itself (exit code {exit_code}"
+    f"{if_else(exit_code == 137, '; if it happens again, raise resources.limits.memory', '')})",
+    if_else(
+        exit_code > 128,
+        f"The model server crashed, and is started again by itself (exit code {exit_code}){because}",
+        f"The model can't be loaded (see vela logs {context.appName}){because}",
+    ),
+)
+last_failure = if_else(is_killed, f"the server's end (exit code {exit_code})", failure)
+failed_by = if_else(
+    transition == "InvalidSpec",
+    f"KServe can't make it: {failure}",
+    if_else(matches(log, FETCHING), not_fetched, not_loaded),
+)
+#: KServe looks at one pod, which may be of the version before, and never takes a failure back.
+is_of_before = matches(log, "Copying contents of [a-z0-9]+://") & ~contains_text(
+    log, f"Copying contents of {p.modelUri} "
+)
+waits = if_else(
+    model_state == "Loading",
+    f"The model is being fetched from {p.modelUri}",
+    if_else(
+        length(failed_conditions) > 0,
+        if_else(
+            matches(failed_conditions[0], "minimum availability|MinimumReplicasUnavailable"),
+            f"Replicas wait for a node or an image, or load the model; see vela status {context.appName} --pod "
+            f"({failed_conditions[0]})",
+            if_else(
+                matches(failed_conditions[0], "^IngressReady"),
+                f"The model's way through the gateway is not open yet ({failed_conditions[0]})",
+                failed_conditions[0],
+            ),
+        ),
+        f"Waiting for KServe, model {model_state}",
+    ),
+)
+waiting = let(
+    "waiting",
+    if_else(
+        (length(ready_conditions) > 0) & (length(rolling_out) > 0),
+        f"Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela logs "
+        f"{context.appName}",
+        waits,
+    ),
+)
 
 # The component ----------------------------------------------------------------------------------------------------
 
@@ -295,12 +429,15 @@ kfserving = Component(
                 "serviceAccountName": optional(p.serviceAccount),
                 "nodeSelector": optional(p.nodeSelector),
                 "tolerations": optional(p.tolerations),
-                If(~is_knative & (kind != "tensorflow") & (kind != "other")): {
-                    "annotations": {
+                **grace,
+                "labels": STILL_LABELS,
+                "annotations": {
+                    **STILL_ANNOTATIONS,
+                    If(~is_knative & (kind != "tensorflow") & (kind != "other")): {
                         "prometheus.io/scrape": "true",
                         "prometheus.io/port": choose(kind, METRICS_PORTS, f"{HTTP_PORT}"),
                         "prometheus.io/path": "/metrics",
-                    }
+                    },
                 },
                 "model": {
                     "modelFormat": {"name": model_format, "version": optional(p.modelFormat.version)},
@@ -342,6 +479,9 @@ kfserving = Component(
                             }
                         ]
                     },
+                    # What the server says at its end goes into the pod's status, and from there into ours.
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    **lifecycle,
                     # vLLM's runtime asks its own path, and has a startup probe with time to load.
                     If((kind != "vllm") | given(p.readiness)): {"readinessProbe": readiness_probe},
                     If(given(p.warmup)): {"startupProbe": startup_probe},
@@ -431,11 +571,12 @@ kfserving = Component(
             is_healthy,
             f"Ready at {url}",
             if_else(
-                failure != "",
-                f"{transition}: {failure}",
-                if_else(
-                    length(failed_conditions) > 0, f"{failed_conditions[0]}", f"Waiting for KServe, model {model_state}"
-                ),
+                (failure != "")
+                & ((transition == "BlockedByFailedLoad") | (transition == "InvalidSpec"))
+                & (copies == 0)
+                & ~is_of_before,
+                failed_by,
+                if_else(failure != "", f"The last failure was {last_failure}; now: {waiting}", waiting),
             ),
         ),
         details={

@@ -97,10 +97,35 @@ def test_the_articles_application_is_the_articles() -> None:
 # ---------------------------------------------------------------- the component
 
 
+def test_a_pod_that_ends_goes_on_answering_for_a_while() -> None:
+    beside = {"image": "registry.example.com/text:1"}
+    spec = render({**TRITON, "transformer": beside, "explainer": beside})["InferenceService/m"]["spec"]
+    containers = [spec["predictor"]["model"], *(spec[one]["containers"][0] for one in ("transformer", "explainer"))]
+    for container in containers:
+        assert container["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", "10"]}}}
+    # Requests under way have Kubernetes' own thirty seconds after it.
+    assert {spec[one]["terminationGracePeriodSeconds"] for one in ("predictor", "transformer", "explainer")} == {40}
+
+
+def test_knative_ends_pods_by_its_own_rules() -> None:
+    spec = render({**TRITON, "deploymentMode": "knative", "transformer": {"image": "x"}})["InferenceService/m"]["spec"]
+    assert "lifecycle" not in spec["predictor"]["model"]
+    assert "lifecycle" not in spec["transformer"]["containers"][0]
+    assert not any("terminationGracePeriodSeconds" in spec[one] for one in ("predictor", "transformer"))
+
+
 def test_nothing_is_written_that_a_trait_owns() -> None:
     predictor = render(TRITON)["InferenceService/m"]["spec"]["predictor"]
-    assert set(predictor) == {"model", "annotations"}
-    assert set(predictor["model"]) == {"modelFormat", "runtime", "protocolVersion", "storageUri", "readinessProbe"}
+    assert set(predictor) == {"model", "annotations", "labels", "terminationGracePeriodSeconds"}
+    assert set(predictor["model"]) == {
+        "modelFormat",
+        "runtime",
+        "protocolVersion",
+        "storageUri",
+        "readinessProbe",
+        "lifecycle",
+        "terminationMessagePolicy",
+    }
 
 
 @pytest.mark.parametrize(("mode", "written"), [("standard", "Standard"), ("knative", "Knative")])
@@ -330,7 +355,7 @@ def test_gpu_share_by_kai_asks_for_no_gpu() -> None:
     predictor = found["spec"]["predictor"]
     assert predictor["schedulerName"] == "kai-scheduler"
     assert predictor["annotations"]["gpu-fraction"] == "0.3"
-    assert predictor["labels"] == {"kai.scheduler/queue": "q"}
+    assert predictor["labels"]["kai.scheduler/queue"] == "q"
     assert "resources" not in predictor["model"]
 
 
@@ -490,7 +515,8 @@ def cue_of(name: str) -> str:
 
 
 def service(status: dict[str, Any] | None) -> Context:
-    return {"name": "m", "output": {"kind": "InferenceService"} | ({} if status is None else {"status": status})}
+    output = {"kind": "InferenceService"} | ({} if status is None else {"status": status})
+    return {"name": "m", "appName": "app", "output": output}
 
 
 READY = {"type": "Ready", "status": "True"}
@@ -501,6 +527,27 @@ FAILED = {
     "states": {"activeModelState": "", "targetModelState": "FailedToLoad"},
     "lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no such bucket"},
 }
+NO_REPLICA = {
+    "type": "PredictorReady",
+    "status": "False",
+    "reason": "MinimumReplicasUnavailable",
+    "message": "Deployment does not have minimum availability.",
+}
+#: The old replicas answer while the new ones come.
+ROLLING = {"type": "PredictorReady", "status": "True", "reason": "MinimumReplicasAvailable"}
+ROLLED_OUT = {**ROLLING, "reason": "NewReplicaSetAvailable"}
+#: As seen on a cluster, like the sentences below.
+INITIALIZER = "2026-11-26 20:35:45.323 1 storage.initializer ERROR [initializer-entrypoint:<module>():28] "
+FETCH_FAILED = f"{INITIALIZER}Storage initialization failed: "
+FETCH_BROKE = f"{INITIALIZER}Unexpected error during storage initialization: "
+
+
+def failed(message: str, exit_code: int = 1) -> dict[str, Any]:
+    """The model status of KServe where a container of the pod ended."""
+    info = {"reason": "ModelLoadFailed", "message": message, "exitCode": exit_code}
+    return {**FAILED, "lastFailureInfo": info, "copies": {"failedCopies": 0, "totalCopies": 0}}
+
+
 REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision": "m-1"}}
 
 
@@ -518,9 +565,74 @@ REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision"
             "Waiting for KServe, model Loaded",
         ),
         # The old revision still serves: Ready is not yet about what was asked for.
-        ({"conditions": [READY], "modelStatus": FAILED}, False, "BlockedByFailedLoad: ModelLoadFailed: no such bucket"),
+        (
+            {"conditions": [READY], "modelStatus": FAILED},
+            False,
+            "The model can't be loaded (see vela logs app): no such bucket",
+        ),
         ({"conditions": [READY], "components": REVISIONS}, False, "Waiting for KServe, model Unknown"),
-        ({"conditions": [NOT_READY]}, False, "PredictorReady: MinimumReplicasUnavailable"),
+        (
+            {"conditions": [NOT_READY]},
+            False,
+            "Replicas wait for a node or an image, or load the model; see vela status app --pod "
+            "(PredictorReady: MinimumReplicasUnavailable)",
+        ),
+        ({"conditions": [{**NOT_READY, "reason": "FailedCreate"}]}, False, "PredictorReady: FailedCreate"),
+        (
+            {"conditions": [{"type": "IngressReady", "status": "False", "reason": "Predictor HttpRouteNotReady"}]},
+            False,
+            "The model's way through the gateway is not open yet (IngressReady: Predictor HttpRouteNotReady)",
+        ),
+        # What is behind it comes before what follows from it.
+        (
+            {"conditions": [{"type": "IngressReady", "status": "False", "message": "later"}, NO_REPLICA]},
+            False,
+            "Replicas wait for a node or an image, or load the model; see vela status app --pod "
+            "(PredictorReady: Deployment does not have minimum availability.)",
+        ),
+        (
+            {"conditions": [NO_REPLICA], "modelStatus": {**LOADED, "copies": {"failedCopies": 0, "totalCopies": 1}}},
+            False,
+            "Replicas wait for a node or an image, or load the model; see vela status app "
+            "--pod (PredictorReady: Deployment does not have minimum availability.)",
+        ),
+        (
+            {
+                "conditions": [NO_REPLICA],
+                "modelStatus": {"transitionStatus": "InProgress", "states": {"targetModelState": "Loading"}},
+            },
+            False,
+            "The model is being fetched from s3://m/2",
+        ),
+        # Seen where the first of two replicas waits for a node: KServe looks at it alone, and leaves all as it was.
+        (
+            {
+                "conditions": [NO_REPLICA],
+                "modelStatus": {**failed("GET /metrics\n", 137), "copies": {"totalCopies": 1}},
+            },
+            False,
+            "The last failure was the server's end (exit code 137); now: Replicas wait for a node or an image, or load "
+            "the model; see vela status app --pod (PredictorReady: Deployment does not have minimum availability.)",
+        ),
+        ({"conditions": [READY, ROLLED_OUT], "modelStatus": LOADED, "url": "http://m"}, True, "Ready at http://m"),
+        (
+            {"conditions": [READY, ROLLING], "modelStatus": LOADED, "url": "http://m"},
+            False,
+            "Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela "
+            "logs app",
+        ),
+        # KServe looks at one pod, which may be an old one, and keeps the failure for good.
+        (
+            {"conditions": [READY, ROLLING], "modelStatus": {**failed("a\nEOFError\n"), **LOADED}},
+            False,
+            "The last failure was ModelLoadFailed: EOFError; now: Rolling out: replicas of the version before answer "
+            "until the new ones are ready; if it lasts, see vela logs app",
+        ),
+        (
+            {"conditions": [READY, ROLLED_OUT], "modelStatus": {**failed("EOFError"), **LOADED}, "url": "http://m"},
+            True,
+            "Ready at http://m",
+        ),
         ({"conditions": [{"type": "Stopped", "status": "False"}]}, False, "Waiting for KServe, model Unknown"),
         # KServe copies observedGeneration from the Deployment: it says nothing here.
         ({"conditions": [READY], "observedGeneration": 1, "url": "http://m"}, True, "Ready at http://m"),
@@ -547,6 +659,88 @@ def test_component_details(oracle: Oracle) -> None:
         "runtime": "kserve-tritonserver",
         "failure": "ModelLoadFailed: no such bucket",
     }
+
+
+@pytest.mark.parametrize(
+    ("model_status", "message"),
+    [
+        (
+            failed(
+                f"{INITIALIZER}Copying contents of s3://m/2 to local\n"
+                f"{FETCH_FAILED}Failed to fetch model. No model found in m/2.\n"
+            ),
+            "There is no model at s3://m/2 (check modelUri, or put it there; it is looked for again by itself): "
+            "Failed to fetch model. No model found in m/2.",
+        ),
+        # A pod of the version before, which is still there after modelUri is mended.
+        (
+            failed(f"{INITIALIZER}Copying contents of s3://m/1 to local\n{FETCH_FAILED}S3 resource 'm' not found.\n"),
+            "The last failure was ModelLoadFailed: S3 resource 'm' not found.; now: Replicas wait for a node or an "
+            "image, or load the model; see vela status app --pod (PredictorReady: Deployment does not have minimum "
+            "availability.)",
+        ),
+        (
+            failed(f"{FETCH_FAILED}S3 resource 'm' not found.\n"),
+            "There is no model at s3://m/2 (check modelUri, or put it there; it is looked for again by itself): "
+            "S3 resource 'm' not found.",
+        ),
+        (
+            failed(f'{FETCH_BROKE}Could not connect to the endpoint URL: "http://store:5000/m"'),
+            "The model's storage can't be reached, which is tried again by itself: "
+            'Could not connect to the endpoint URL: "http://store:5000/m"',
+        ),
+        (
+            failed(f'{FETCH_BROKE}Connect timeout on endpoint URL: "http://store:5000/m"'),
+            "The model's storage can't be reached, which is tried again by itself: "
+            'Connect timeout on endpoint URL: "http://store:5000/m"',
+        ),
+        (
+            failed(f"{FETCH_FAILED}S3 authentication failed. Set AWS_ACCESS_KEY_ID/AWS_SECRET_ACCESS_KEY."),
+            "The model's storage refuses access (check serviceAccount or storageKey): "
+            "S3 authentication failed. Set AWS_ACCESS_KEY_ID/AWS_SECRET_ACCESS_KEY.",
+        ),
+        (
+            failed(f"{FETCH_FAILED}S3 error [403]: Forbidden"),
+            "The model's storage refuses access (check serviceAccount or storageKey): S3 error [403]: Forbidden",
+        ),
+        (
+            failed(f"{FETCH_BROKE}[Errno 28] No space left on device"),
+            "The model can't be fetched from s3://m/2: [Errno 28] No space left on device",
+        ),
+        (
+            failed("Traceback (most recent call last):\n  File x\nEOFError\n"),
+            "The model can't be loaded (see vela logs app): EOFError",
+        ),
+        (failed("", 1), "The model can't be loaded (see vela logs app)"),
+        (
+            failed("", 137),
+            "The model server was killed, and is started again by itself (exit code 137; if it happens again, raise "
+            "resources.limits.memory)",
+        ),
+        (
+            # The last line is of the request before.
+            failed("GET /metrics\n", 143),
+            "The model server was killed, and is started again by itself (exit code 143)",
+        ),
+        (
+            failed("Segmentation fault\n", 139),
+            "The model server crashed, and is started again by itself (exit code 139): Segmentation fault",
+        ),
+        (
+            {
+                "transitionStatus": "InvalidSpec",
+                "lastFailureInfo": {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime"},
+            },
+            "KServe can't make it: RuntimeNotRecognized: Waiting for runtime",
+        ),
+    ],
+)
+def test_a_failure_is_said_in_a_users_words(oracle: Oracle, model_status: dict[str, Any], message: str) -> None:
+    context = service({"conditions": [NO_REPLICA], "modelStatus": model_status})
+    assert status_of(oracle, "kfserving", "healthPolicy", "isHealth", context) is False
+    assert status_of(oracle, "kfserving", "customStatus", "message", context) == message
+    # KubeVela prints a detail as it is: eighty lines of a log would be no detail.
+    assert "\n" not in status_of(oracle, "kfserving", "details", "failure", context)
 
 
 @pytest.mark.parametrize(

@@ -426,6 +426,11 @@ def replace_text(text: Value, old: str, new: str) -> Expression:
     return Function("strings", "Replace", (wrap(text), Constant(old), Constant(new), Constant(-1)), "string")
 
 
+def replace_pattern(text: Value, pattern: str, new: str) -> Expression:
+    """*text* with each match of the RE2 *pattern* replaced by *new*, where ``$1`` is the first group."""
+    return Function("regexp", "ReplaceAll", (Constant(pattern), wrap(text), Constant(new)), "string")
+
+
 def lower(text: Value) -> Expression:
     """*text* in small letters."""
     return Function("strings", "ToLower", (wrap(text),), "string")

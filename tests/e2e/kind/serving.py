@@ -115,6 +115,21 @@ def wait_ready(lab: KindLab, space: str, name: str) -> None:
     )
 
 
+def wait_healthy(lab: KindLab, space: str, name: str) -> None:
+    """Wait until KubeVela calls the application's component healthy, which is what `vela status` shows.
+
+    KServe's own Ready, as `wait_ready` sees it, can come a moment before: it follows the route's status, and Contour
+    writes that before Envoy has the route.
+    """
+
+    def healthy() -> bool:
+        application = lab.api.get("core.oam.dev/v1beta1", "Application", name, space) or {}
+        services = application.get("status", {}).get("services") or []
+        return bool(services) and all(one.get("healthy") for one in services)
+
+    wait_for(lab, space, name, healthy, f"application {name} healthy")
+
+
 def wait_rolled(lab: KindLab, space: str, name: str, replicas: int, marked: str) -> None:
     """Wait until a change has settled: so many ready pods, all of the new version, and none besides.
 

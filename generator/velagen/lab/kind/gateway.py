@@ -21,6 +21,7 @@ NAMESPACE = "projectcontour"
 GATEWAY = "kserve-ingress-gateway"
 CLASS = "contour"
 _CONTROLLER = "projectcontour.io/gateway-controller"
+_PATIENT = {"timeoutSeconds": 5, "failureThreshold": 6}
 
 
 def crds() -> list[Thing]:
@@ -65,7 +66,9 @@ def contour(envoy: str, node_port: int) -> list[Thing]:
         if named == ("Deployment", "contour"):
             thing["spec"]["replicas"] = 1
             container = thing["spec"]["template"]["spec"]["containers"][0]
-            container["readinessProbe"] |= {"periodSeconds": 2}
+            # On a machine with more work than cores a second is not enough for an answer.
+            container["readinessProbe"] |= {"periodSeconds": 2, **_PATIENT}
+            container["livenessProbe"] |= _PATIENT
         elif named == ("DaemonSet", "envoy"):
             pod = thing["spec"]["template"]
             for container in pod["spec"]["containers"]:
@@ -74,7 +77,8 @@ def contour(envoy: str, node_port: int) -> list[Thing]:
                     # Nodes share this machine: the way in is the NodePort, not the nodes' ports 80 and 443.
                     for port in container["ports"]:
                         port.pop("hostPort", None)
-                    container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 2}
+                    # There is one Envoy: taken out for a slow answer, all models are out.
+                    container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 2, **_PATIENT}
             pod["spec"]["terminationGracePeriodSeconds"] = 30
             pod["metadata"].setdefault("annotations", {}).update(
                 {
