@@ -351,7 +351,7 @@ def test_the_kubelet_refuses_a_container_that_asks_for_two_shares(shared: KindLa
 
 def application(name: str, space: str, resource: str = "") -> dict[str, Any]:
     """A small model with half a GPU by the trait, or with a whole one of this resource by the component."""
-    # Little CPU, so that GPUs are what they wait for.
+    # The pod still asks for the 100m of its storage initializer: where the node has no CPU left it waits for that too.
     resources: dict[str, Any] = {"requests": {"cpu": "20m"}, "limits": {"cpu": "1"}}
     component: dict[str, Any] = {"name": name, "type": "kfserving"}
     if resource:
