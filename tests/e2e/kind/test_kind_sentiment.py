@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import grpc
+import numpy as np
 import pytest
 import requests
+import tritonclient.grpc as triton
 import yaml
 from pytest_kind.cluster import KindCluster
 
 from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab, stack
 from velagen.lab.kind.stack import local
-from velagen.tools import source, tool
+from velagen.tools import tool
 
 ROOT = Path(__file__).parents[3]
 #: Seconds: storage initializer, server and model, twice, on a machine with two cores.
@@ -95,70 +93,22 @@ def same(answer: tuple[str, float], golden: Mapping[str, Any]) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def protocol(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModuleType, ModuleType]:
-    """The open inference protocol's messages and client, made from KServe's own .proto by grpcio-tools."""
-    from grpc_tools import protoc
-
-    folder = tmp_path_factory.mktemp("protocol")
-    given = source("kserve") / "python/kserve/kserve/protocol/grpc/grpc_predict_v2.proto"
-    # Under a name of its own: two files of one name can't be in one process.
-    proto = folder / "sentiment_inference.proto"
-    proto.write_text(given.read_text())
-    including = resources.files("grpc_tools") / "_proto"
-    arguments = [f"-I{folder}", f"-I{including}", f"--python_out={folder}", f"--grpc_python_out={folder}", str(proto)]
-    assert protoc.main(["protoc", *arguments]) == 0
-    sys.path.insert(0, str(folder))
-    try:
-        import sentiment_inference_pb2
-        import sentiment_inference_pb2_grpc
-    finally:
-        sys.path.remove(str(folder))
-    return sentiment_inference_pb2, sentiment_inference_pb2_grpc
-
-
-def by_grpc(
-    protocol: tuple[ModuleType, ModuleType], target: str, texts: list[str], authority: str = ""
-) -> list[tuple[str, float]]:
+def by_grpc(target: str, texts: list[str], authority: str = "") -> list[tuple[str, float]]:
     """Ask one server, all texts in one request.
 
     :param authority: what HTTP/2 has in the place of the header Host.
     """
-    messages, client = protocol
     options = [("grpc.enable_http_proxy", 0), *([("grpc.default_authority", authority)] if authority else [])]
-    request = messages.ModelInferRequest(
-        model_name="sentiment",
-        inputs=[
-            messages.ModelInferRequest.InferInputTensor(
-                name="TEXT",
-                datatype="BYTES",
-                shape=[len(texts), 1],
-                contents=messages.InferTensorContents(bytes_contents=[text.encode() for text in texts]),
-            )
-        ],
-    )
-    with grpc.insecure_channel(target, options=options) as channel:
-        answer = client.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
-    raw = {output.name: content for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)}
-    return list(zip(strings(raw["LABEL"]), floats(raw["SCORE"]), strict=True))
-
-
-def strings(raw: bytes) -> list[str]:
-    """The protocol's raw form of BYTES: the length of each in four bytes, little end first, then the bytes."""
-    found, at = [], 0
-    while at < len(raw):
-        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
-        found.append(raw[at + 4 : end].decode())
-        at = end
-    return found
-
-
-def floats(raw: bytes) -> list[float]:
-    return list(memoryview(raw).cast("f"))
+    given = triton.InferInput("TEXT", [len(texts), 1], "BYTES")
+    given.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=object))
+    with triton.InferenceServerClient(target, channel_args=options) as client:
+        answer = client.infer("sentiment", [given], client_timeout=60)
+    labels, scores = answer.as_numpy("LABEL"), answer.as_numpy("SCORE")
+    return [(label.decode(), float(score)) for label, score in zip(labels[:, 0], scores[:, 0], strict=True)]
 
 
 def test_the_articles_application_answers_by_rest_and_grpc(
-    kind_lab: KindLab, kind_cluster: KindCluster, protocol: tuple[ModuleType, ModuleType], space: str
+    kind_lab: KindLab, kind_cluster: KindCluster, space: str
 ) -> None:
     with deployed(kind_lab, space, "sentiment.yaml") as name:
         wait_until(lambda: len(ready(kind_lab, space, name)) == 2, what="two ready pods", timeout=PATIENCE)
@@ -170,18 +120,16 @@ def test_the_articles_application_answers_by_rest_and_grpc(
         assert all(same(answer, golden) for answer, golden in zip(answers, batch, strict=True))
         for pod in ready(kind_lab, space, name):
             with kind_cluster.port_forward(f"pod/{pod}", 9000, "-n", space) as port:
-                answers = by_grpc(protocol, f"127.0.0.1:{port}", [golden["text"] for golden in batch])
+                answers = by_grpc(f"127.0.0.1:{port}", [golden["text"] for golden in batch])
             assert all(same(answer, golden) for answer, golden in zip(answers, batch, strict=True))
 
 
-def test_the_grpc_example_answers_through_the_gateway(
-    kind_lab: KindLab, protocol: tuple[ModuleType, ModuleType], space: str
-) -> None:
+def test_the_grpc_example_answers_through_the_gateway(kind_lab: KindLab, space: str) -> None:
     with deployed(kind_lab, space, "grpc.yaml") as name:
         target = kind_lab.url("gateway").removeprefix("http://")
         authority = f"{name}-{space}.example.com"
         for golden in GOLDEN[:4]:
-            (answer,) = by_grpc(protocol, target, [golden["text"]], authority)
+            (answer,) = by_grpc(target, [golden["text"]], authority)
             assert same(answer, golden)
 
 
