@@ -118,11 +118,12 @@ def conditions(model: Run) -> str:
         return max(float(run["used"][name]) / run["seconds"] for run in runs)
 
     others = max((run["used"]["core"] - run["used"]["side"]) / run["seconds"] for run in runs)
-    failed = sum(sum(run["failures"].values()) for run in runs)
+    failed = {side: sum(sum(run["failures"].values()) for run in runs if run["side"] == side) for side in SIDES}
     total = sum(run["requests"] for run in runs)
     late = max(run["late"] for run in runs)
     return (
-        f"{total} requests measured, {failed} failed. At the worst of {len(runs)} runs: the client used "
+        f"{total} requests measured, {failed['flask']} of Flask's and {failed['addon']} of the addon's failed. "
+        f"At the worst of {len(runs)} runs: the client used "
         f"{worst('client'):.0%} of its core, all else but the side under test {max(0.0, others):.0%} of the server's "
         f"core, the idle side {worst('idle'):.1%}, the host took {worst('steal'):.1%}; the client sent "
         f"{late:.1f} ms late (P99)."
@@ -224,17 +225,19 @@ def plot(results: Run, path: Path) -> None:
     colours = {"flask": "#9aa5b1", "addon": "#1f6f8b"}
     models = results["models"]
     every = sorted({share for model in models.values() for share in shares(model["runs"])})
-    panels += [(f"P99 in ms at {share:.0%} of Flask's top rate", "p99", share) for share in every]
+    panels += [(f"P99 in ms, at {share:.0%}\nof Flask's top rate", "p99", share) for share in every]
     figure, axes = pyplot.subplots(
         len(models), len(panels), figsize=(2.6 * len(panels), 2.5 * len(models)), squeeze=False, layout="constrained"
     )
     for line, (name, model) in zip(axes, models.items(), strict=True):
         for axis, (title, measure, share) in zip(line, panels, strict=True):
             for place, side in enumerate(SIDES):
-                found = [value for value in values(model["runs"], side, measure, share) if math.isfinite(value)]
-                if not found:
+                found = values(model["runs"], side, measure, share)
+                finite = [value for value in found if math.isfinite(value)]
+                if not finite or not math.isfinite(Spread.of(found).median):
                     continue
-                spread = Spread.of(found)
+                # The table's median; what never came has no height, so the bar ends at the slowest that did.
+                spread = Spread(Spread.of(found).median, min(finite), max(finite))
                 error = [[spread.median - spread.low], [spread.high - spread.median]]
                 axis.bar(place, spread.median, 0.65, color=colours[side], yerr=error, ecolor="#333333", capsize=3)
                 axis.annotate(

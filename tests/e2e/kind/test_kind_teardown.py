@@ -17,6 +17,12 @@ from velagen.lab.process import marked
 pytestmark = [pytest.mark.usefixtures("engine_possible"), pytest.mark.slow]
 
 
+@pytest.fixture(autouse=True)
+def no_named_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine of the session's cluster is the lab's own, and not one that the environment names."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+
+
 def machine() -> dict[str, Any]:
     """What a cluster could leave on this machine."""
     found: dict[str, Any] = {"interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir())}
