@@ -15,6 +15,7 @@ import requests
 import tritonclient.grpc as triton
 import yaml
 from pytest_kind.cluster import KindCluster
+from tests.e2e.kind.serving import pods
 
 from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab, stack
@@ -63,10 +64,6 @@ def routed(lab: KindLab, space: str, name: str) -> bool:
     answer = local().get(f"{lab.url('gateway')}/", headers={"Host": f"{name}-{space}.example.com"}, timeout=30)
     # Envoy's own answer to a host it does not know has nothing in it, and Triton's does not come from Envoy alone.
     return answer.status_code != requests.codes.not_found or "x-envoy-upstream-service-time" in answer.headers
-
-
-def pods(lab: KindLab, space: str, name: str) -> list[dict[str, Any]]:
-    return lab.api.list("v1", "Pod", space, selector=f"serving.kserve.io/inferenceservice={name}")
 
 
 def ready(lab: KindLab, space: str, name: str) -> list[str]:
