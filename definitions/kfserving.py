@@ -376,8 +376,9 @@ waits = if_else(
         length(failed_conditions) > 0,
         if_else(
             matches(failed_conditions[0], "minimum availability|MinimumReplicasUnavailable"),
-            f"Replicas wait for a node or an image, or load the model; see vela status {context.appName} --pod "
-            f"({failed_conditions[0]})",
+            f"Replicas wait for a node or an image, or load the model; for the reason: kubectl describe pod "
+            f"-n {first_given(context.output.metadata.namespace, '')} "
+            f"-l serving.kserve.io/inferenceservice={context.name} ({failed_conditions[0]})",
             if_else(
                 matches(failed_conditions[0], "^IngressReady"),
                 f"The model's way through the gateway is not open yet ({failed_conditions[0]})",

@@ -206,6 +206,10 @@ def _missing_field(root: Path) -> None:
     edit(root / "definitions/server.py", '"storageUri"', '"storageUrl"')
 
 
+def _not_in_a_status(root: Path) -> None:
+    edit(root / "definitions/server.py", 'f"at {_ready}"', 'f"at {_ready} in {context.namespace}"')
+
+
 def _unknown_metadata(root: Path) -> None:
     edit(root / "metadata.yaml", "tags:", "tag:")
 
@@ -222,6 +226,7 @@ def _python_error(root: Path) -> None:
         (_bad_yaml, "metadata.yaml", 5, "no YAML"),
         (_missing_parameter, "definitions/scale.py", 13, "mini"),
         (_missing_field, "definitions/server.py", 22, "storageUrl"),
+        (_not_in_a_status, "definitions/server.py", 29, "context.output.metadata.namespace"),
         (_unknown_metadata, "metadata.yaml", 4, "KubeVela knows no tag in an addon's metadata"),
         (_python_error, "definitions/scale.py", 6, "Trat"),
     ],

@@ -515,8 +515,8 @@ def cue_of(name: str) -> str:
 
 
 def service(status: dict[str, Any] | None) -> Context:
-    output = {"kind": "InferenceService"} | ({} if status is None else {"status": status})
-    return {"name": "m", "appName": "app", "output": output}
+    output = {"kind": "InferenceService", "metadata": {"name": "m", "namespace": "test"}}
+    return {"name": "m", "appName": "app", "output": output | ({} if status is None else {"status": status})}
 
 
 READY = {"type": "Ready", "status": "True"}
@@ -533,6 +533,10 @@ NO_REPLICA = {
     "reason": "MinimumReplicasUnavailable",
     "message": "Deployment does not have minimum availability.",
 }
+WAITING = (
+    "Replicas wait for a node or an image, or load the model; for the reason: "
+    "kubectl describe pod -n test -l serving.kserve.io/inferenceservice=m"
+)
 #: The old replicas answer while the new ones come.
 ROLLING = {"type": "PredictorReady", "status": "True", "reason": "MinimumReplicasAvailable"}
 ROLLED_OUT = {**ROLLING, "reason": "NewReplicaSetAvailable"}
@@ -574,8 +578,7 @@ REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision"
         (
             {"conditions": [NOT_READY]},
             False,
-            "Replicas wait for a node or an image, or load the model; see vela status app --pod "
-            "(PredictorReady: MinimumReplicasUnavailable)",
+            f"{WAITING} (PredictorReady: MinimumReplicasUnavailable)",
         ),
         ({"conditions": [{**NOT_READY, "reason": "FailedCreate"}]}, False, "PredictorReady: FailedCreate"),
         (
@@ -587,14 +590,12 @@ REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision"
         (
             {"conditions": [{"type": "IngressReady", "status": "False", "message": "later"}, NO_REPLICA]},
             False,
-            "Replicas wait for a node or an image, or load the model; see vela status app --pod "
-            "(PredictorReady: Deployment does not have minimum availability.)",
+            f"{WAITING} (PredictorReady: Deployment does not have minimum availability.)",
         ),
         (
             {"conditions": [NO_REPLICA], "modelStatus": {**LOADED, "copies": {"failedCopies": 0, "totalCopies": 1}}},
             False,
-            "Replicas wait for a node or an image, or load the model; see vela status app "
-            "--pod (PredictorReady: Deployment does not have minimum availability.)",
+            f"{WAITING} (PredictorReady: Deployment does not have minimum availability.)",
         ),
         (
             {
@@ -611,8 +612,8 @@ REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision"
                 "modelStatus": {**failed("GET /metrics\n", 137), "copies": {"totalCopies": 1}},
             },
             False,
-            "The last failure was the server's end (exit code 137); now: Replicas wait for a node or an image, or load "
-            "the model; see vela status app --pod (PredictorReady: Deployment does not have minimum availability.)",
+            f"The last failure was the server's end (exit code 137); now: {WAITING} "
+            "(PredictorReady: Deployment does not have minimum availability.)",
         ),
         ({"conditions": [READY, ROLLED_OUT], "modelStatus": LOADED, "url": "http://m"}, True, "Ready at http://m"),
         (
@@ -675,9 +676,8 @@ def test_component_details(oracle: Oracle) -> None:
         # A pod of the version before, which is still there after modelUri is mended.
         (
             failed(f"{INITIALIZER}Copying contents of s3://m/1 to local\n{FETCH_FAILED}S3 resource 'm' not found.\n"),
-            "The last failure was ModelLoadFailed: S3 resource 'm' not found.; now: Replicas wait for a node or an "
-            "image, or load the model; see vela status app --pod (PredictorReady: Deployment does not have minimum "
-            "availability.)",
+            f"The last failure was ModelLoadFailed: S3 resource 'm' not found.; now: {WAITING} "
+            "(PredictorReady: Deployment does not have minimum availability.)",
         ),
         (
             failed(f"{FETCH_FAILED}S3 resource 'm' not found.\n"),

@@ -27,7 +27,7 @@ from velagen.definition.model import (
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
-from velagen.template.compiler import ObjectSchemas, TemplateCompiler, parameter_type
+from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type
 from velagen.template.types import UNKNOWN, JsonType, ObjectType, Type
 
 #: Source: kubevela pkg/definition/ast/transformer.go.
@@ -131,13 +131,8 @@ class _Builder:
             )
         return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), template))))
 
-    def _compiler(self, output: Type = UNKNOWN, *, lets_are_fields: bool = False) -> TemplateCompiler:
-        return TemplateCompiler(
-            parameter=self._parameter,
-            output=output,
-            object_schemas=self._schemas,
-            lets_are_fields=lets_are_fields,
-        )
+    def _compiler(self, output: Type = UNKNOWN) -> TemplateCompiler:
+        return TemplateCompiler(parameter=self._parameter, output=output, object_schemas=self._schemas)
 
     def _workload_type(self, workload: Workload | None) -> Type:
         if workload is None:
@@ -227,7 +222,13 @@ class _Builder:
             attributes.append(cue.Field("status", cue.Struct(tuple(fields))))
 
     def _status_field(self, name: str, values: Mapping[str, Any], output: Type) -> cue.Field:
-        compiler = self._compiler(output, lets_are_fields=name == "details")
+        compiler = TemplateCompiler(
+            parameter=self._parameter,
+            output=output,
+            object_schemas=self._schemas,
+            lets_are_fields=name == "details",
+            context=STATUS_CONTEXT,
+        )
         body = compiler.body(values, UNKNOWN, f"status.{name}")
         compiler.check_names(body)
         self._problems += compiler.problems

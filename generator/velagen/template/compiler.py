@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -46,6 +46,9 @@ _CONTEXT = {
     "installer": "",
 }
 _MAY_BE_ABSENT = " may be absent here"
+#: What a rule of ``status`` is told. Source: kubevela pkg/cue/definition/template.go, GetBaseContextLabels and
+#: getTemplateContext.
+STATUS_CONTEXT = frozenset({"name", "appName", "appRevision", "output", "outputs"})
 _ALWAYS_IN_CONTEXT = frozenset({"name", "appName", "namespace", "appRevision", "output", "outputs", "metadata"})
 
 
@@ -63,7 +66,7 @@ class TemplateCompiler:
     *parameter* is what the user may write, *output* the object that ``context.output`` holds where it is known,
     *object_schemas* finds the schemas of the objects that bodies write. With *lets_are_fields* an intermediate is
     written as a field ``$name``, for status details, where KubeVela allows nothing else (kubevela
-    pkg/definition/ast/transformer.go).
+    pkg/definition/ast/transformer.go). *context* are the keys that KubeVela's context has there.
     """
 
     def __init__(
@@ -73,12 +76,14 @@ class TemplateCompiler:
         output: Type = UNKNOWN,
         object_schemas: ObjectSchemas,
         lets_are_fields: bool = False,
+        context: Collection[str] = frozenset(_CONTEXT),
     ) -> None:
         self.problems: list[Problem] = []
         self._lets_are_fields = lets_are_fields
         self._parameter = parameter
         self._output = output
         self._object_schemas = object_schemas
+        self._context = context
         #: CUE text of references known to exist here.
         self._present: list[set[str]] = [set()]
         self._lets: dict[str, tuple[e.LetRoot, cue.Decl, Type]] = {}
@@ -476,6 +481,13 @@ class TemplateCompiler:
         first, *rest = node._path
         if not isinstance(first, str) or first not in _CONTEXT:
             self._problem(f"context has no {first!r}{_did_you_mean(str(first), tuple(_CONTEXT))}")
+            return Typed(cue.Ident("context"), UNKNOWN)
+        if first not in self._context:
+            self._problem(
+                f"context.{first} is not there where KubeVela computes a status: it has "
+                f"{', '.join(sorted(self._context))}",
+                hint='write first_given(context.output.metadata.namespace, "")' if first == "namespace" else "",
+            )
             return Typed(cue.Ident("context"), UNKNOWN)
         kind = self._output if first == "output" else JsonType(_CONTEXT[first]) if _CONTEXT[first] else UNKNOWN
         at = cue.Selector(cue.Ident("context"), first)

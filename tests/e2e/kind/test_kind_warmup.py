@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from tests.e2e.kind.serving import SMALL, Client, down, median, once, put_model, triton_config, up, wait_ready
 
@@ -36,21 +34,17 @@ class TritonPythonModel:
 SAMPLE = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 
 
-def first_by_median(lab: KindLab, space: str, name: str, properties: dict[str, Any]) -> float:
-    """Deploy, send one request once it is Ready and a hundred after it; give the first's time by their median."""
-    up(lab, space, name, properties)
-    wait_ready(lab, space, name)
+def first_by_median(lab: KindLab, space: str, name: str) -> float:
+    """Send the first request that a server gets and a hundred after it; give the first's time by their median."""
     client = Client(lab, space, name)
     seen = [once(client, "/v2/models/lazy/infer", SAMPLE, 0) for _ in range(101)]
     assert all(one.status == 200 for one in seen), [one for one in seen if one.status != 200][:3]
-    # The next test measures too: it has the machine for itself.
-    down(lab, space, name)
     times = [one.took for one in seen]
     print(f"{name}: first {times[0] * 1000:.1f} ms, median of the next hundred {median(times[1:]) * 1000:.1f} ms")
     return times[0] / median(times[1:])
 
 
-@pytest.mark.seconds(70)
+@pytest.mark.seconds(90)
 def test_no_request_meets_a_cold_model(kind_lab: KindLab, space: str) -> None:
     kind_lab.load(["tritonserver"])
     uri = put_model(
@@ -59,7 +53,16 @@ def test_no_request_meets_a_cold_model(kind_lab: KindLab, space: str) -> None:
         {"lazy/config.pbtxt": triton_config("lazy", "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]"), "lazy/1/model.py": MODEL},
     )
     common = {"runtime": "triton", "modelUri": uri, "minReplicas": 1, "resources": SMALL, "modelName": "lazy"}
-    warmed = first_by_median(kind_lab, space, "warm", {**common, "warmup": {"requests": 100, "sample": SAMPLE}})
-    cold = first_by_median(kind_lab, space, "cold", common)
-    assert warmed < 2
-    assert cold > 2, "the control was not slow at first: this test shows nothing"
+    warmup = {"warmup": {"requests": 100, "sample": SAMPLE}}
+    # A server has one first request, and one request's time can be the machine's doing: three servers.
+    servers = {"warm-1": warmup, "warm-2": warmup, "warm-3": warmup, "cold": {}}
+    for name, more in servers.items():
+        up(kind_lab, space, name, {**common, **more})
+    for name in servers:
+        wait_ready(kind_lab, space, name)
+    ratios = {name: first_by_median(kind_lab, space, name) for name in servers}
+    # The next test measures too: it has the machine for itself.
+    for name in servers:
+        down(kind_lab, space, name)
+    assert ratios.pop("cold") > 2, "the control was not slow at first: this test shows nothing"
+    assert median(list(ratios.values())) < 2, ratios
