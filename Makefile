@@ -30,7 +30,7 @@ test: $(READY) ## All tests, those on the embedded control plane included
 	$(BIN)/pytest -m "not kind"
 
 kind: $(READY) ## The tests on real kind clusters: real pods, real model servers; builds images where none can be pulled
-	$(BIN)/pytest -m kind
+	$(BIN)/pytest -m kind --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=20
 
 lint: $(READY) ## Style and types
 	$(BIN)/ruff check

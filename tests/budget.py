@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +27,7 @@ USUAL, USUAL_KIND = 5.0, 60.0
 #: Seconds: the cluster with all its layers, everything being there.
 CLUSTER = 420.0
 
-left_out: list[str] = []
+_LEFT_OUT = "left out: "
 
 
 def seconds_left(now: float | None = None) -> float:
@@ -74,19 +76,19 @@ def leave_out_if_late(item: pytest.Item, before: float) -> None:
     usual = USUAL_KIND if item.get_closest_marker("kind") else USUAL
     needed = before + (float(marker.args[0]) if marker else usual)
     if needed > left:
-        left_out.append(item.nodeid)
-        pytest.skip(f"left out: it needs about {needed:.0f} s, and {max(left, 0):.0f} s of the run's time are left")
+        pytest.skip(f"{_LEFT_OUT}it needs about {needed:.0f} s, and {max(left, 0):.0f} s of the run's time are left")
 
 
-def report() -> list[str]:
+def report(skipped: Iterable[pytest.TestReport]) -> list[str]:
     """Give the lines that say what was left out; none where nothing was."""
-    if not left_out:
+    files = Counter(
+        Path(one.nodeid.partition("::")[0]).name
+        for one in skipped
+        if isinstance(one.longrepr, tuple) and _LEFT_OUT in one.longrepr[2]
+    )
+    if not files:
         return []
-    files: dict[str, int] = {}
-    for node in left_out:
-        name = Path(node.partition("::")[0]).name
-        files[name] = files.get(name, 0) + 1
     return [
-        f"{len(left_out)} tests were left out for want of time (counted as skipped):",
+        f"{files.total()} tests were left out for want of time (counted as skipped):",
         *(f"  {count:4} of {name}" for name, count in files.items()),
     ]

@@ -39,7 +39,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the end what was left out."""
-    for line in budget.report():
+    for line in budget.report(terminalreporter.getreports("skipped")):
         terminalreporter.write_line(line, yellow=True)
 
 

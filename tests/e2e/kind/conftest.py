@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pytest_kind.cluster import KindCluster
 from tests import budget
 from tests.conftest import namespace_of
+from tests.turns import Turns
 
 from velagen.errors import VelagenError
 from velagen.lab.images import archive_path, why_not
@@ -39,7 +40,8 @@ ORDER = (
     "test_kind_benchmark",
     "test_kind_teardown",
 )
-_up = False
+#: A lab that is up already, and stays up.
+STANDING = "VELAGEN_TEST_KIND"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,10 +56,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if item not in ranks] + sorted(ours, key=ranks.__getitem__)
 
 
+def _folder(config: pytest.Config) -> Path:
+    """Give the lab's folder: workers of one run (pytest-xdist) share it."""
+    if standing := os.environ.get(STANDING):
+        return Path(standing)
+    own: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "kind" / "lab"
+
+
+@cache
+def _turns(folder: Path) -> Turns:
+    return Turns(folder.with_name(f".{folder.name}-turns"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tests marked alone have the cluster for themselves; of the others two may run at once."""
+    if not item.get_closest_marker("kind"):
+        return (yield)
+    with _turns(_folder(item.config)).use(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Where the run's time is bounded, what does not fit any more is left out."""
-    budget.leave_out_if_late(item, 0.0 if _up else budget.before_a_cluster())
+    budget.leave_out_if_late(item, 0.0 if _is_up(_folder(item.config)) else budget.before_a_cluster())
+
+
+def _is_up(folder: Path) -> bool:
+    return STANDING in os.environ or _users(folder).is_dir()
+
+
+def _users(folder: Path) -> Path:
+    """Give the folder with a file for each worker that uses the run's lab; it is there once the lab is up."""
+    return folder.with_name(f".{folder.name}-users")
 
 
 @pytest.fixture(scope="session")
@@ -75,33 +108,38 @@ def engine_possible() -> None:
         pytest.skip(f"kind: {why_not()}")
 
 
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Wait until at most one other session of tests is at a standing lab: more would take each other's cores."""
-    locks = [FileLock(folder.with_name(f".{folder.name}-tests-{number}.lock")) for number in range(2)]
-    while True:
-        for lock in locks:
-            with suppress(Timeout), lock.acquire(timeout=1):
-                yield
-                return
-
-
 @pytest.fixture(scope="session")
-def kind_lab(engine_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindLab]:
-    """A running cluster. With VELAGEN_TEST_KIND=FOLDER the lab of that folder is used and stays up."""
-    global _up
-    if folder := os.environ.get("VELAGEN_TEST_KIND"):
-        standing = KindLab("tests", folder=Path(folder))
-        with _turn(Path(folder)):
-            assert standing.running, f"the lab of {folder} is not up"
-            _up = True
-            yield standing
+def kind_lab(engine_possible: None, pytestconfig: pytest.Config) -> Iterator[KindLab]:
+    """A running cluster: the first worker starts it, the last one removes it.
+
+    With VELAGEN_TEST_KIND=FOLDER the lab of that folder is used and stays up.
+    """
+    folder = _folder(pytestconfig)
+    if STANDING in os.environ:
+        standing = KindLab("tests", folder=folder)
+        assert standing.running, f"the lab of {folder} is not up"
+        yield standing
         return
     addon = REPOSITORY / "addon" / "kfserving"
     options = KindOptions(addon=str(addon) if addon.is_dir() else None)
-    with KindLab("tests", folder=tmp_path_factory.mktemp("kind") / "lab", options=options) as fresh:
-        _up = True
-        yield fresh
+    lab = KindLab("tests", folder=folder, options=options)
+    users = _users(folder)
+    me = users / os.environ.get("PYTEST_XDIST_WORKER", "only")
+    turn = FileLock(folder.with_name(f".{folder.name}-users.lock"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with turn:
+        if not lab.running:
+            lab.up()
+        users.mkdir(exist_ok=True)
+        me.touch()
+    try:
+        yield lab
+    finally:
+        with turn:
+            me.unlink()
+            if not any(users.iterdir()):
+                users.rmdir()
+                lab.down()
 
 
 @pytest.fixture(scope="session")

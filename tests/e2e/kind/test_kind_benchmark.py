@@ -26,6 +26,7 @@ def addon(kind_lab: KindLab) -> None:
     assert found is not None, "the addon is not enabled"
 
 
+@pytest.mark.alone
 @pytest.mark.seconds(110)
 def test_flask_and_the_addon_are_compared(kind_lab: KindLab, tmp_path: Path) -> None:
     cores = os.sched_getaffinity(0)
@@ -64,6 +65,7 @@ def test_flask_and_the_addon_are_compared(kind_lab: KindLab, tmp_path: Path) -> 
     assert not kind_lab.api.list("v1", "Pod", "benchmark-serving")
 
 
+@pytest.mark.alone
 @pytest.mark.seconds(110)
 def test_a_start_is_timed_by_phase_in_both_ways(kind_lab: KindLab, tmp_path: Path) -> None:
     arguments = ["--lab", str(kind_lab.folder), "--quick", "--out", str(tmp_path)]

@@ -439,6 +439,7 @@ def test_with_two_replicas_a_killed_server_costs_a_moment_of_its_own_requests(pl
     place.well("iris")
 
 
+@pytest.mark.alone
 def test_vela_core_may_restart_in_a_rollout(place: Place) -> None:
     place.up("iris", "s3://models/iris/1")
     place.well("iris")
@@ -466,6 +467,7 @@ def test_vela_core_may_restart_in_a_rollout(place: Place) -> None:
     place.well("iris")
 
 
+@pytest.mark.alone
 def test_a_drained_node(place: Place) -> None:
     place.up("iris", "s3://models/iris/1")
     place.well("iris")

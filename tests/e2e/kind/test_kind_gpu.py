@@ -12,8 +12,9 @@ import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import namespace_of
+from tests.e2e.kind.serving import PATIENCE, run_in_image
 from tests.e2e.kind.test_kind_cluster import finished, pod
-from tests.e2e.kind.test_kind_models import PATIENCE, TRAIN_SKLEARN, train
+from tests.e2e.kind.test_kind_models import TRAIN_SKLEARN
 
 from velagen.gpusim import node_gpus
 from velagen.gpusim.manifest import NAME
@@ -306,7 +307,11 @@ def delete_plugin(lab: KindLab) -> None:
     wait_until(lambda: simulator(lab)["metadata"]["name"] != name, what="another pod", timeout=120, every=0.5)
 
 
-@pytest.mark.parametrize("fault", [restart_kubelet, kill_plugin, delete_plugin], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(restart_kubelet, marks=pytest.mark.alone), kill_plugin, delete_plugin],
+    ids=lambda fault: fault.__name__,
+)
 def test_a_fault_is_survived_with_the_same_ids(whole: KindLab, space: str, fault: Callable[[KindLab], None]) -> None:
     before = run(whole, space, "before")
     fault(whole)
@@ -384,7 +389,7 @@ def model(simulated: KindLab) -> None:
     assert found is not None, "the addon is not enabled"
     simulated.load(["sklearnserver"])
     with namespace_of(simulated.api, "k") as space:
-        train(simulated, space, "kserve/sklearnserver:v0.20.0", TRAIN_SKLEARN)
+        run_in_image(simulated, space, "kserve/sklearnserver:v0.20.0", TRAIN_SKLEARN)
 
 
 def ready(lab: KindLab, space: str) -> list[str]:

@@ -81,6 +81,7 @@ def version_of(answer: Any) -> int:
     return int(answer["predictions"][0] if "predictions" in answer else answer["outputs"][0]["data"][0])
 
 
+@pytest.mark.alone
 @pytest.mark.seconds(100)
 @pytest.mark.parametrize("server", [sklearn, triton])
 def test_no_request_fails_while_pods_come_and_go(kind_lab: KindLab, space: str, server: Callable[..., Any]) -> None:

@@ -44,6 +44,7 @@ def first_by_median(lab: KindLab, space: str, name: str) -> float:
     return times[0] / median(times[1:])
 
 
+@pytest.mark.alone
 @pytest.mark.seconds(90)
 def test_no_request_meets_a_cold_model(kind_lab: KindLab, space: str) -> None:
     kind_lab.load(["tritonserver"])

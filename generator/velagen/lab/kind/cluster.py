@@ -243,6 +243,18 @@ class KindLab(LabHome):
                 self._built(state, name)
                 self._kind(state, "load", "docker-image", recipe.references[0], "--name", state.cluster)
 
+    def put(self, folder: Path, place: str) -> None:
+        """Copy a folder of this machine onto every node, where it replaces what is there; all may read it.
+
+        :param place: the folder's path on the nodes.
+        :raises VelagenError: docker can't, or there is no cluster.
+        """
+        state = self._need()
+        for node in self._kind(state, "get", "nodes", "--name", state.cluster).split():
+            state.engine.run("exec", node, "/bin/sh", "-euc", f"rm -rf {place} && mkdir -p {place}")
+            state.engine.run("cp", f"{folder}/.", f"{node}:{place}")
+            state.engine.run("exec", node, "chmod", "-R", "a+rX", place)
+
     def _import(self, state: _State, archive: Path, reference: str) -> None:
         """Have every node import an archive from the mounted folder: kind would send it through the engine first."""
         script = import_script(archive.name, reference)
@@ -414,22 +426,12 @@ class KindLab(LabHome):
         ranges = {node["metadata"]["name"]: (str(node["spec"]["podCIDR"]), address(node)) for node in nodes}
         for name, (own, _) in ranges.items():
             others = [(pods, via) for other, (pods, via) in ranges.items() if other != name]
-            self._write(state, name, "/etc/cni/net.d/10-velagen.conflist", json.dumps(conflist(own)))
-            self._write(state, name, "/kind/routes.sh", routes(others))
+            for path, text in (
+                ("/etc/cni/net.d/10-velagen.conflist", json.dumps(conflist(own))),
+                ("/kind/routes.sh", routes(others)),
+            ):
+                state.engine.run("exec", "--interactive", name, "/bin/sh", "-c", f"cat > {path}", given=text)
             state.engine.run("exec", name, "/bin/sh", "/kind/routes.sh")
-
-    def _write(self, state: _State, node: str, path: str, text: str) -> None:
-        done = subprocess.run(
-            ["docker", "exec", "--interactive", node, "/bin/sh", "-c", f"cat > {path}"],
-            input=text,
-            env=state.engine.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        if done.returncode != 0:
-            raise VelagenError(Problem(f"{node}: {path} could not be written: {done.stderr.strip()}"))
 
     def _wait_cluster(self, nodes: int) -> None:
         api = self.api

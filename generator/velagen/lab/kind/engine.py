@@ -59,10 +59,11 @@ class Engine:
         return environment
 
     def run(
-        self, *arguments: str, check: bool = True, timeout: float | None = 120.0
+        self, *arguments: str, given: str = "", check: bool = True, timeout: float | None = 120.0
     ) -> subprocess.CompletedProcess[str]:
         """Run the docker client.
 
+        :param given: what it reads on stdin.
         :raises VelagenError: it failed, and `check` is set; or it took longer than `timeout` seconds.
         """
         command = [docker(), *arguments]
@@ -73,7 +74,7 @@ class Engine:
                 capture_output=True,
                 text=True,
                 check=False,
-                stdin=subprocess.DEVNULL,
+                input=given,
                 timeout=timeout,
             )
         except subprocess.TimeoutExpired as error:
