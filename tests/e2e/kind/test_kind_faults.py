@@ -492,9 +492,15 @@ def test_a_drained_node(place: Place) -> None:
             refused = place.client("iris").send("/v1/models/iris:predict", {"instances": place.rows})
             assert refused.status_code == requests.codes.service_unavailable
             place.lab.kubectl("uncordon", node)
+
+        # What stands in any status may be from before the eviction.
+        def replaced() -> dict[str, Any] | None:
+            (*_, one) = place.pods("iris") or [{}]
+            return one if condition(one, "Ready") == "True" and one["metadata"]["name"] != name else None
+
+        moved = wait_until(replaced, what="the pod that takes its place", timeout=HEALED, every=0.5)
+        assert moved is not None
         place.well("iris")
-        (moved,) = place.pods("iris")
-        assert moved["metadata"]["name"] != name
         assert len(api.list("v1", "Node")) == 1 or moved["spec"]["nodeName"] != node
         assert place.ask("iris") == place.answers["1"]
     finally:

@@ -85,9 +85,10 @@ def ids(lab: KindLab) -> list[str]:
     return [gpu.uuid for gpu in node_gpus(node(lab)["metadata"]["name"])]
 
 
-def asking(name: str, space: str, *command: str, resource: str = GPU, count: int = 1) -> dict[str, Any]:
+def asking(lab: KindLab, name: str, space: str, *command: str, resource: str = GPU, count: int = 1) -> dict[str, Any]:
     """A pod with GPUs, on the first node."""
     thing = pod(name, space, *command)
+    thing["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node(lab)["metadata"]["name"]}
     container = thing["spec"]["containers"][0]
     container["resources"] = {"limits": {resource: str(count)}}
     container["env"] = [{"name": "SPACE", "value": space}, {"name": "PYTHONUNBUFFERED", "value": "1"}]
@@ -104,7 +105,7 @@ def run(lab: KindLab, space: str, name: str, code: str = f"{SHOW}\nimport time; 
     A pod that is bound before the plugin has registered again is refused by the kubelet for good, on real GPUs too; the
     next one is made then, as a Deployment does it.
     """
-    thing = asking(name, space, "python", "-c", code)
+    thing = asking(lab, name, space, "python", "-c", code)
     lab.api.apply(thing)
 
     def seen() -> str:
@@ -203,12 +204,12 @@ def test_every_node_offers_two_t4s_with_the_labels_of_gpu_feature_discovery(whol
 
 
 def test_a_container_sees_one_gpu_of_its_node(whole: KindLab, space: str) -> None:
-    whole.api.apply(asking("one", space, "python", "-c", SHOW))
+    whole.api.apply(asking(whole, "one", space, "python", "-c", SHOW))
     assert finished(whole, space, "one").strip() in ids(whole)
 
 
 def test_a_container_with_two_gpus_sees_both(whole: KindLab, space: str) -> None:
-    whole.api.apply(asking("two", space, "python", "-c", SHOW, count=2))
+    whole.api.apply(asking(whole, "two", space, "python", "-c", SHOW, count=2))
     assert sorted(finished(whole, space, "two").strip().split(",")) == sorted(ids(whole))
 
 
@@ -220,7 +221,7 @@ def test_a_pod_without_a_gpu_sees_none(whole: KindLab, space: str) -> None:
 def test_two_pods_run_and_the_third_waits_for_a_gpu(whole: KindLab, space: str) -> None:
     first, second = (run(whole, space, name) for name in ("a", "b"))
     assert sorted([first, second]) == sorted(ids(whole))
-    whole.api.apply(asking("c", space, "python", "-c", SHOW))
+    whole.api.apply(asking(whole, "c", space, "python", "-c", SHOW))
     said = wait_until(lambda: scheduler_says(whole, space, "c"), what="the scheduler's reason", timeout=60, every=0.5)
     assert f"1 Insufficient {GPU}" in said
     assert phase(whole, space, "c") == "Pending"
@@ -277,7 +278,7 @@ def test_a_gpu_that_breaks_is_offered_no_more_and_its_pod_goes_on(whole: KindLab
         assert of_pod(whole, space, "holder")["DCGM_FI_DEV_XID_ERRORS"] == 79
         assert phase(whole, space, "holder") == "Running"
         # The scheduler counts and knows no ids: the pod on the broken GPU takes the place of the one that is left.
-        whole.api.apply(asking("next", space, "python", "-c", SHOW))
+        whole.api.apply(asking(whole, "next", space, "python", "-c", SHOW))
         wait_until(lambda: scheduler_says(whole, space, "next"), what="no place", timeout=60, every=0.5)
         whole.api.delete("v1", "Pod", "holder", space)
         # Handed out then is the whole one, and not the broken one that is free as well.
@@ -349,7 +350,7 @@ def test_shares_have_a_name_of_their_own_and_labels_that_say_so(shared: KindLab,
     assert labels[f"{GPU}.replicas"] == "2"
     assert labels[f"{GPU}.sharing-strategy"] == "time-slicing"
     # Whole GPUs are no longer there to be had.
-    shared.api.apply(asking("whole", space, "python", "-c", SHOW))
+    shared.api.apply(asking(shared, "whole", space, "python", "-c", SHOW))
     said = wait_until(
         lambda: scheduler_says(shared, space, "whole"), what="the scheduler's reason", timeout=60, every=0.5
     )
@@ -357,7 +358,7 @@ def test_shares_have_a_name_of_their_own_and_labels_that_say_so(shared: KindLab,
 
 
 def test_the_kubelet_refuses_a_container_that_asks_for_two_shares(shared: KindLab, space: str) -> None:
-    shared.api.apply(asking("greedy", space, "python", "-c", SHOW, resource=SHARED, count=2))
+    shared.api.apply(asking(shared, "greedy", space, "python", "-c", SHOW, resource=SHARED, count=2))
     becomes(lambda: phase(shared, space, "greedy"), "Failed", "a refusal")
     status = (shared.api.get("v1", "Pod", "greedy", space) or {})["status"]
     assert status["reason"] == "UnexpectedAdmissionError"
@@ -520,7 +521,7 @@ def test_a_pod_gets_a_mig_device(simulated: KindLab, space: str) -> None:
     assert allocatable(simulated, name) == 2
     labels = node(simulated)["metadata"]["labels"]
     assert labels[f"{name}.product"] == "NVIDIA-A100-SXM4-40GB-MIG-3g.20gb"
-    simulated.api.apply(asking("part", space, "python", "-c", SHOW, resource=name))
+    simulated.api.apply(asking(simulated, "part", space, "python", "-c", SHOW, resource=name))
     (gpu,) = node_gpus(node(simulated)["metadata"]["name"], (kind,))
     assert finished(simulated, space, "part").strip() in {device.uuid for device in gpu.mig}
 
@@ -531,7 +532,7 @@ def test_a_pod_gets_a_share_by_mps(simulated: KindLab, space: str) -> None:
     assert allocatable(simulated, SHARED) == 4
     assert node(simulated)["metadata"]["labels"][f"{GPU}.sharing-strategy"] == "mps"
     code = f"{SHOW}; print(os.environ['CUDA_MPS_PIPE_DIRECTORY'], os.path.isdir(os.environ['CUDA_MPS_PIPE_DIRECTORY']))"
-    thing = asking("client", space, "python", "-c", code, resource=SHARED)
+    thing = asking(simulated, "client", space, "python", "-c", code, resource=SHARED)
     # What the trait gpu-share writes for this mode.
     thing["spec"]["nodeSelector"] = {f"{GPU}.sharing-strategy": "mps", f"{GPU}.replicas": "2"}
     simulated.api.apply(thing)

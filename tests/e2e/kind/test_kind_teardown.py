@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.e2e.kind.test_kind_cluster import finished, pod
 
+from velagen.errors import VelagenError
 from velagen.lab import wait_until
 from velagen.lab.kind import KindLab, KindOptions
 from velagen.lab.process import marked
@@ -46,6 +47,10 @@ def test_pods_reach_each_other_across_nodes_and_nothing_stays_behind(tmp_path: P
     try:
         lab.up()
         state = lab._need()
+        # Of the same name, from another folder: refused, and the first one stays.
+        with pytest.raises(VelagenError, match="is there already"):
+            KindLab("pair", folder=tmp_path / "other", options=KindOptions(layers=())).up()
+        assert lab.running
         lab.load(["python"])
         first, second = sorted(node["metadata"]["name"] for node in lab.api.list("v1", "Node"))
         server = pod("server", "default", "sh", "-c", "cd /tmp && echo across > x && exec python -m http.server 8000")

@@ -341,6 +341,16 @@ class KindLab(LabHome):
         tool("kind"), tool("kubectl")
         engine = find(self.reporter)
         state = _State(self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
+        # Before anything says that the cluster is this lab's: what fails from here on is removed.
+        if state.cluster in self._kind(state, "get", "clusters").split():
+            where = f"DOCKER_HOST={engine.host} " if engine.host else ""
+            raise VelagenError(
+                Problem(
+                    f"a kind cluster {state.cluster} is there already, and it is not the lab's of {self.folder}",
+                    hint="Choose another --name, or remove it: "
+                    f"{where}{tool('kind')} delete cluster --name {state.cluster}",
+                )
+            )
         state.write(self._state_file)
         state.assembled = self._assemble(engine, options)
         mounts: list[Path] = []
