@@ -7,7 +7,9 @@ from tests.e2e.kind.serving import SMALL, Client, down, median, once, put_model,
 
 from velagen.lab.kind import KindLab
 
-# Its first request computes what all later ones use, as models do that compile or open a session when first asked.
+# Its first request computes what all later ones use, as models do that compile or open a session when first asked. Each
+# takes some ten milliseconds, so that the connections, which the first one opens (client to gateway, gateway to pod,
+# about ten milliseconds together), are not taken for the model.
 MODEL = """
 import functools
 import numpy as np
@@ -25,7 +27,7 @@ class TritonPythonModel:
         answers = []
         for request in requests:
             row = pb_utils.get_input_tensor_by_name(request, "X").as_numpy() * np.ones(4096, np.float32)
-            for _ in range(3):
+            for _ in range(24):
                 row = np.tanh(row @ self.weights)
             found = (row[:, :1] + self.factors[0]).astype(np.float32)
             answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("Y", found)]))
@@ -54,7 +56,7 @@ def test_no_request_meets_a_cold_model(kind_lab: KindLab, space: str) -> None:
         {"lazy/config.pbtxt": triton_config("lazy", "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]"), "lazy/1/model.py": MODEL},
     )
     common = {"runtime": "triton", "modelUri": uri, "minReplicas": 1, "resources": SMALL, "modelName": "lazy"}
-    warmup = {"warmup": {"requests": 100, "sample": SAMPLE}}
+    warmup = {"warmup": {"requests": 20, "sample": SAMPLE}}
     # A server has one first request, and one request's time can be the machine's doing: three servers.
     servers = {"warm-1": warmup, "warm-2": warmup, "warm-3": warmup, "cold": {}}
     for name, more in servers.items():
