@@ -8,7 +8,7 @@ from tests.e2e.kind.serving import SMALL, Client, down, median, once, put_model,
 from velagen.lab.kind import KindLab
 
 # Its first request computes what all later ones use, as models do that compile or open a session when first asked. Each
-# takes some ten milliseconds, so that the connections, which the first one opens (client to gateway, gateway to pod,
+# takes some eighty milliseconds, so that the connections, which the first one opens (client to gateway, gateway to pod,
 # about ten milliseconds together), are not taken for the model.
 MODEL = """
 import functools
@@ -47,7 +47,7 @@ def first_by_median(lab: KindLab, space: str, name: str) -> float:
 
 
 @pytest.mark.alone
-@pytest.mark.seconds(90)
+@pytest.mark.seconds(105)
 def test_no_request_meets_a_cold_model(kind_lab: KindLab, space: str) -> None:
     kind_lab.load(["tritonserver"])
     uri = put_model(
