@@ -60,6 +60,7 @@ def _folder(config: pytest.Config) -> Path:
     """Give the lab's folder: workers of one run (pytest-xdist) share it."""
     if standing := os.environ.get(STANDING):
         return Path(standing)
+    # pytest gives its folder to fixtures only, and hooks need it too.
     own: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "kind" / "lab"
 

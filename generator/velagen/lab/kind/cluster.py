@@ -250,15 +250,18 @@ class KindLab(LabHome):
         :raises VelagenError: docker can't, or there is no cluster.
         """
         state = self._need()
-        for node in self._kind(state, "get", "nodes", "--name", state.cluster).split():
+        for node in self._nodes(state):
             state.engine.run("exec", node, "/bin/sh", "-euc", f"rm -rf {place} && mkdir -p {place}")
             state.engine.run("cp", f"{folder}/.", f"{node}:{place}")
             state.engine.run("exec", node, "chmod", "-R", "a+rX", place)
 
+    def _nodes(self, state: _State) -> list[str]:
+        return self._kind(state, "get", "nodes", "--name", state.cluster).split()
+
     def _import(self, state: _State, archive: Path, reference: str) -> None:
         """Have every node import an archive from the mounted folder: kind would send it through the engine first."""
         script = import_script(archive.name, reference)
-        for node in self._kind(state, "get", "nodes", "--name", state.cluster).split():
+        for node in self._nodes(state):
             state.engine.run("exec", node, "/bin/sh", "-euc", script, timeout=900)
 
     def _built(self, state: _State, name: str) -> None:
