@@ -140,6 +140,16 @@ def test_a_lab_that_is_not_up_says_how_to_start_it(tmp_path: Path) -> None:
     assert not lab.down()
 
 
+def test_other_options_than_those_it_runs_with_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    _State("velagen-x", KindOptions(addon="/one"), Engine(), {}, ready=True).write(folder / "state.json")
+    monkeypatch.setattr(KindLab, "running", True)
+    with pytest.raises(VelagenError, match=r"addon: '/one', not '/other'\)(\n.*)*lab down --kind --name x --dir"):
+        KindLab("x", folder=folder, options=KindOptions(addon="/other")).up()
+    KindLab("x", folder=folder, options=KindOptions(addon="/one")).up()
+
+
 def test_an_unknown_layer_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(VelagenError, match=", ".join(stack.LAYERS)):
         stack.install(KindLab("x", folder=tmp_path), ["nonesuch"], None)

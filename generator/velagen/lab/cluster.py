@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -217,13 +216,7 @@ class Lab(LabHome):
             if state is not None and state.ready:
                 alive = any(process.alive for process in state.processes)
                 if alive and self.options is not None and self.options != state.options:
-                    raise VelagenError(
-                        Problem(
-                            f"lab {self.name} already runs with other options ("
-                            f"{_differences(state.options, self.options)})",
-                            hint=f"Take it down first: {self._command('down')}",
-                        )
-                    )
+                    raise self._refused(state.options, self.options)
                 if self.options in (None, state.options) and self._revive(state):
                     return
             for attempt in range(3):
@@ -275,15 +268,6 @@ class Lab(LabHome):
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
             yield
-
-    def _command(self, verb: str) -> str:
-        default = cache_dir() / "lab" / self.name
-        where = "" if self.folder == default.absolute() else f" --dir {self.folder}"
-        named = "" if self.name == "default" else f" --name {self.name}"
-        return f"velagen lab {verb}{named}{where}"
-
-    def _how_up(self) -> str:
-        return f"Start it with: {self._command('up')}"
 
     def _stop_all(self) -> None:
         state = _State.read(self._state_file)
@@ -686,14 +670,6 @@ def _wait_served(api: Api, crds: list[objects.Thing]) -> None:
 
 def _indent(text: str) -> str:
     return "\n".join("    " + line[:400] for line in text.splitlines())
-
-
-def _differences(have: LabOptions, want: LabOptions) -> str:
-    return ", ".join(
-        f"{item.name}: {getattr(have, item.name)}, not {getattr(want, item.name)}"
-        for item in dataclasses.fields(LabOptions)
-        if getattr(have, item.name) != getattr(want, item.name)
-    )
 
 
 def tools_needed() -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab.api import Api
@@ -14,7 +15,7 @@ from velagen.tools import cache_dir
 from velagen.tools.report import Reporter
 
 
-class LabHome(ABC):
+class LabHome:
     """The part that the embedded and the kind lab share; nothing starts here."""
 
     #: Folder under velagen's cache that holds the labs of this kind.
@@ -23,6 +24,8 @@ class LabHome(ABC):
     _LONGEST: int
     #: What messages call it.
     _CALLED: str
+    #: What `velagen lab` needs to be told that it is one of this kind.
+    _FLAGS: str = ""
 
     def __init__(self, name: str, folder: Path | None, reporter: Reporter | None) -> None:
         """Name a lab.
@@ -53,9 +56,28 @@ class LabHome(ABC):
             raise VelagenError(Problem(f"{self._CALLED} {self.name} is not up", hint=self._how_up()))
         return Api.from_kubeconfig(self.kubeconfig)
 
-    @abstractmethod
+    def _command(self, verb: str) -> str:
+        default = cache_dir() / self._UNDER / self.name
+        where = "" if self.folder == default.absolute() else f" --dir {self.folder}"
+        named = "" if self.name == "default" else f" --name {self.name}"
+        return f"velagen lab {verb}{self._FLAGS}{named}{where}"
+
     def _how_up(self) -> str:
-        """What to do where the lab is not up."""
+        return f"Start it with: {self._command('up')}"
+
+    def _refused(self, have: Any, want: Any) -> VelagenError:
+        """Give the error for options, of the same dataclass, that are not those the lab runs with."""
+        differences = ", ".join(
+            f"{item.name}: {getattr(have, item.name)!r}, not {getattr(want, item.name)!r}"
+            for item in fields(have)
+            if getattr(have, item.name) != getattr(want, item.name)
+        )
+        return VelagenError(
+            Problem(
+                f"{self._CALLED} {self.name} already runs with other options ({differences})",
+                hint=f"Take it down first: {self._command('down')}",
+            )
+        )
 
 
 def write_state(path: Path, data: Mapping[str, object]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import requests
 import yaml
 from tests.conftest import namespace_of
-from tests.e2e.kind.serving import SMALL, Client, steady
+from tests.e2e.kind.serving import SMALL, Client, routed, steady
 from tests.e2e.kind.test_kind_cluster import pod
 
 from velagen.lab import condition, wait_until
@@ -210,6 +210,7 @@ class Place:
                 and source.partition("://")[2] == path
                 and has.get("replicas") == has.get("updatedReplicas") == has.get("readyReplicas") == replicas
                 and has.get("observedGeneration") == deployment["metadata"]["generation"]
+                and routed(self.lab, self.space, name)
             )
 
         self._wait(name, look, f"{name} to be well", timeout)

@@ -65,7 +65,13 @@ def test_texts_become_labels_and_are_explained(kind_lab: KindLab, space: str) ->
     model = run_in_image(kind_lab, space, EXPLAINER, TRAIN)
     assert model["score"] == 1
     assert set(model["labels"]) == {"positive", "negative"}
-    beside = {"minReplicas": 1, "resources": SMALL, "readinessPath": "/v1/models/review"}
+    beside = {
+        "minReplicas": 1,
+        "resources": SMALL,
+        "readinessPath": "/v1/models/review",
+        # Ready once the predictor can be reached from here, which can be a moment after its pod is.
+        "args": ["--enable_predictor_health_check"],
+    }
     up(
         kind_lab,
         space,

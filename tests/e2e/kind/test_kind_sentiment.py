@@ -15,7 +15,7 @@ import requests
 import tritonclient.grpc as triton
 import yaml
 from pytest_kind.cluster import KindCluster
-from tests.e2e.kind.serving import pods
+from tests.e2e.kind.serving import PATIENCE, down, pods, wait_ready
 
 from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab, stack
@@ -23,13 +23,10 @@ from velagen.lab.kind.stack import local
 from velagen.tools import tool
 
 ROOT = Path(__file__).parents[3]
-#: Seconds: storage initializer, server and model, twice, on a machine with two cores.
-PATIENCE = 300
 #: What the training script's own pipeline says of each (`train.py --golden`).
 GOLDEN = json.loads((ROOT / "tests/e2e/fixtures/sentiment.json").read_text())
 #: Another ONNX Runtime or processor rounds otherwise; an error of the model would be a thousand times larger.
 CLOSE = 1e-3
-ISVC = ("serving.kserve.io/v1beta1", "InferenceService")
 
 
 @contextmanager
@@ -48,22 +45,10 @@ def deployed(lab: KindLab, space: str, example: str) -> Iterator[str]:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     try:
-        wait_until(lambda: condition(lab.api.get(*ISVC, name, space), "Ready") == "True", what=name, timeout=PATIENCE)
-        # KServe asks whether the gateway has accepted the route; Envoy follows a moment later.
-        wait_until(lambda: routed(lab, space, name), what=f"the route to {name} in Envoy", timeout=60)
+        wait_ready(lab, space, name)
         yield name
-    except TimeoutError as error:
-        service = lab.api.get(*ISVC, name, space) or {}
-        raise AssertionError(f"{error}\n{lab.pods(space)}\n{service.get('status')}") from error
     finally:
-        lab.api.delete("core.oam.dev/v1beta1", "Application", name, space)
-        wait_until(lambda: not pods(lab, space, name), what=f"the end of {name}'s pods", timeout=120)
-
-
-def routed(lab: KindLab, space: str, name: str) -> bool:
-    answer = local().get(f"{lab.url('gateway')}/", headers={"Host": f"{name}-{space}.example.com"}, timeout=30)
-    # Envoy's own answer to a host it does not know has nothing in it, and Triton's does not come from Envoy alone.
-    return answer.status_code != requests.codes.not_found or "x-envoy-upstream-service-time" in answer.headers
+        down(lab, space, name)
 
 
 def ready(lab: KindLab, space: str, name: str) -> list[str]:

@@ -102,6 +102,7 @@ class KindLab(LabHome):
     _UNDER = "kind"
     _LONGEST = 32
     _CALLED = "kind lab"
+    _FLAGS = " --kind"
 
     def __init__(
         self,
@@ -124,9 +125,6 @@ class KindLab(LabHome):
         if options is not None:
             advertised("node", options.gpus, options.gpu_config)
         self.options = options
-
-    def _how_up(self) -> str:
-        return "Start it with: velagen lab up --kind"
 
     # -- what others read
 
@@ -199,12 +197,7 @@ class KindLab(LabHome):
             state = self._state()
             if state is not None and self.running:
                 if self.options is not None and self.options != state.options:
-                    raise VelagenError(
-                        Problem(
-                            f"kind lab {self.name} already runs with other options",
-                            hint="Take it down first: velagen lab down --kind",
-                        )
-                    )
+                    raise self._refused(state.options, self.options)
                 return
             self._remove()
             try:
@@ -314,7 +307,7 @@ class KindLab(LabHome):
     def _need(self) -> _State:
         state = self._state()
         if state is None:
-            raise VelagenError(Problem(f"kind lab {self.name} is not up", hint="Start it with: velagen lab up --kind"))
+            raise VelagenError(Problem(f"kind lab {self.name} is not up", hint=self._how_up()))
         return state
 
     @contextlib.contextmanager
