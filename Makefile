@@ -30,7 +30,8 @@ test: $(READY) ## All tests, those on the embedded control plane included
 	$(BIN)/pytest -m "not kind"
 
 kind: $(READY) ## The tests on real kind clusters: real pods, real model servers; builds images where none can be pulled
-	$(BIN)/pytest -m kind --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=20
+	$(BIN)/pytest -m "kind and not engine" --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=20
+	$(BIN)/pytest -m engine
 
 lint: $(READY) ## Style and types
 	$(BIN)/ruff check

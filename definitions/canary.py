@@ -38,7 +38,7 @@ from velagen import (
     when,
 )
 from velagen import parameter as p
-from velagen.template.expression import Expression
+from velagen.template.expression import Expression, Value
 
 stable = context.output
 predictor = stable.spec.predictor
@@ -53,6 +53,10 @@ entry = let("entry", if_else(given(stable.spec.transformer), "transformer", "pre
 stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
 new_host = f"{new_name}-{entry}.{context.namespace}.svc.cluster.local"
 stable_weight = 100 - p.weight
+#: A model with two ports (protocol: both) takes gRPC on the second; a transformer has one.
+ports = let("portsOfModel", first_given(predictor.model.ports, []))
+has_grpc = (entry == "predictor") & (length(ports) > 1)
+grpc_port = ports[1].containerPort
 
 #: What the copy must not take over: its replicas are fixed.
 SCALING = ("model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
@@ -88,6 +92,23 @@ new_version = {
     },
 }
 
+
+def backends(port: Value) -> Value:
+    """Both versions with their weights, for a route of Gateway API."""
+    return [
+        {"name": f"{context.name}-{entry}", "port": port, "weight": stable_weight},
+        {"name": f"{new_name}-{entry}", "port": port, "weight": p.weight},
+    ]
+
+
+def destinations(port: Value) -> Value:
+    """The same for Istio."""
+    return [
+        {"destination": {"host": stable_host, "port": {"number": port}}, "weight": stable_weight},
+        {"destination": {"host": new_host, "port": {"number": port}}, "weight": p.weight},
+    ]
+
+
 http_route = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "HTTPRoute",
@@ -101,12 +122,21 @@ http_route = {
         ],
         "hostnames": optional(p.route.hosts),
         "rules": [
-            {
-                "backendRefs": [
-                    {"name": f"{context.name}-{entry}", "port": 80, "weight": stable_weight},
-                    {"name": f"{new_name}-{entry}", "port": 80, "weight": p.weight},
-                ]
-            }
+            when(
+                has_grpc,
+                {
+                    # As in KServe's own route (reconcilers/ingress/httproute_reconciler.go).
+                    "matches": [
+                        {
+                            "headers": [
+                                {"type": "RegularExpression", "name": "content-type", "value": "^application/grpc.*"}
+                            ]
+                        }
+                    ],
+                    "backendRefs": backends(grpc_port),
+                },
+            ),
+            {"backendRefs": backends(80)},
         ],
     },
 }
@@ -123,12 +153,14 @@ virtual_service = {
             when(given(p.route.gateway), f"{p.route.gateway.namespace}/{p.route.gateway.name}"),
         ],
         "http": [
-            {
-                "route": [
-                    {"destination": {"host": stable_host, "port": {"number": 80}}, "weight": stable_weight},
-                    {"destination": {"host": new_host, "port": {"number": 80}}, "weight": p.weight},
-                ]
-            }
+            when(
+                has_grpc,
+                {
+                    "match": [{"headers": {"content-type": {"prefix": "application/grpc"}}}],
+                    "route": destinations(grpc_port),
+                },
+            ),
+            {"route": destinations(80)},
         ],
     },
 }

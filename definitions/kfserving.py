@@ -59,7 +59,9 @@ model_format = let("formatName", first_given(p.modelFormat.name, choose(kind, {"
 model_name = let("servedName", first_given(p.modelName, context.name))
 
 is_triton = (kind == "triton") | (kind == "onnx")
+#: gRPC alone; with both, everything but the ports is as for REST.
 is_grpc = p.protocol == "grpc"
+is_both = p.protocol == "both"
 is_knative = p.deploymentMode == "knative"
 
 version = let(
@@ -73,10 +75,13 @@ version = let(
         ),
     ),
 )
-#: MLServer's runtime lists v2 alone, and opens its gRPC port all the same.
-kserve_version = let("kserveVersion", if_else(is_grpc & (kind != "mlflow"), f"grpc-{version}", version))
-#: gRPC ports; TorchServe's is the one of config.properties in KServe's samples.
-GRPC_PORTS = {"pytorch": 7070}
+#: KServe's own servers listen here unasked (python/kserve/kserve/model_server.py, --grpc_port).
+KSERVE_SERVERS = dict.fromkeys(("sklearn", "xgboost", "lightgbm"), 8081)
+#: These runtimes list REST's protocols alone; their servers open the gRPC port all the same.
+grpc_prefix = let("grpcPrefix", choose(kind, dict.fromkeys(("mlflow", *KSERVE_SERVERS), ""), "grpc-"))
+kserve_version = let("kserveVersion", if_else(is_grpc, f"{grpc_prefix}{version}", version))
+#: TorchServe's is the one of config.properties in KServe's samples.
+grpc_port = choose(kind, {"pytorch": 7070, **KSERVE_SERVERS}, 9000)
 
 # Readiness and warm-up --------------------------------------------------------------------------------------------
 
@@ -471,13 +476,12 @@ kfserving = Component(
                     },
                     If((kind == "mlflow") | given(p.env)): {"env": model_env},
                     If(given(p.resources)): {"resources": container_resources(p.resources)},
-                    If(is_grpc): {
+                    # KServe's Service and route send gRPC to the port called h2c, all else to the first
+                    # (reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go).
+                    If(is_grpc | is_both): {
                         "ports": [
-                            {
-                                "name": "h2c",
-                                "containerPort": if_else(kind == "pytorch", 7070, 9000),
-                                "protocol": "TCP",
-                            }
+                            when(is_both, {"name": "http1", "containerPort": HTTP_PORT, "protocol": "TCP"}),
+                            {"name": "h2c", "containerPort": grpc_port, "protocol": "TCP"},
                         ]
                     },
                     # What the server says at its end goes into the pod's status, and from there into ours.
@@ -534,6 +538,11 @@ kfserving = Component(
             given(p.batcher) & ((version == "v2") | is_grpc),
             "batcher understands V1 REST requests only: write protocolVersion: v1 and protocol: rest where the runtime "
             "serves it, or use dynamicBatching",
+        ),
+        refuse(
+            is_both & given(p.transformer),
+            "protocol: both can't be had with a transformer, to which KServe sends all requests and which opens one "
+            "port: leave protocol out",
         ),
         refuse(
             given(p.warmup) & is_triton & ~given(p.modelName),

@@ -140,9 +140,12 @@ RUNTIMES: list[tuple[str, dict[str, Any], str, str, str | None, str | None]] = [
     ("triton", {"modelName": "x"}, "triton", "kserve-tritonserver", "v2", "/v2/models/x/ready"),
     ("triton", {"modelFormat": {"name": "onnx"}}, "onnx", "kserve-tritonserver", "v2", "/v2/health/ready"),
     ("triton", {"protocol": "grpc"}, "triton", "kserve-tritonserver", "grpc-v2", "/v2/health/ready"),
+    ("triton", {"protocol": "both"}, "triton", "kserve-tritonserver", "v2", "/v2/health/ready"),
     ("onnx", {}, "onnx", "kserve-tritonserver", "v2", "/v2/health/ready"),
     ("sklearn", {}, "sklearn", "kserve-sklearnserver", "v1", "/v1/models/m"),
     ("sklearn", {"protocolVersion": "v2"}, "sklearn", "kserve-sklearnserver", "v2", "/v2/models/m/ready"),
+    ("sklearn", {"protocol": "grpc"}, "sklearn", "kserve-sklearnserver", "v2", "/v2/models/m/ready"),
+    ("sklearn", {"protocol": "both"}, "sklearn", "kserve-sklearnserver", "v1", "/v1/models/m"),
     ("xgboost", {}, "xgboost", "kserve-xgbserver", "v1", "/v1/models/m"),
     ("lightgbm", {}, "lightgbm", "kserve-lgbserver", "v1", "/v1/models/m"),
     ("mlflow", {}, "mlflow", "kserve-mlserver", "v2", "/v2/models/m/ready"),
@@ -195,11 +198,22 @@ def test_runtime_protocol_and_format_are_what_kserve_lists(runtime: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("runtime", "port"), [("triton", 9000), ("mlflow", 9000), ("tensorflow", 9000), ("pytorch", 7070)]
+    ("runtime", "port"),
+    [("triton", 9000), ("mlflow", 9000), ("tensorflow", 9000), ("pytorch", 7070), ("sklearn", 8081), ("xgboost", 8081)],
 )
 def test_grpc_opens_the_servers_port(runtime: str, port: int) -> None:
     found = model({**TRITON, "runtime": runtime, "protocol": "grpc", "modelName": "x"})
     assert found["ports"] == [{"name": "h2c", "containerPort": port, "protocol": "TCP"}]
+
+
+@pytest.mark.parametrize(("runtime", "port"), [("triton", 9000), ("onnx", 9000), ("mlflow", 9000), ("lightgbm", 8081)])
+def test_both_opens_two_ports_the_one_of_http_first(runtime: str, port: int) -> None:
+    found = model({**TRITON, "runtime": runtime, "protocol": "both"})
+    assert found["ports"] == [
+        {"name": "http1", "containerPort": 8080, "protocol": "TCP"},
+        {"name": "h2c", "containerPort": port, "protocol": "TCP"},
+    ]
+    assert found["readinessProbe"]["httpGet"]["port"] == 8080
 
 
 def test_grpc_in_knative_mode_is_not_asked_over_http_by_the_proxy() -> None:
@@ -468,6 +482,25 @@ def test_the_weights_make_a_hundred(weight: int, provider: str) -> None:
         (rule,) = found["HTTPRoute/m-canary"]["spec"]["rules"]
         split = {one["name"]: one["weight"] for one in rule["backendRefs"]}
     assert split == {"m-predictor": 100 - weight, "m-canary-predictor": weight}
+
+
+def test_canary_splits_grpc_on_its_own_port() -> None:
+    both = {**TRITON, "protocol": "both"}
+    found = render(both, trait("canary", **CANARY, route=HOSTS))
+    grpc, rest = found["HTTPRoute/m-canary"]["spec"]["rules"]
+    assert grpc["matches"][0]["headers"][0]["name"] == "content-type"
+    ports = [[(one["name"], one["port"]) for one in rule["backendRefs"]] for rule in (grpc, rest)]
+    assert ports == [[("m-predictor", port), ("m-canary-predictor", port)] for port in (9000, 80)]
+    assert "matches" not in rest
+    found = render(both, trait("canary", **CANARY, route={"provider": "istio"}))
+    grpc, rest = found["VirtualService/m-canary"]["spec"]["http"]
+    assert grpc["match"] == [{"headers": {"content-type": {"prefix": "application/grpc"}}}]
+    assert [one["destination"]["port"]["number"] for one in (*grpc["route"], *rest["route"])] == [9000, 9000, 80, 80]
+    # gRPC alone has the one port of the Service.
+    (rule,) = render({**TRITON, "protocol": "grpc"}, trait("canary", **CANARY, route=HOSTS))["HTTPRoute/m-canary"][
+        "spec"
+    ]["rules"]
+    assert {one["port"] for one in rule["backendRefs"]} == {80}
 
 
 def test_requests_come_in_at_the_transformer() -> None:

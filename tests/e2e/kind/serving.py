@@ -72,14 +72,16 @@ def run_in_image(lab: KindLab, space: str, image: str, code: str) -> dict[str, A
     return found
 
 
-def up(lab: KindLab, space: str, name: str, properties: Mapping[str, Any]) -> None:
+def up(lab: KindLab, space: str, name: str, properties: Mapping[str, Any], *traits: Mapping[str, Any]) -> None:
     """Apply an application of one model, or change it."""
     lab.api.apply(
         {
             "apiVersion": "core.oam.dev/v1beta1",
             "kind": "Application",
             "metadata": {"name": name, "namespace": space},
-            "spec": {"components": [{"name": name, "type": "kfserving", "properties": properties}]},
+            "spec": {
+                "components": [{"name": name, "type": "kfserving", "properties": properties, "traits": list(traits)}]
+            },
         }
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import yaml
-from tests.e2e.kind.serving import Client, run_in_image, wait_ready
+from tests.e2e.kind.serving import SMALL, Client, run_in_image, wait_ready
 
 from velagen.lab import wait_until
 from velagen.lab.kind import KindLab
@@ -122,8 +122,6 @@ class Case:
     """One runtime, and how its server is asked."""
 
     runtime: str
-    #: Where the server listens for gRPC.
-    port: int
     #: REST: V1 where it is the runtime's default.
     v1: bool
     #: The input's name; servers that take one tensor don't look at it.
@@ -138,17 +136,17 @@ class Case:
 
 
 CASES = [
-    Case("triton", 9000, v1=False, output="probabilities"),
-    Case("onnx", 9000, v1=False, output="probabilities"),
+    Case("triton", v1=False, output="probabilities"),
+    Case("onnx", v1=False, output="probabilities"),
     # MLServer takes the tensor's kind from the signature, by this name.
-    Case("mlflow", 9000, v1=False, tensor="input-0"),
-    # KServe's own servers open 8081 unasked; their runtimes don't list the protocol.
-    Case("sklearn", 8081, v1=True),
-    Case("xgboost", 8081, v1=True),
-    Case("lightgbm", 8081, v1=True),
+    Case("mlflow", v1=False, tensor="input-0"),
+    Case("sklearn", v1=True),
+    Case("xgboost", v1=True),
+    Case("lightgbm", v1=True),
 ]
 BY_RUNTIME = {case.runtime: case for case in CASES}
-GRPC_ALONE = "wine-grpc"
+#: One of each of two ways: KServe has a protocol for it, or the server opens the port unasked.
+GRPC_ALONE = {"onnx": "onnx-grpc", "sklearn": "sklearn-grpc"}
 
 
 @dataclass(frozen=True)
@@ -162,20 +160,9 @@ class World:
     answers: dict[str, np.ndarray]
 
 
-def application(name: str, space: str, properties: dict[str, Any], grpc_port: int | None = None) -> dict[str, Any]:
-    """An application of one model; with `grpc_port` its address takes gRPC besides REST.
-
-    KServe 0.20 sends gRPC to the port named h2c and all else to the first one, where a pod has both
-    (pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/httproute_reconciler.go).
-    """
+def application(name: str, space: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """An application of one model."""
     component: dict[str, Any] = {"name": name, "type": "kfserving", "properties": properties}
-    if grpc_port is not None:
-        ports = [
-            {"name": "http1", "containerPort": 8080, "protocol": "TCP"},
-            {"name": "h2c", "containerPort": grpc_port, "protocol": "TCP"},
-        ]
-        patch = {"spec": {"predictor": {"model": {"ports": ports}}}}
-        component["traits"] = [{"type": "json-merge-patch", "properties": patch}]
     return {
         "apiVersion": "core.oam.dev/v1beta1",
         "kind": "Application",
@@ -206,10 +193,11 @@ def world(kind_lab: KindLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         for case in CASES:
             uri = pushed(lab, folder / case.runtime, case)
             properties = {"runtime": case.runtime, "modelUri": uri, "minReplicas": 1}
-            up(lab, folder, application(case.name, space, properties, case.port))
-        alone = {"runtime": "onnx", "modelUri": "s3://models/wine/onnx", "protocol": "grpc", "minReplicas": 1}
-        up(lab, folder, application(GRPC_ALONE, space, alone))
-        for name in (*(case.name for case in CASES), GRPC_ALONE):
+            up(lab, folder, application(case.name, space, {**properties, "protocol": "both"}))
+            if case.runtime in GRPC_ALONE:
+                alone = {**properties, "protocol": "grpc", "resources": SMALL}
+                up(lab, folder, application(GRPC_ALONE[case.runtime], space, alone))
+        for name in (*(case.name for case in CASES), *GRPC_ALONE.values()):
             wait_ready(lab, space, name)
         yield World(
             lab,
@@ -311,9 +299,12 @@ def test_the_same_pod_answers_by_grpc_as_it_does_at_home(world: World, case: Cas
     same(grpc(world, case.name, case.name, case), world.answers[case.runtime])
 
 
-def test_protocol_grpc_answers_through_the_gateway(world: World) -> None:
-    case = BY_RUNTIME["onnx"]
-    same(grpc(world, GRPC_ALONE, ONNX, case), world.answers["onnx"])
+@pytest.mark.parametrize("runtime", GRPC_ALONE)
+def test_protocol_grpc_answers_through_the_gateway(world: World, runtime: str) -> None:
+    name = GRPC_ALONE[runtime]
+    # Triton's model has the name of its folder, the others that of the component.
+    model = ONNX if runtime == "onnx" else name
+    same(grpc(world, name, model, BY_RUNTIME[runtime]), world.answers[runtime])
 
 
 def test_the_models_know_something(world: World) -> None:

@@ -15,7 +15,7 @@ from velagen.lab import wait_until
 from velagen.lab.kind import KindLab, KindOptions
 from velagen.lab.process import marked
 
-pytestmark = [pytest.mark.usefixtures("engine_possible"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("engine_possible"), pytest.mark.slow, pytest.mark.engine]
 
 
 @pytest.fixture(autouse=True)

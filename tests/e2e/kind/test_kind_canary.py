@@ -1,0 +1,80 @@
+"""A part of the traffic goes to the new version: requests that the old and the new pods really answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tests.e2e.kind.serving import ISVC, SMALL, Client, down, put_model, triton_config, up, wait_for, wait_ready
+
+from velagen.lab import condition
+from velagen.lab.kind import KindLab
+
+#: Says which version it is.
+MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        found = pb_utils.Tensor("Y", np.full((1, 1), {version}, np.float32))
+        return [pb_utils.InferenceResponse([found]) for _ in requests]
+"""
+REQUESTS = 200
+WEIGHT = 30
+
+
+def by_rest(client: Client) -> float:
+    tensor = {"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [0]}
+    return float(client.ask("/v2/models/which/infer", {"inputs": [tensor]})["outputs"][0]["data"][0])
+
+
+def by_grpc(client: triton.InferenceServerClient) -> float:
+    tensor = triton.InferInput("X", [1, 1], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 1), np.float32))
+    return float(client.infer("which", [tensor], client_timeout=30).as_numpy("Y")[0][0])
+
+
+@pytest.mark.seconds(60)
+def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> None:
+    kind_lab.load(["tritonserver"])
+    first, second = (
+        put_model(
+            kind_lab,
+            f"canary-versions/{version}",
+            {
+                "which/config.pbtxt": triton_config("which", "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]"),
+                "which/1/model.py": MODEL.format(version=version),
+            },
+        )
+        for version in (1, 2)
+    )
+    common = {"runtime": "triton", "modelName": "which", "protocol": "both", "minReplicas": 1, "resources": SMALL}
+    host = f"split-{space}.example.org"
+    canary = {"weight": WEIGHT, "modelUri": second, "route": {"provider": "gateway-api", "hosts": [host]}}
+    up(kind_lab, space, "split", {**common, "modelUri": first}, {"type": "canary", "properties": canary})
+    wait_ready(kind_lab, space, "split")
+    wait_for(
+        kind_lab,
+        space,
+        "split",
+        lambda: condition(kind_lab.api.get(*ISVC, "split-canary", space), "Ready") == "True",
+        "the new version Ready",
+    )
+    client = Client(kind_lab, space, "split")
+    client.host = host
+    wait_for(kind_lab, space, "split", lambda: client.send("/v2/models/which/ready").ok, "the route of the trait")
+    options = [("grpc.default_authority", host), ("grpc.enable_http_proxy", 0)]
+    with triton.InferenceServerClient(client.entry.removeprefix("http://"), channel_args=options) as grpc:
+        for protocol, ask in (("REST", lambda: by_rest(client)), ("gRPC", lambda: by_grpc(grpc))):
+            seen = Counter(ask() for _ in range(REQUESTS))
+            print(f"{protocol}: {seen[2]} of {REQUESTS} answered by the new version, at weight {WEIGHT}")
+            assert set(seen) == {1, 2}, seen
+            # More than four standard deviations either way, as Envoy draws lots.
+            assert abs(seen[2] - REQUESTS * WEIGHT / 100) <= 30, seen
+    # The model's own address stays the old version's.
+    own = Client(kind_lab, space, "split")
+    assert {by_rest(own) for _ in range(20)} == {1}
+    down(kind_lab, space, "split")
