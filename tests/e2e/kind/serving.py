@@ -122,7 +122,10 @@ def wait_ready(lab: KindLab, space: str, name: str) -> None:
 
 def routed(lab: KindLab, space: str, name: str) -> bool:
     """Whether the gateway sends a model's requests on; asks for a path that no server computes anything for."""
-    answer = Client(lab, space, name).send("/")
+    try:
+        answer = Client(lab, space, name).send("/")
+    except requests.ConnectionError:
+        return False  # Envoy listens once it has the cluster's first route
     # Envoy's own answer to a host it does not know has nothing in it, and Triton's does not come from Envoy alone.
     return answer.status_code != requests.codes.not_found or "x-envoy-upstream-service-time" in answer.headers
 
