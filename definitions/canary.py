@@ -48,6 +48,9 @@ provider = let("routeProvider", first_given(p.route.provider, "gateway-api"))
 is_istio = provider == "istio"
 
 new_name = f"{context.name}-canary"
+#: Not the new version's name: KServe makes a route for it, called like the InferenceService, and would write over ours
+#: (pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/httproute_reconciler.go, createRawTopLevelHTTPRoute).
+route_name = f"{new_name}-split"
 #: Requests come in at the transformer where there is one.
 entry = let("entry", if_else(given(stable.spec.transformer), "transformer", "predictor"))
 stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
@@ -112,7 +115,7 @@ def destinations(port: Value) -> Value:
 http_route = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "HTTPRoute",
-    "metadata": {"name": new_name},
+    "metadata": {"name": route_name},
     "spec": {
         "parentRefs": [
             {
@@ -144,7 +147,7 @@ http_route = {
 virtual_service = {
     "apiVersion": "networking.istio.io/v1beta1",
     "kind": "VirtualService",
-    "metadata": {"name": new_name},
+    "metadata": {"name": route_name},
     "spec": {
         # In the mesh a caller of the stable version's Service is split too, and needs no other name.
         "hosts": [stable_host, each(p.route.hosts, lambda host: host)],

@@ -476,10 +476,10 @@ def test_canary_is_a_copy_with_another_model() -> None:
 def test_the_weights_make_a_hundred(weight: int, provider: str) -> None:
     found = render(TRITON, trait("canary", **{**CANARY, "weight": weight}, route={**HOSTS, "provider": provider}))
     if provider == "istio":
-        (rule,) = found["VirtualService/m-canary"]["spec"]["http"]
+        (rule,) = found["VirtualService/m-canary-split"]["spec"]["http"]
         split = {one["destination"]["host"].split(".")[0]: one["weight"] for one in rule["route"]}
     else:
-        (rule,) = found["HTTPRoute/m-canary"]["spec"]["rules"]
+        (rule,) = found["HTTPRoute/m-canary-split"]["spec"]["rules"]
         split = {one["name"]: one["weight"] for one in rule["backendRefs"]}
     assert split == {"m-predictor": 100 - weight, "m-canary-predictor": weight}
 
@@ -487,26 +487,26 @@ def test_the_weights_make_a_hundred(weight: int, provider: str) -> None:
 def test_canary_splits_grpc_on_its_own_port() -> None:
     both = {**TRITON, "protocol": "both"}
     found = render(both, trait("canary", **CANARY, route=HOSTS))
-    grpc, rest = found["HTTPRoute/m-canary"]["spec"]["rules"]
+    grpc, rest = found["HTTPRoute/m-canary-split"]["spec"]["rules"]
     assert grpc["matches"][0]["headers"][0]["name"] == "content-type"
     ports = [[(one["name"], one["port"]) for one in rule["backendRefs"]] for rule in (grpc, rest)]
     assert ports == [[("m-predictor", port), ("m-canary-predictor", port)] for port in (9000, 80)]
     assert "matches" not in rest
     found = render(both, trait("canary", **CANARY, route={"provider": "istio"}))
-    grpc, rest = found["VirtualService/m-canary"]["spec"]["http"]
+    grpc, rest = found["VirtualService/m-canary-split"]["spec"]["http"]
     assert grpc["match"] == [{"headers": {"content-type": {"prefix": "application/grpc"}}}]
     assert [one["destination"]["port"]["number"] for one in (*grpc["route"], *rest["route"])] == [9000, 9000, 80, 80]
     # gRPC alone has the one port of the Service.
-    (rule,) = render({**TRITON, "protocol": "grpc"}, trait("canary", **CANARY, route=HOSTS))["HTTPRoute/m-canary"][
-        "spec"
-    ]["rules"]
+    (rule,) = render({**TRITON, "protocol": "grpc"}, trait("canary", **CANARY, route=HOSTS))[
+        "HTTPRoute/m-canary-split"
+    ]["spec"]["rules"]
     assert {one["port"] for one in rule["backendRefs"]} == {80}
 
 
 def test_requests_come_in_at_the_transformer() -> None:
     given = {**TRITON, "transformer": {"image": "t:1"}}
     found = render(given, trait("canary", **CANARY, route={"provider": "istio", "hosts": ["a.b"]}))
-    virtual = found["VirtualService/m-canary"]["spec"]
+    virtual = found["VirtualService/m-canary-split"]["spec"]
     assert virtual["hosts"] == ["m-transformer.default.svc.cluster.local", "a.b"]
     assert virtual["gateways"] == ["mesh"]
 
