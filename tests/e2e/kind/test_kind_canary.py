@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from tests.e2e.kind.serving import ISVC, SMALL, Client, down, put_model, triton_config, up, wait_for, wait_ready
+from tests.e2e.kind.serving import ISVC, SMALL, Client, down, put_model, steady, triton_config, up, wait_for, wait_ready
 
 from velagen.lab import condition
 from velagen.lab.kind import KindLab
+from velagen.lab.kind.stack import RESYNC_SECONDS
 
 #: Says which version it is.
 MODEL = """
@@ -37,7 +39,7 @@ def by_grpc(client: triton.InferenceServerClient) -> float:
     return float(client.infer("which", [tensor], client_timeout=30).as_numpy("Y")[0][0])
 
 
-@pytest.mark.seconds(60)
+@pytest.mark.seconds(75)
 def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> None:
     kind_lab.load(["tritonserver"])
     first, second = (
@@ -53,8 +55,14 @@ def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> Non
     )
     common = {"runtime": "triton", "modelName": "which", "protocol": "both", "minReplicas": 1, "resources": SMALL}
     host = f"split-{space}.example.org"
-    canary = {"weight": WEIGHT, "modelUri": second, "route": {"provider": "gateway-api", "hosts": [host]}}
-    up(kind_lab, space, "split", {**common, "modelUri": first}, {"type": "canary", "properties": canary})
+    route = {"provider": "gateway-api", "hosts": [host]}
+
+    def deploy(weight: int) -> None:
+        canary = {"weight": weight, "modelUri": second, "route": route}
+        up(kind_lab, space, "split", {**common, "modelUri": first}, {"type": "canary", "properties": canary})
+
+    # As the documentation says: none of the traffic until the new version is Ready.
+    deploy(0)
     wait_ready(kind_lab, space, "split")
     wait_for(
         kind_lab,
@@ -66,6 +74,16 @@ def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> Non
     client = Client(kind_lab, space, "split")
     client.host = host
     wait_for(kind_lab, space, "split", lambda: client.send("/v2/models/which/ready").ok, "the route of the trait")
+    # KServe makes routes too, and KubeVela applies its own again every few seconds: nobody takes ours away.
+    tensor = {"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [0]}
+    with steady(client, "/v2/models/which/infer", {"inputs": [tensor]}, 10, 60) as load:
+        time.sleep(3)
+        deploy(WEIGHT)
+        time.sleep(2 * RESYNC_SECONDS)
+    assert not load.failed, load.failed[:3]
+    answers = [answer["outputs"][0]["data"][0] for answer in load.answers()]
+    assert answers[0] == 1
+    assert 2 in answers
     options = [("grpc.default_authority", host), ("grpc.enable_http_proxy", 0)]
     with triton.InferenceServerClient(client.entry.removeprefix("http://"), channel_args=options) as grpc:
         for protocol, ask in (("REST", lambda: by_rest(client)), ("gRPC", lambda: by_grpc(grpc))):
