@@ -97,10 +97,12 @@ def pods(lab: KindLab, space: str, name: str) -> list[dict[str, Any]]:
     return lab.api.list("v1", "Pod", space, selector=f"serving.kserve.io/inferenceservice={name}")
 
 
-def wait_for(lab: KindLab, space: str, name: str, look: Callable[[], Any], what: str) -> None:
+def wait_for(
+    lab: KindLab, space: str, name: str, look: Callable[[], Any], what: str, timeout: float = PATIENCE
+) -> None:
     """Wait for something of a model; where it does not come, the error says how things stand."""
     try:
-        wait_until(look, what=what, timeout=PATIENCE, every=0.25)
+        wait_until(look, what=what, timeout=timeout, every=0.25)
     except TimeoutError as error:
         service = lab.api.get(*ISVC, name, space) or {}
         raise AssertionError(f"{error}\n{lab.pods(space)}\n{service.get('status')}") from error
@@ -117,7 +119,7 @@ def wait_ready(lab: KindLab, space: str, name: str) -> None:
     )
     # KServe asks whether the gateway has accepted the route. Contour says so before Envoy has it: on a machine with two
     # cores and two tests, up to a second before.
-    wait_for(lab, space, name, lambda: routed(lab, space, name), f"the route to {name} in Envoy")
+    wait_for(lab, space, name, lambda: routed(lab, space, name), f"the route to {name} in Envoy", timeout=60)
 
 
 def routed(lab: KindLab, space: str, name: str) -> bool:

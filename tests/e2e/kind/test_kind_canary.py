@@ -9,28 +9,19 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from tests.e2e.kind.serving import ISVC, SMALL, Client, down, put_model, steady, triton_config, up, wait_for, wait_ready
+from tests.e2e.kind.test_kind_ready import PROGRAM
 
 from velagen.lab import condition
 from velagen.lab.kind import KindLab
 from velagen.lab.kind.stack import RESYNC_SECONDS
 
-#: Says which version it is.
-MODEL = """
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        found = pb_utils.Tensor("Y", np.full((1, 1), {version}, np.float32))
-        return [pb_utils.InferenceResponse([found]) for _ in requests]
-"""
+BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [0]}]}
 REQUESTS = 200
 WEIGHT = 30
 
 
 def by_rest(client: Client) -> float:
-    tensor = {"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [0]}
-    return float(client.ask("/v2/models/which/infer", {"inputs": [tensor]})["outputs"][0]["data"][0])
+    return float(client.ask("/v2/models/which/infer", BODY)["outputs"][0]["data"][0])
 
 
 def by_grpc(client: triton.InferenceServerClient) -> float:
@@ -48,7 +39,7 @@ def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> Non
             f"canary-versions/{version}",
             {
                 "which/config.pbtxt": triton_config("which", "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]"),
-                "which/1/model.py": MODEL.format(version=version),
+                "which/1/model.py": PROGRAM.format(version=version),
             },
         )
         for version in (1, 2)
@@ -75,8 +66,7 @@ def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> Non
     client.host = host
     wait_for(kind_lab, space, "split", lambda: client.send("/v2/models/which/ready").ok, "the route of the trait")
     # KServe makes routes too, and KubeVela applies its own again every few seconds: nobody takes ours away.
-    tensor = {"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [0]}
-    with steady(client, "/v2/models/which/infer", {"inputs": [tensor]}, 10, 60) as load:
+    with steady(client, "/v2/models/which/infer", BODY, 10, 60) as load:
         time.sleep(3)
         deploy(WEIGHT)
         time.sleep(2 * RESYNC_SECONDS)

@@ -106,16 +106,25 @@ def test_the_articles_application_answers_by_rest_and_grpc(
             assert all(same(answer, golden) for answer, golden in zip(answers, batch, strict=True))
 
 
+def test_the_grpc_example_answers_through_the_gateway(kind_lab: KindLab, space: str) -> None:
+    with deployed(kind_lab, space, "grpc.yaml") as name:
+        target = kind_lab.url("gateway").removeprefix("http://")
+        authority = f"{name}-{space}.example.com"
+        for golden in GOLDEN[:4]:
+            (answer,) = by_grpc(target, [golden["text"]], authority)
+            assert same(answer, golden)
+
+
 def test_one_address_answers_rest_and_grpc(kind_lab: KindLab, space: str) -> None:
     with deployed(kind_lab, space, "rest-and-grpc.yaml") as name:
         target = kind_lab.url("gateway").removeprefix("http://")
         authority = f"{name}-{space}.example.com"
         for golden in GOLDEN[:4]:
-            for answers in (
+            for (answer,) in (
                 rest(kind_lab, space, name, [golden["text"]]),
                 by_grpc(target, [golden["text"]], authority),
             ):
-                assert same(answers[0], golden)
+                assert same(answer, golden)
 
 
 @pytest.mark.parametrize("example", ["warmup.yaml", "dynamic-batching.yaml"])
