@@ -72,6 +72,12 @@ A, B, C = cue.Ident("a"), cue.Ident("b"), cue.Ident("c")
         (cue.Binary("|", cue.Unary("*", cue.Lit("a")), cue.Lit("b")), '*"a" | "b"'),
         (cue.Binary("&", cue.Binary("|", A, B), C), "(a | b) & c"),
         (cue.Binary("-", A, cue.Binary("-", B, C)), "a - (b - c)"),
+        # In parentheses KubeVela 1.11's rewriting does not take a number for a list.
+        (cue.Binary("*", cue.Selector(A, "b"), cue.Lit(100)), "(a.b) * 100"),
+        (cue.Binary("+", cue.Lit(1), cue.Selector(A, "b")), "1 + (a.b)"),
+        (cue.Binary("+", cue.Binary("+", cue.Selector(A, "b"), B), cue.Selector(A, "c")), "(a.b) + b + (a.c)"),
+        (cue.Binary("*", A, cue.call("list", "Sum", B)), "a * (list.Sum(b))"),
+        (cue.Binary("/", cue.Selector(A, "b"), cue.Lit(2)), "a.b / 2"),
         (cue.Binary("&", cue.Unary(">=", cue.Lit(-1)), cue.Unary("<=", cue.Lit(9))), ">=-1 & <=9"),
         (cue.Unary("!", cue.Binary("==", A, B)), "!(a == b)"),
         (cue.Selector(A, "odd-name"), 'a."odd-name"'),

@@ -132,7 +132,7 @@ def problems_of(body: object) -> list[Problem]:
         ({"replicas": optional(p.replicas)}, "if parameter.replicas != _|_ {\nreplicas: parameter.replicas\n}"),
         ({"uri": f"{context.name}-x"}, 'uri: "\\(context.name)-x"'),
         ({"uri": as_string(p.port)}, 'uri: "\\(parameter.port)"'),
-        ({"ratio": p.port * 0.8}, "ratio: parameter.port * 0.8"),
+        ({"ratio": p.port * 0.8}, "ratio: (parameter.port) * 0.8"),
         (
             {"uri": first_given(p.logger.url, "none")},
             'uri: [if parameter.logger.url != _|_ {parameter.logger.url}, "none"][0]',

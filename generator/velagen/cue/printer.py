@@ -247,9 +247,9 @@ class _Printer:
                 operands: list[str] = []
                 left: s.Expr = node
                 while isinstance(left, s.Binary) and left.op == op:
-                    operands.append(self._expr(left.right, indent, own + 1))
+                    operands.append(self._operand(op, left.right, indent, own + 1))
                     left = left.left
-                text = f" {op} ".join([self._expr(left, indent, own), *reversed(operands)])
+                text = f" {op} ".join([self._operand(op, left, indent, own), *reversed(operands)])
                 return f"({text})" if strength > own else text
             case s.Struct():
                 return self._struct(node, indent)
@@ -264,6 +264,19 @@ class _Printer:
             case s.Ellipsis(of=of):
                 return self._ellipsis(of, indent)
         raise TypeError(f"no expression: {type(node).__name__}")
+
+    def _operand(self, op: str, node: s.Expr, indent: str, strength: int) -> str:
+        """One side of a binary operation.
+
+        KubeVela 1.11 rewrites older CUE before it renders: by their syntax it takes selectors and calls of ``list`` for
+        lists, and so `parameter.x * 100` for a repeated list. In parentheses it leaves them alone, as they are numbers.
+        Source: github.com/kubevela/pkg@v1.11.1 cue/upgrade/upgrade_cue_0_14_list_arithmetic.go.
+        """
+        text = self._expr(node, indent, strength)
+        is_taken_for_a_list = isinstance(node, s.Selector) or (
+            isinstance(node, s.Call) and isinstance(node.function, s.Selector) and node.function.of == s.Package("list")
+        )
+        return f"({text})" if op in {"+", "*"} and is_taken_for_a_list else text
 
     def _literal(self, value: s.Scalar, raw: bool, indent: str) -> str:
         match value:

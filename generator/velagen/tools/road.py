@@ -245,15 +245,16 @@ def _locked(row: Row, reporter: Reporter) -> Iterator[None]:
         lock.release()
 
 
-def source(name: str, *, reporter: Reporter | None = None) -> Path:
+def source(name: str, version: str | None = None, *, reporter: Reporter | None = None) -> Path:
     """Give the read-only folder of a pinned upstream module, and bring it into Go's module cache where it is missing.
 
     Fast once known: the folder is remembered in velagen's cache.
 
     :param name: kserve, kubevela, kubernetes or kwok.
+    :param version: None = the pinned default.
     :raises VelagenError: no such source; go is missing; the module can't be downloaded or is not the pinned one.
     """
-    row = table().source(name)
+    row = table().source(name, version)
     note = cache_dir() / "sources" / f"{row.name}-{row.version}"
     if note.is_file():
         folder = Path(note.read_text().strip())

@@ -137,16 +137,23 @@ class Table:
             Problem(f"{name} {version} is not in the table of tools", hint=f"Pinned versions: {versions}.")
         )
 
-    def source(self, name: str) -> Source:
+    def source(self, name: str, version: str | None = None) -> Source:
         """Give the row of a source module.
 
+        :param version: without its ``v``; None = the first row of that name.
         :raises VelagenError: there is no such row.
         """
-        for row in self.sources:
-            if row.name == name:
+        rows = [row for row in self.sources if row.name == name]
+        if not rows:
+            names = ", ".join(dict.fromkeys(row.name for row in self.sources))
+            raise VelagenError(Problem(f"no source is called {name!r}", hint=f"Known sources: {names}."))
+        for row in rows:
+            if version is None or row.version == f"v{version}":
                 return row
-        names = ", ".join(row.name for row in self.sources)
-        raise VelagenError(Problem(f"no source is called {name!r}", hint=f"Known sources: {names}."))
+        versions = ", ".join(row.version.removeprefix("v") for row in rows)
+        raise VelagenError(
+            Problem(f"{name} {version} is not in the table of sources", hint=f"Pinned versions: {versions}.")
+        )
 
 
 def this_platform() -> str:
