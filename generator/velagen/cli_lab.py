@@ -105,7 +105,7 @@ _dir = click.option(
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of its state; by default lab/NAME in velagen's cache.",
+    help="Folder of its state, missing or empty at first; by default lab/NAME in velagen's cache.",
 )
 _kind = click.option(
     "--kind", "kind", is_flag=True, help="The kind cluster of that name: real nodes and pods, on Docker."
@@ -203,7 +203,7 @@ def lab_status(name: str, folder: Path | None, *, kind: bool) -> None:
 @_kind
 @exits_with_problems
 def lab_down(name: str, folder: Path | None, *, kind: bool) -> None:
-    """Stop a lab's processes, and only those, and remove its folder.
+    """Stop a lab's processes, and only those, and remove what it made in its folder.
 
     Example: velagen lab down
     """

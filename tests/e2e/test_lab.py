@@ -1,15 +1,18 @@
 """The lab itself: it comes up, stays right, survives crashes, lives beside another one, and goes without a trace."""
 
+import base64
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from rich.console import Console
 
@@ -18,6 +21,7 @@ from velagen.lab import COMPONENTS, Lab, LabOptions, condition, gpu_node, wait_u
 from velagen.lab.cluster import _State
 from velagen.lab.demo import demo
 from velagen.lab.process import marked
+from velagen.tools import cache_dir
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
 
@@ -163,6 +167,66 @@ def test_a_second_lab_lives_beside_the_first(lab: Lab, second: Lab) -> None:
     assert node["status"]["allocatable"]["nvidia.com/gpu.shared"] == "8"
     second.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "only-here"}})
     assert lab.api.get("v1", "Namespace", "only-here") is None
+
+
+def as_somebody_else(look: Callable[[], object]) -> str:
+    """What a function gives when another user of this machine calls it; the name of its error where it fails.
+
+    In a child, so that nothing has to be readable for that user: all is loaded.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            said = repr(look())
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(theirs, said.encode()[:4000])
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as stream:
+        said = stream.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_another_user_of_the_machine_gets_no_secret(lab: Lab) -> None:
+    lab.api.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "pin", "namespace": "default"},
+            "stringData": {"pin": "for-nobody-else"},
+        }
+    )
+    ports = state_of(lab).ports
+    every_key = {"key": "AA==", "range_end": "AA==", "limit": 10000}
+
+    def etcd(scheme: str, port: str, path: str, **certificate: Any) -> object:
+        url = f"{scheme}://127.0.0.1:{ports[port]}{path}"
+        method, body = ("POST", every_key) if "/v3/" in path else ("GET", None)
+        # OSError: refused before anything is asked, or the connection is closed.
+        return requests.request(method, url, json=body, timeout=5, verify=False, **certificate).text
+
+    known = {"cert": tuple(str(lab.folder / "pki" / f"etcd-client.{end}") for end in ("crt", "key"))}
+    # That the question is the right one: whoever has the certificate is told.
+    assert base64.b64encode(b"/registry/secrets/default/pin").decode() in str(
+        etcd("https", "etcd", "/v3/kv/range", **known)
+    )
+    for scheme in ("https", "http"):
+        for port, path in (("etcd", "/v3/kv/range"), ("etcd", "/health"), ("etcd-peer", "/members")):
+            said = as_somebody_else(lambda: etcd(scheme, port, path))  # noqa: B023  # called at once
+            assert "Error" in said, (scheme, port, said)
+    api = f"https://127.0.0.1:{ports['kube-apiserver']}/api/v1/namespaces/default/secrets/pin"
+    assert "forbidden" in as_somebody_else(lambda: requests.get(api, timeout=5, verify=False).text)
+    for folder in (lab.folder, cache_dir() / "lab-prepared"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert as_somebody_else(lambda: os.listdir(folder)).startswith("PermissionError")  # noqa: B023, PTH208
 
 
 def test_a_node_can_be_added(second: Lab) -> None:

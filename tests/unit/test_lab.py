@@ -142,11 +142,157 @@ def test_down_after_a_crash_stops_the_rest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"mark": "x"}', json.dumps({"mark": "x", "options": {"nodez": 1}})])
 def test_a_state_nobody_can_read_is_no_state(tmp_path: Path, text: str) -> None:
     lab = Lab("unit", folder=tmp_path / "lab")
-    lab.folder.mkdir()
+    lab._claim()
     (lab.folder / "state.json").write_text(text)
     assert lab.status() == []
     lab.down()
     assert not lab.folder.exists()
+
+
+# -- the folder: what is in it, and whose that is
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Each path below a folder with its text, or where it links to."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_text()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+THEIRS = {
+    "a thesis": {"t": "years"},
+    "names that a lab uses too": {"logs/mine.log": "1", "etcd/member": "2", "pki/ca.key": "3", "state.json": "{}"},
+    "a state of another program": {"state.json": '{"version": 4, "mark": "x", "resources": []}'},
+    "another lab": {"default/state.json": "{}", "default/.velagen": "velagen lab\n"},
+}
+
+
+@pytest.mark.parametrize("files", THEIRS.values(), ids=THEIRS)
+@pytest.mark.parametrize("verb", ["up", "up --kind", "down", "down --kind", "demo"])
+def test_a_folder_that_is_no_lab_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], verb: str
+) -> None:
+    # Before anything is fetched or started.
+    monkeypatch.setattr("velagen.lab.cluster.install", lambda *_, **__: pytest.fail("tools were fetched"))
+    monkeypatch.setattr("velagen.lab.demo.install", lambda *_, **__: pytest.fail("tools were fetched"))
+    monkeypatch.setattr("velagen.lab.kind.cluster.tool", lambda *_: pytest.fail("tools were fetched"))
+    folder = tmp_path / "p"
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    before = tree(folder)
+    monkeypatch.chdir(folder)
+    app = tmp_path / "app.yaml"
+    app.write_text("kind: Application\nmetadata: {name: a}\n")
+    if verb == "demo":
+        said = CliRunner().invoke(demo, ["--dir", ".", "--file", str(app), "--addon", str(tmp_path)])
+    else:
+        said = CliRunner().invoke(lab_group, [*verb.split(), "--dir", "."])
+    if verb.startswith("down"):
+        assert (said.exit_code, said.output) == (0, f"{'kind ' * ('--kind' in verb)}lab default was not up\n")
+    else:
+        assert said.exit_code == 1
+        assert "is not empty, and not the folder of a lab" in said.output
+        assert sorted(files)[0].partition("/")[0] in said.output
+    assert tree(folder) == before
+
+
+def test_files_that_somebody_left_in_a_lab_survive_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lab, processes = lab_with(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "etcd.log").write_text("not the lab's")
+    theirs = {"notes.txt": "n", "models/1/model.pkl": "m", "logs/mine.log": "l", ".hidden": "h"}
+    for name, text in theirs.items():
+        (lab.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (lab.folder / name).write_text(text)
+    for name in ("kubeconfig", "logs/etcd.log", "etcd/member/wal", "pki/ca.key", "home/.kube/cache", "tmp/x"):
+        (lab.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (lab.folder / name).write_text("the lab's")
+    (lab.folder / "webhook").symlink_to(elsewhere)
+    assert lab.down() is True
+    assert not any(process.alive for process in processes)
+    assert tree(lab.folder) == theirs
+    assert (elsewhere / "etcd.log").exists(), "a link is removed, and not what it leads to"
+    assert "stays: the lab did not make .hidden, logs, models, notes.txt" in capsys.readouterr().err.replace("\n", " ")
+    assert lab.down() is False
+    assert tree(lab.folder) == theirs
+    with pytest.raises(VelagenError, match="is not empty, and not the folder of a lab"):
+        lab.up()
+
+
+def test_a_lab_whose_logs_were_moved_away_leaves_them_there(tmp_path: Path) -> None:
+    lab = Lab("unit", folder=tmp_path / "lab")
+    lab._claim()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "etcd.log").write_text("kept")
+    (lab.folder / "logs").symlink_to(tmp_path / "disk")
+    lab.down()
+    assert not lab.folder.exists()
+    assert (tmp_path / "disk" / "etcd.log").read_text() == "kept"
+
+
+def test_a_lab_from_before_there_were_marks_is_known_by_its_state(tmp_path: Path) -> None:
+    lab, processes = lab_with(tmp_path)
+    assert not (lab.folder / ".velagen").exists()
+    assert lab.down() is True
+    assert not any(process.alive for process in processes)
+    assert not lab.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "hint"), [("kind lab", "lab", "Add --kind"), ("lab", "kind lab", "Leave out")]
+)
+def test_the_folder_of_a_lab_of_the_other_kind_is_named(tmp_path: Path, there: str, asked: str, hint: str) -> None:
+    from velagen.lab.kind import KindLab
+
+    kinds: dict[str, Any] = {"lab": Lab, "kind lab": KindLab}
+    kinds[there]("unit", folder=tmp_path / "x")._claim()
+    for change in ("up", "down"):
+        with pytest.raises(VelagenError, match=f"is the folder of a {there}(.|\n)*{hint}"):
+            getattr(kinds[asked]("unit", folder=tmp_path / "x"), change)()
+    assert (tmp_path / "x" / ".velagen").read_text() == f"velagen {there}\n"
+
+
+def test_down_makes_nothing_where_there_is_nothing(tmp_path: Path) -> None:
+    assert Lab("unit", folder=tmp_path / "a" / "b").down() is False
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_lab_of_an_older_velagen_whose_etcd_is_open_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    monkeypatch.setattr("velagen.lab.cluster.install", lambda wanted, reporter: [Path("/bin/true")] * len(wanted))
+    lab, processes = lab_with(tmp_path)
+    state = _State.read(lab.folder / "state.json")
+    assert state is not None
+    state.processes[0].argv = ["etcd", "--listen-client-urls=http://127.0.0.1:1"]
+    state.write(lab.folder / "state.json")
+    (lab.folder / "etcd").mkdir()
+    if not alive:
+        stop(processes)
+    try:
+        with pytest.raises(VelagenError, match=r"answers every local user\n.*velagen lab down --name unit"):
+            lab.up()
+        assert (lab.folder / "etcd").is_dir(), "nothing is lost unasked"
+    finally:
+        lab.down()
+
+
+def test_other_options_are_refused_after_a_restart_of_the_machine_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("velagen.lab.cluster.install", lambda wanted, reporter: [Path("/bin/true")] * len(wanted))
+    lab, processes = lab_with(tmp_path)
+    (lab.folder / "etcd").mkdir()
+    stop(processes)
+    lab.options = LabOptions(nodes=9)
+    with pytest.raises(VelagenError, match=r"other options \(nodes: 2, not 9\)"):
+        lab.up()
+    assert (lab.folder / "etcd").is_dir()
 
 
 def test_the_state_is_the_owners_alone_and_survives_a_round_trip(tmp_path: Path) -> None:
@@ -192,15 +338,20 @@ def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
 
 
 def test_certificates_are_for_loopback_and_keys_are_private(tmp_path: Path) -> None:
-    Authority(tmp_path).issue(tmp_path / "a.crt", tmp_path / "a.key")
+    authority = Authority(tmp_path)
+    authority.issue(tmp_path / "a.crt", tmp_path / "a.key")
+    authority.issue_client("one", tmp_path / "c.crt", tmp_path / "c.key")
     make_key(tmp_path / "sa.key")
     certificate = x509.load_pem_x509_certificate((tmp_path / "a.crt").read_bytes())
-    authority = x509.load_pem_x509_certificate((tmp_path / "ca.crt").read_bytes())
-    certificate.verify_directly_issued_by(authority)
+    client = x509.load_pem_x509_certificate((tmp_path / "c.crt").read_bytes())
+    for signed, usage in ((certificate, "serverAuth"), (client, "clientAuth")):
+        signed.verify_directly_issued_by(x509.load_pem_x509_certificate((tmp_path / "ca.crt").read_bytes()))
+        usages = signed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert [entry._name for entry in usages] == [usage]
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost", "kubernetes.default.svc"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
-    for name in ("ca.key", "a.key", "sa.key"):
+    for name in ("ca.key", "a.key", "c.key", "sa.key"):
         assert (tmp_path / name).stat().st_mode & 0o077 == 0
     assert (tmp_path / "sa.key.pub").read_text().startswith("-----BEGIN PUBLIC KEY-----")
 

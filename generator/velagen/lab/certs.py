@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _YEARS = datetime.timedelta(days=3650)
 
@@ -34,7 +34,7 @@ def make_key(path: Path) -> None:
 
 
 class Authority:
-    """Signs server certificates for this machine's loopback."""
+    """Signs certificates of servers on this machine's loopback, and of their clients."""
 
     def __init__(self, folder: Path) -> None:
         """Make the authority: ``ca.crt`` and ``ca.key`` in `folder`."""
@@ -48,8 +48,11 @@ class Authority:
         )
         self.certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, certificate: Path, key: Path) -> None:
-        """Write a server certificate for localhost and 127.0.0.1 and its key."""
+    def issue(self, certificate: Path, key: Path, *, also_client: bool = False) -> None:
+        """Write a server certificate for localhost and 127.0.0.1 and its key.
+
+        :param also_client: etcd calls itself, and shows the certificate it serves with.
+        """
         names = x509.SubjectAlternativeName(
             [
                 x509.DNSName("localhost"),
@@ -57,12 +60,19 @@ class Authority:
                 x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             ]
         )
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if also_client else [])]
+        self._issue("localhost", certificate, key, names, x509.ExtendedKeyUsage(usages))
+
+    def issue_client(self, name: str, certificate: Path, key: Path) -> None:
+        """Write a certificate by which a server knows its client, and its key."""
+        self._issue(name, certificate, key, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
+
+    def _issue(self, name: str, certificate: Path, key: Path, *extensions: x509.ExtensionType) -> None:
         own = _key(key)
-        signed = (
-            self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), own)
-            .add_extension(names, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
+        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), own)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        signed = builder.sign(self._key, hashes.SHA256())
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

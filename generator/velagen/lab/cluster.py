@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,6 +21,7 @@ import yaml
 from filelock import FileLock
 
 from velagen.errors import Problem, VelagenError
+from velagen.lab import folder as folders
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.certs import Authority, make_key
@@ -55,7 +55,7 @@ _PORTS = (
     "kserve-manager-webhook",
 )
 _HEALTH = {
-    "etcd": "http://127.0.0.1:{port}/health",
+    "etcd": "https://127.0.0.1:{port}/health",
     "kube-apiserver": "https://127.0.0.1:{port}/readyz",
     "kube-controller-manager": "https://127.0.0.1:{port}/healthz",
     "kube-scheduler": "https://127.0.0.1:{port}/healthz",
@@ -63,6 +63,9 @@ _HEALTH = {
     "vela-core": "http://127.0.0.1:{port}/readyz",
     "kserve-manager": "http://127.0.0.1:{port}/readyz",
 }
+#: The pairs below ``pki``, each a ``.crt`` and a ``.key``: what components serve with, what etcd serves with, and the
+#: one by which etcd knows the API server. An etcd that asks for none gives every secret to every user of the machine.
+_SERVER, _ETCD, _ETCD_CLIENT = "server", "etcd", "etcd-client"
 #: Seconds a component may take until it answers, on a machine that has other things to do.
 _PATIENCE = 90.0
 
@@ -137,6 +140,19 @@ class Lab(LabHome):
     _UNDER = "lab"
     _LONGEST = 42
     _CALLED = "lab"
+    _MADE = (
+        "state.json",
+        "state.part",
+        "kubeconfig",
+        "stages.yaml",
+        *(f"logs/{name}.log" for name in COMPONENTS),
+        "logs",
+        "etcd/",
+        "pki/",
+        "tmp/",
+        "home/",
+        "webhook/",
+    )
 
     def __init__(
         self,
@@ -202,8 +218,10 @@ class Lab(LabHome):
     def up(self) -> None:
         """Start the lab; a running one is left as it is, and components that died are started again.
 
-        :raises VelagenError: a tool can't be had, a component doesn't come up, or the lab runs with other options.
+        :raises VelagenError: a tool can't be had, a component doesn't come up, the lab runs with other options, or its
+            folder is not a lab's.
         """
+        self.check_folder()
         with self._locked():
             binaries = dict(
                 zip(
@@ -214,9 +232,17 @@ class Lab(LabHome):
             )
             state = _State.read(self._state_file)
             if state is not None and state.ready:
-                alive = any(process.alive for process in state.processes)
-                if alive and self.options is not None and self.options != state.options:
+                kept = (self.folder / "etcd").is_dir() or any(process.alive for process in state.processes)
+                if kept and self.options is not None and self.options != state.options:
                     raise self._refused(state.options, self.options)
+                etcd = state.process("etcd")
+                if kept and etcd is not None and any("=http://" in option for option in etcd.argv):
+                    raise VelagenError(
+                        Problem(
+                            f"lab {self.name} was started by an older velagen, and its etcd answers every local user",
+                            hint=f"Take it down first, what is in it is lost: {self._command('down')}",
+                        )
+                    )
                 if self.options in (None, state.options) and self._revive(state):
                     return
             for attempt in range(3):
@@ -233,17 +259,6 @@ class Lab(LabHome):
                     raise
                 else:
                     return
-
-    def down(self) -> bool:
-        """Stop the lab's processes and remove its folder. Safe after a crash, and twice.
-
-        :return: whether there was a lab.
-        """
-        there = self._state_file.exists()
-        with self._locked():
-            self._remove()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return there
 
     def add_node(self, node: objects.Thing) -> None:
         """Add or change a node, such as one made by `velagen.lab.objects.gpu_node`."""
@@ -262,13 +277,6 @@ class Lab(LabHome):
 
     # -- inside
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        # Beside the folder, which is removed as a whole.
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
-            yield
-
     def _stop_all(self) -> None:
         state = _State.read(self._state_file)
         if state is not None:
@@ -276,13 +284,27 @@ class Lab(LabHome):
             stop(marked(state.mark), patience=0)
 
     def _remove(self) -> None:
-        self._stop_all()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._owned():
+            self._stop_all()
+            folders.clear(self.folder, self._MADE, forget=False)
+
+    def _written_down(self) -> bool:
+        return _State.read(self._state_file) is not None
+
+    def _pair(self, name: str) -> tuple[Path, Path]:
+        """Give the files of a certificate and its key."""
+        return self.folder / "pki" / f"{name}.crt", self.folder / "pki" / f"{name}.key"
 
     def _healthy(self, name: str, state: _State) -> bool:
         url = _HEALTH[name].format(port=state.ports[name])
+        certificate, key = self._pair(_ETCD_CLIENT)
         try:
-            answer = _plain().get(url, timeout=3, verify=str(self.folder / "pki" / "ca.crt"))
+            answer = _plain().get(
+                url,
+                timeout=3,
+                verify=str(self.folder / "pki" / "ca.crt"),
+                cert=(str(certificate), str(key)) if name == "etcd" else None,
+            )
         except OSError:  # requests' own errors among them; and no certificate yet, after a crash
             return False
         # 401: up, but it tells its health to nobody it does not know.
@@ -390,12 +412,13 @@ class Lab(LabHome):
         key.update(repr([str(table().row(name)) for name in COMPONENTS]).encode())
         folder = cache_dir() / "lab-prepared"
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         done = folder / key.hexdigest()[:16]
         with FileLock(folder / "lock"):
             if not done.is_dir():
                 self.reporter.say("first lab with these versions: preparing its contents, about a minute, once")
                 for old in folder.iterdir():
-                    if old.is_dir() and old.name != "making":
+                    if re.fullmatch(r"[0-9a-f]{16}", old.name):
                         shutil.rmtree(old)
                 maker = Lab("prepare", folder=folder / "making", reporter=self.reporter)
                 try:
@@ -403,7 +426,7 @@ class Lab(LabHome):
                     maker._fill(binaries)
                     (maker.folder / "etcd").replace(done)
                 finally:
-                    maker._remove()
+                    maker.down()
             shutil.copytree(done, target, dirs_exist_ok=True)
 
     def _fill(self, binaries: dict[str, Path]) -> None:
@@ -440,10 +463,9 @@ class Lab(LabHome):
             stop([process], patience=30)
 
     def _lay_out(self, options: LabOptions, binaries: dict[str, Path]) -> tuple[_State, dict[str, Process]]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
+        self._claim()
         for name in ("logs", "etcd", "pki", "tmp", "home", "webhook"):
-            (self.folder / name).mkdir(exist_ok=True)
+            (self.folder / name).mkdir(exist_ok=True, mode=0o700)
         state = _State(mark=uuid.uuid4().hex, options=options, ports=free_ports(_PORTS))
         state.write(self._state_file)
         return state, self._prepare(state, binaries)
@@ -457,7 +479,9 @@ class Lab(LabHome):
         pki = self.folder / "pki"
         ports = state.ports
         authority = Authority(pki)
-        authority.issue(pki / "server.crt", pki / "server.key")
+        authority.issue(*self._pair(_SERVER))
+        authority.issue(*self._pair(_ETCD), also_client=True)
+        authority.issue_client("kube-apiserver", *self._pair(_ETCD_CLIENT))
         make_key(pki / "service-account.key")
         token = secrets.token_urlsafe(24)
         tokens = pki / "tokens.csv"
@@ -471,9 +495,22 @@ class Lab(LabHome):
         (self.folder / "stages.yaml").write_text(objects.stages())
         kubeconfig = str(self.kubeconfig)
         client = [f"--kubeconfig={kubeconfig}"]
-        etcd = f"http://127.0.0.1:{ports['etcd']}"
-        peer = f"http://127.0.0.1:{ports['etcd-peer']}"
-        serving = [f"--tls-cert-file={pki / 'server.crt'}", f"--tls-private-key-file={pki / 'server.key'}"]
+        etcd = f"https://127.0.0.1:{ports['etcd']}"
+        peer = f"https://127.0.0.1:{ports['etcd-peer']}"
+        certificate, key = self._pair(_SERVER)
+        serving = [f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}"]
+        certificate, key = self._pair(_ETCD)
+        closed = [
+            option
+            for prefix in ("", "peer-")
+            for option in (
+                f"--{prefix}cert-file={certificate}",
+                f"--{prefix}key-file={key}",
+                f"--{prefix}trusted-ca-file={authority.certificate_file}",
+                f"--{prefix}client-cert-auth",
+            )
+        ]
+        certificate, key = self._pair(_ETCD_CLIENT)
         secure = {name: f"--secure-port={ports[name]}" for name in COMPONENTS}
         flags: dict[str, list[str]] = {
             "etcd": [
@@ -484,12 +521,16 @@ class Lab(LabHome):
                 f"--listen-peer-urls={peer}",
                 f"--initial-advertise-peer-urls={peer}",
                 f"--initial-cluster=lab={peer}",
+                *closed,
                 # A lab's data is worth nothing after a power cut, and fsync is most of etcd's time.
                 "--unsafe-no-fsync",
                 "--log-level=warn",
             ],
             "kube-apiserver": [
                 f"--etcd-servers={etcd}",
+                f"--etcd-cafile={authority.certificate_file}",
+                f"--etcd-certfile={certificate}",
+                f"--etcd-keyfile={key}",
                 secure["kube-apiserver"],
                 "--bind-address=127.0.0.1",
                 "--advertise-address=127.0.0.1",

@@ -149,6 +149,8 @@ def demo(root: Path, addon: Path, app_file: Path, lab: Lab, console: Console, *,
         raise VelagenError(Problem("not an Application", Place(file=str(app_file))))
     app["metadata"].setdefault("namespace", "default")
     console.print(f"[bold]{app_file.name}[/bold]: from a JSON Schema to a running model service\n")
+    # Before tools are brought, which may take long.
+    lab.check_folder()
     # Not in a step: it has bars of its own where something is missing.
     install([(name, None) for name in tools_needed()], reporter=lab.reporter)
     step("control plane up", lab.up)

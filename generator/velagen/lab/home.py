@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from velagen.errors import Problem, VelagenError
+from velagen.lab import folder as folders
 from velagen.lab.api import Api
 from velagen.tools import cache_dir
 from velagen.tools.report import Reporter
@@ -22,8 +26,10 @@ class LabHome:
     _UNDER: str
     #: Characters a name may have: it becomes part of other things' names.
     _LONGEST: int
-    #: What messages call it.
+    #: What messages, and the mark in its folder, call it.
     _CALLED: str
+    #: What it makes in its folder, as `velagen.lab.folder.clear` takes it: nothing else is ever removed there.
+    _MADE: tuple[str, ...]
     #: What `velagen lab` needs to be told that it is one of this kind.
     _FLAGS: str = ""
 
@@ -55,6 +61,60 @@ class LabHome:
         if not self.kubeconfig.is_file():
             raise VelagenError(Problem(f"{self._CALLED} {self.name} is not up", hint=self._how_up()))
         return Api.from_kubeconfig(self.kubeconfig)
+
+    def down(self) -> bool:
+        """Stop the lab and remove what it made; its folder too, if nothing else is in it.
+
+        Safe after a crash, and twice. A folder that is not a lab's is left as it is.
+
+        :return: whether there was a lab.
+        :raises VelagenError: the folder is that of a lab of the other kind, or something can't be stopped.
+        """
+        if not self.folder.exists():
+            return False
+        with self._locked():
+            if not self._owned():
+                if folders.owner(self.folder) is not None:
+                    folders.refuse_foreign(self.folder)
+                return False
+            there = self._state_file.exists()
+            self._remove()
+            stays = folders.clear(self.folder, self._MADE, forget=True)
+        if stays:
+            self.reporter.say(f"{self.folder} stays: the lab did not make {', '.join(stays)}")
+        return there
+
+    def check_folder(self) -> None:
+        """Make sure that the lab may use its folder.
+
+        :raises VelagenError: it holds files and is not the folder of such a lab.
+        """
+        if not self._owned():
+            folders.refuse_foreign(self.folder)
+
+    def _owned(self) -> bool:
+        known = folders.owner(self.folder)
+        # Before there were marks a lab was known by what it had written down.
+        return known == self._CALLED if known is not None else self._written_down()
+
+    def _written_down(self) -> bool:
+        """Whether the folder holds a state that such a lab wrote."""
+        raise NotImplementedError
+
+    def _claim(self) -> None:
+        self.check_folder()
+        folders.claim(self.folder, self._CALLED)
+
+    def _remove(self) -> None:
+        """Stop all that runs; what is in the folder may go too."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Beside the folder, which is removed as a whole.
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
+            yield
 
     def _command(self, verb: str) -> str:
         default = cache_dir() / self._UNDER / self.name

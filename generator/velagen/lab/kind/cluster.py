@@ -8,14 +8,13 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import yaml
-from filelock import FileLock
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab.api import condition, wait_until
@@ -103,6 +102,17 @@ class KindLab(LabHome):
     _LONGEST = 32
     _CALLED = "kind lab"
     _FLAGS = " --kind"
+    _MADE = (
+        "state.json",
+        "state.part",
+        "kubeconfig",
+        "kind.kubeconfig",
+        "kind.kubeconfig.lock",
+        "kind.yaml",
+        "ca.crt",
+        "home/",
+        "logs/",
+    )
 
     def __init__(
         self,
@@ -191,8 +201,10 @@ class KindLab(LabHome):
     def up(self) -> None:
         """Start the cluster and what is asked to run in it; one that runs is left as it is.
 
-        :raises VelagenError: no engine, no image, too little disk, or something does not come up.
+        :raises VelagenError: no engine, no image, too little disk, something does not come up, or the folder is
+            somebody else's.
         """
+        self.check_folder()
         with self._locked():
             state = self._state()
             if state is not None and self.running:
@@ -206,17 +218,6 @@ class KindLab(LabHome):
                 self._save_logs()
                 self._remove()
                 raise
-
-    def down(self) -> bool:
-        """Remove the cluster, its engine if the lab started it, and the lab's folder. Safe after a crash, and twice.
-
-        :return: whether there was one.
-        """
-        there = self._state_file.exists()
-        with self._locked():
-            self._remove()
-            shutil.rmtree(self.folder, ignore_errors=True)
-        return there
 
     def load(self, names: Iterable[str]) -> None:
         """Bring images into every node.
@@ -310,13 +311,6 @@ class KindLab(LabHome):
             raise VelagenError(Problem(f"kind lab {self.name} is not up", hint=self._how_up()))
         return state
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        # Beside the folder, which is removed as a whole.
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
-            yield
-
     def _kind(self, state: _State, *arguments: str, timeout: float = 600.0) -> str:
         done = subprocess.run(
             [str(tool("kind")), *arguments],
@@ -332,8 +326,11 @@ class KindLab(LabHome):
             raise VelagenError(Problem(f"kind {' '.join(arguments[:2])} failed:\n    {said}"))
         return done.stdout
 
+    def _written_down(self) -> bool:
+        return self._state() is not None
+
     def _start(self, options: KindOptions) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claim()
         tool("kind"), tool("kubectl")
         engine = find(self.reporter)
         state = _State(self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
@@ -503,11 +500,11 @@ class KindLab(LabHome):
         return "\n".join(lines)
 
     def _save_logs(self) -> None:
-        """Keep what the nodes say beside the folder, for the person who asks why."""
+        """Keep what the nodes say, for the person who asks why."""
         state = self._state()
         if state is None or not state.engine.answers():
             return
-        target = self.folder.with_name(f"{self.folder.name}-logs")
+        target = self.folder / "logs"
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(VelagenError, subprocess.TimeoutExpired):
             self._kind(state, "export", "logs", str(target), "--name", state.cluster, timeout=60)
