@@ -39,6 +39,29 @@ least = let("least", first_given(p.minReplicas, predictor.minReplicas, 1))
 window = p.window
 percentile = let("quantile", first_given(p.percentile, 0.95))
 
+#: Of the ServingRuntimes that KServe ships (config/runtimes), those whose server exports what a source reads; any other
+#: name is a runtime of the user's own, of whose metrics nothing is known.
+EXPORTS = {"triton": "kserve-tritonserver", "mlserver": "kserve-mlserver"}
+SHIPPED = (
+    *EXPORTS.values(),
+    "kserve-autogluonserver",
+    "kserve-huggingfaceserver",
+    "kserve-huggingfaceserver-multinode",
+    "kserve-lgbserver",
+    "kserve-openvino",
+    "kserve-paddleserver",
+    "kserve-pmmlserver",
+    "kserve-predictiveserver",
+    "kserve-sklearnserver",
+    "kserve-tensorflow-serving",
+    "kserve-torchserve",
+    "kserve-vllmserver",
+    "kserve-xgbserver",
+)
+server = let("serverOfModel", first_given(predictor.model.runtime, ""))
+from_server = (p.source == "triton") | (p.source == "mlserver")
+measures = is_keda & (p.metric != "cpu") & (p.metric != "custom")
+
 # What is asked of Prometheus --------------------------------------------------------------------------------------
 
 workload = f"{context.name}-predictor"
@@ -258,6 +281,24 @@ autoscale = Trait(
         refuse(
             (p.policy != "littles-law") & (given(p.concurrencyPerReplica) | given(p.utilization)),
             "concurrencyPerReplica and utilization belong to policy: littles-law: drop them",
+        ),
+        refuse(
+            measures
+            & from_server
+            & choose(server, dict.fromkeys(SHIPPED, True), False)
+            & (server != choose(p.source, EXPORTS, "")),
+            f"source: {p.source} has no metrics of this model, whose server {server} does not export them: triton is "
+            "for runtime triton and onnx, mlserver for mlflow; write source: istio or envoy, which count the requests "
+            "of any server, or metric: custom with a query of your own",
+        ),
+        refuse(
+            given(p.percentile) & ((p.metric != "latency") | from_server),
+            "percentile belongs to metric: latency from source: istio or envoy (triton and mlserver give a mean "
+            "only): drop percentile, or write another source",
+        ),
+        refuse(
+            given(p.envoyCluster) & ((p.source != "envoy") | ~measures),
+            "envoyCluster belongs to source: envoy: drop envoyCluster, or write source: envoy",
         ),
         refuse(
             (p.metric == "custom") & ~given(p.query),

@@ -10,6 +10,8 @@ reconcilers/ingress), Gateway API v1 HTTPRoute, Istio VirtualService.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from _kserve import (
     AUTOSCALER_CLASS,
     CANARY_OUTPUT,
@@ -32,6 +34,7 @@ from velagen import (
     if_else,
     length,
     let,
+    matches,
     optional,
     refuse,
     retain_keys,
@@ -54,6 +57,8 @@ route_name = f"{new_name}-split"
 #: Requests come in at the transformer where there is one.
 entry = let("entry", if_else(given(stable.spec.transformer), "transformer", "predictor"))
 stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
+#: The component's Service without a part's name: KServe's address of the whole model.
+service_host = f"{context.name}.{context.namespace}.svc.cluster.local"
 new_host = f"{new_name}-{entry}.{context.namespace}.svc.cluster.local"
 stable_weight = 100 - p.weight
 #: A model with two ports (protocol: both) takes gRPC on the second; a transformer has one.
@@ -144,29 +149,54 @@ http_route = {
     },
 }
 
-virtual_service = {
-    "apiVersion": "networking.istio.io/v1beta1",
-    "kind": "VirtualService",
-    "metadata": {"name": route_name},
-    "spec": {
-        # In the mesh a caller of the stable version's Service is split too, and needs no other name.
-        "hosts": [stable_host, each(p.route.hosts, lambda host: host)],
-        "gateways": [
-            "mesh",
-            when(given(p.route.gateway), f"{p.route.gateway.namespace}/{p.route.gateway.name}"),
-        ],
-        "http": [
-            when(
-                has_grpc,
-                {
-                    "match": [{"headers": {"content-type": {"prefix": "application/grpc"}}}],
-                    "route": destinations(grpc_port),
-                },
-            ),
-            {"route": destinations(80)},
-        ],
-    },
-}
+
+def virtual_service(name: str, hosts: Value, gateway: Value, seen_by: Mapping[object, Value]) -> Value:
+    """Istio's route for *hosts* at one *gateway*; ``mesh`` is all sidecars."""
+    return {
+        "apiVersion": "networking.istio.io/v1beta1",
+        "kind": "VirtualService",
+        "metadata": {"name": name},
+        "spec": {
+            "hosts": hosts,
+            "gateways": [gateway],
+            **seen_by,
+            "http": [
+                when(
+                    has_grpc,
+                    {
+                        "match": [{"headers": {"content-type": {"prefix": "application/grpc"}}}],
+                        "route": destinations(grpc_port),
+                    },
+                ),
+                {"route": destinations(80)},
+            ],
+        },
+    }
+
+
+#: In the mesh every caller of the stable version's Service is split, and needs no other name. A name of the user's has
+#: an object of its own: in the same one it would hold in the whole mesh, whoever's name it is.
+mesh_service = virtual_service(route_name, [stable_host], "mesh", {})
+hosts_service = virtual_service(
+    f"{route_name}-hosts",
+    [each(p.route.hosts, lambda host: host)],
+    if_else(given(p.route.gateway), f"{p.route.gateway.namespace}/{p.route.gateway.name}", "mesh"),
+    # Without a gateway it is seen by callers in its own namespace alone; a gateway may run in any.
+    {If(~given(p.route.gateway)): {"exportTo": ["."]}},
+)
+#: Names of Services, whose owner nothing here knows. Only this component's are left.
+is_in_cluster = r"[.]svc([.]|$)|[.]cluster[.]local$"
+foreign_hosts = let(
+    "foreignHosts",
+    [
+        each(
+            p.route.hosts,
+            lambda host: host,
+            where=lambda host: matches(host, is_in_cluster) & (host != stable_host) & (host != service_host),
+        )
+    ],
+)
+own_hosts = let("ownHosts", [each(p.route.hosts, lambda host: host, where=lambda host: host == stable_host)])
 
 # Status: with knative nothing of it is an output here, and the component's own status tells.
 conditions_seen = let("conditionsSeen", first_given(context.outputs[CANARY_OUTPUT].status.conditions, []))
@@ -203,7 +233,10 @@ canary = Trait(
     },
     outputs={
         If(~is_knative): {CANARY_OUTPUT: new_version},
-        If(~is_knative & is_istio): {"virtualService": virtual_service},
+        If(~is_knative & is_istio): {
+            "virtualService": mesh_service,
+            If(given(p.route.hosts)): {"virtualServiceOfHosts": hosts_service},
+        },
         If(~is_knative & ~is_istio): {"httpRoute": http_route},
     },
     checks=[
@@ -225,6 +258,20 @@ canary = Trait(
             ~is_knative & ~is_istio & ~given(p.route.hosts),
             "route.hosts is missing: a Gateway API route needs the host names that clients call, for example "
             "hosts: [sentiment.example.com] (or write provider: istio, which splits inside the mesh)",
+        ),
+        refuse(
+            is_istio & given(p.route.gateway) & ~given(p.route.hosts),
+            "route.hosts is missing: at a gateway clients call a host name, for example hosts: [sentiment.example.com] "
+            "(or drop route.gateway: inside the mesh the model's own Service is split without one)",
+        ),
+        refuse(
+            length(foreign_hosts) > 0,
+            f"route.hosts holds {foreign_hosts[0]}, a Service's name inside the cluster and none of this model's: its "
+            f"requests would come here; write names that clients outside call (this model's own is {stable_host})",
+        ),
+        refuse(
+            is_istio & ~given(p.route.gateway) & (length(own_hosts) > 0),
+            f"route.hosts holds {stable_host}, which is split in the mesh by itself: drop it",
         ),
         refuse(
             given(predictor.model.storage),

@@ -46,7 +46,8 @@ def test_it_is_refused_with_its_sentence_and_creates_nothing(cluster: Cluster, f
     (app,) = (document for document in yaml.safe_load_all(text) if document)
     name = app["metadata"]["name"]
     # The test's namespace takes the place of the one the file speaks of.
-    done = cluster.up(text.replace("namespace: default", f"namespace: {cluster.namespace}"), check=False)
+    placed = app["metadata"].get("namespace", "default")
+    done = cluster.up(text.replace(f"namespace: {placed}", f"namespace: {cluster.namespace}"), check=False)
     said = done.stdout + done.stderr
     if uses_policy_of_ours(file):
         cluster.wait_for(lambda: sentence in str((cluster.application(name) or {}).get("status")), f"{sentence!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,8 +17,10 @@ from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
 from velagen.check.position import parse_documents, read_documents
 from velagen.definition.build import build_definitions
+from velagen.errors import Problem
 from velagen.oracle import Oracle
 from velagen.project import Project
+from velagen.schema import validate
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,6 +35,11 @@ def catalog() -> Catalog:
 
 def render(properties: dict[str, Any], *traits: dict[str, Any], name: str = "m") -> dict[str, dict[str, Any]]:
     """The objects of a component, by kind and name; the application must render."""
+    return objects(outcome_of(properties, *traits, name=name))
+
+
+def outcome_of(properties: dict[str, Any], *traits: dict[str, Any], name: str = "m") -> Outcome:
+    """What KubeVela makes of a component, or says to it."""
     component = {"name": name, "type": "kfserving", "properties": properties, "traits": list(traits)}
     application = {
         "apiVersion": "core.oam.dev/v1beta1",
@@ -40,7 +48,14 @@ def render(properties: dict[str, Any], *traits: dict[str, Any], name: str = "m")
         "spec": {"components": [component]},
     }
     (document,) = parse_documents(yaml.safe_dump(application), "app.yaml")
-    return objects(dry_run(document, catalog()))
+    return dry_run(document, catalog())
+
+
+def problems_of(definition: str, properties: dict[str, Any]) -> list[Problem]:
+    """What the schema of a definition says of properties."""
+    found = next(one.schema for one in catalog().known.values() if one.own and one.name == definition)
+    assert found is not None
+    return validate(found, properties)
 
 
 def objects(outcome: Outcome) -> dict[str, dict[str, Any]]:
@@ -405,7 +420,8 @@ def test_the_articles_formula() -> None:
 )
 def test_littles_law_counts_the_requests_in_the_system(source: str, series: str) -> None:
     law = {"metric": "concurrency", "policy": "littles-law", "concurrencyPerReplica": 4, "utilization": 0.5}
-    (trigger,) = scaled(TRITON, **law, source=source)["triggers"]
+    runtime = "mlflow" if source == "mlserver" else "triton"
+    (trigger,) = scaled({**TRITON, "runtime": runtime}, **law, source=source)["triggers"]
     assert trigger["metadata"]["query"].startswith(f"sum(rate({series}{{")
     assert float(trigger["metadata"]["threshold"]) == 2
 
@@ -447,6 +463,106 @@ def test_engines_of_kserve_itself(engine: str, metric: str, mode: str, scale_met
     assert (predictor["scaleTarget"], predictor["minReplicas"], predictor["maxReplicas"]) == (70, 1, 4)
     annotation = found["InferenceService/m"]["metadata"]["annotations"].get("serving.kserve.io/autoscalerClass")
     assert annotation == ("hpa" if engine == "hpa" else None), "KServe refuses kpa there"
+
+
+@pytest.mark.parametrize(
+    ("properties", "source", "taken"),
+    [
+        ({"runtime": "triton"}, "triton", True),
+        ({"runtime": "onnx"}, "triton", True),
+        ({"runtime": "mlflow"}, "mlserver", True),
+        # A runtime of the user's own may export what it will.
+        ({"runtime": "sklearn", "servingRuntime": "ours"}, "mlserver", True),
+        # The server counts, not the format.
+        ({"runtime": "sklearn", "servingRuntime": "kserve-mlserver"}, "mlserver", True),
+        ({"runtime": "sklearn", "servingRuntime": "kserve-mlserver"}, "triton", False),
+        ({"servingRuntime": "kserve-openvino", "modelFormat": {"name": "onnx"}}, "triton", False),
+        ({"runtime": "triton"}, "mlserver", False),
+        ({"runtime": "mlflow"}, "triton", False),
+        *(
+            ({"runtime": runtime, "modelName": "x"}, source, False)
+            for runtime in ("sklearn", "xgboost", "lightgbm", "pytorch", "tensorflow", "huggingface", "vllm")
+            for source in ("triton", "mlserver")
+        ),
+    ],
+)
+def test_a_source_is_one_that_the_server_exports(properties: dict[str, Any], source: str, taken: bool) -> None:
+    given = {"modelUri": "s3://models/a/1", **properties}
+    outcome = outcome_of(given, trait("autoscale", metric="qps", target=5, maxReplicas=3, source=source))
+    assert taken == (not outcome.problems), outcome.raw
+    assert taken or f"source: {source} has no metrics of this model" in outcome.problems[0].message
+
+
+def test_the_servers_known_are_those_that_kserve_ships() -> None:
+    from velagen.tools import source
+
+    shipped = {
+        yaml.safe_load(path.read_text())["metadata"]["name"]
+        for path in (source("kserve") / "config" / "runtimes").glob("kserve-*.yaml")
+    }
+    assert shipped == set(re.findall(r'"(kserve-[\w-]+)": +true', cue_of("autoscale")))
+
+
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [
+        ("http://prometheus.monitoring.svc:9090", True),
+        ("https://thanos.example.com/team-a/prometheus/", True),
+        ("http://10.0.0.5:9090", True),
+        ("http://169.254.169.254", False),
+        ("http://169.254.169.254:80/latest/meta-data", False),
+        ("http://127.0.0.1:2379", False),
+        ("http://0.0.0.0:8080", False),
+        ("http://localhost:8080", False),
+        ("http://a.localhost", False),
+        ("http://metadata.google.internal/computeMetadata", False),
+        ("http://instance-data/latest", False),
+        ("http://100.100.100.200", False),
+        ("https://kubernetes.default.svc", False),
+        ("https://kubernetes.default.svc.cluster.local:443/api", False),
+        # The same addresses in other letters: one number, octal, hexadecimal, IPv6, behind a name.
+        ("http://2852039166", False),
+        ("http://0251.0376.0251.0376", False),
+        ("http://169.254.43518", False),
+        ("http://0xa9fea9fe", False),
+        ("http://0xa9.0xfe.0xa9.0xfe", False),
+        ("http://[::ffff:169.254.169.254]", False),
+        ("http://prometheus@169.254.169.254", False),
+        ("http://LOCALHOST", False),
+        ("http://localhost.", False),
+        # KEDA appends the path of a query: what is left of it would be the user's.
+        ("http://a.example.com/delete?all=", False),
+        ("http://a.example.com/delete#", False),
+        ("http://a.example.com/a b", False),
+        ("file:///etc/passwd", False),
+    ],
+)
+def test_the_address_of_prometheus_is_one(address: str, taken: bool) -> None:
+    properties = {"metric": "qps", "target": 5, "maxReplicas": 3, "prometheusAddress": address}
+    assert taken == (not problems_of("autoscale", properties))
+
+
+# ---------------------------------------------------------------- model-scope
+
+
+SYSTEM_NAMESPACES = (
+    *("default", "kube-system", "kube-public", "kube-node-lease", "openshift-monitoring", "vela-system", "flux-system"),
+    *("istio-system", "istio-ingress", "knative-serving", "linkerd", "linkerd-viz", "o11y-system"),
+    *("kserve", "keda", "cert-manager", "projectcontour"),
+)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "taken"),
+    [
+        ("sentiment-prod", True),
+        ("systems", True),
+        ("kubernetes-models", True),
+        *((name, False) for name in SYSTEM_NAMESPACES),
+    ],
+)
+def test_a_scope_never_takes_a_namespace_of_the_system(namespace: str, taken: bool) -> None:
+    assert taken == (not problems_of("model-scope", {"namespace": namespace}))
 
 
 # ---------------------------------------------------------------- canary
@@ -505,10 +621,75 @@ def test_canary_splits_grpc_on_its_own_port() -> None:
 
 def test_requests_come_in_at_the_transformer() -> None:
     given = {**TRITON, "transformer": {"image": "t:1"}}
-    found = render(given, trait("canary", **CANARY, route={"provider": "istio", "hosts": ["a.b"]}))
+    found = render(given, trait("canary", **CANARY, route={"provider": "istio"}))
     virtual = found["VirtualService/m-canary-split"]["spec"]
-    assert virtual["hosts"] == ["m-transformer.default.svc.cluster.local", "a.b"]
+    assert virtual["hosts"] == ["m-transformer.default.svc.cluster.local"]
     assert virtual["gateways"] == ["mesh"]
+
+
+@pytest.mark.parametrize(
+    ("gateway", "at", "seen_by"),
+    [({}, ["mesh"], ["."]), ({"gateway": {"name": "g", "namespace": "edge"}}, ["edge/g"], None)],
+)
+def test_a_host_of_the_users_never_holds_in_the_whole_mesh(
+    gateway: dict[str, Any], at: list[str], seen_by: list[str] | None
+) -> None:
+    route = {"provider": "istio", "hosts": ["a.example.com"], **gateway}
+    found = render(TRITON, trait("canary", **CANARY, route=route))
+    mesh, hosts = (found[f"VirtualService/{name}"]["spec"] for name in ("m-canary-split", "m-canary-split-hosts"))
+    assert (mesh["hosts"], mesh["gateways"]) == (["m-predictor.default.svc.cluster.local"], ["mesh"])
+    assert (hosts["hosts"], hosts["gateways"], hosts.get("exportTo")) == (["a.example.com"], at, seen_by)
+    assert mesh["http"] == hosts["http"]
+
+
+OWN = "m-predictor.default.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("route", "sentence"),
+    [
+        ({"hosts": [OWN]}, None),
+        ({"provider": "istio", "hosts": [OWN], "gateway": {"name": "g", "namespace": "edge"}}, None),
+        ({"provider": "istio", "hosts": [OWN]}, "is split in the mesh by itself"),
+        (
+            {"hosts": ["a.example.com", "m-predictor.billing.svc.cluster.local"]},
+            "route.hosts holds m-predictor.billing",
+        ),
+        ({"hosts": ["payments.default.svc.cluster.local"]}, "route.hosts holds payments.default"),
+        ({"hosts": ["payments.billing.svc.corp.example"]}, "route.hosts holds payments.billing"),
+        ({"hosts": ["db-0.db.billing.svc.cluster.local"]}, "route.hosts holds db-0.db.billing"),
+        ({"hosts": ["10-1-2-3.billing.pod.cluster.local"]}, "route.hosts holds 10-1-2-3.billing"),
+    ],
+)
+def test_names_inside_the_cluster_are_the_components_own(route: dict[str, Any], sentence: str | None) -> None:
+    outcome = outcome_of(TRITON, trait("canary", **CANARY, route=route))
+    assert bool(outcome.problems) == bool(sentence), outcome.raw
+    assert sentence is None or sentence in outcome.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("sentiment.example.com", True),
+        ("a-1.b.internal", True),
+        (f"{'a' * 63}.example.com", True),
+        (f"{'a' * 64}.example.com", False),
+        (".".join(["a" * 60] * 5), False),
+        ("*.example.com", False),
+        ("*", False),
+        ("localhost", False),
+        ("sentiment.example.com.", False),
+        ("sentiment..example.com", False),
+        ("-a.example.com", False),
+        ("A.example.com", False),
+        ("10.0.0.1", False),
+        ("a.example.com:80", False),
+        ("a b.example.com", False),
+        ("", False),
+    ],
+)
+def test_a_host_is_one_whole_name(host: str, taken: bool) -> None:
+    assert taken == (not problems_of("canary", {**CANARY, "route": {"hosts": [host]}}))
 
 
 def test_knative_splits_by_itself() -> None:
