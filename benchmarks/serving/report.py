@@ -115,7 +115,7 @@ def conditions(model: Run) -> str:
     runs = model["runs"]
 
     def worst(name: str) -> float:
-        return max(float(run["used"][name]) / run["seconds"] for run in runs)
+        return max(float(run["used"][name]) / float(run["seconds"]) for run in runs)
 
     others = max((run["used"]["core"] - run["used"]["side"]) / run["seconds"] for run in runs)
     failed = {side: sum(sum(run["failures"].values()) for run in runs if run["side"] == side) for side in SIDES}

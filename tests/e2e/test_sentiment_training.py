@@ -29,7 +29,7 @@ def test_training_again_gives_the_committed_classifier(tmp_path: Path) -> None:
     if done.returncode != 0:
         pytest.skip(f"what the training needs can't be had: {done.stderr[-500:]}")
     classifier, golden = tmp_path / "classifier.json", tmp_path / "golden.json"
-    script = [sentiment.HERE / "train.py", repository, "--out", classifier, "--golden", golden]
+    script: list[str | Path] = [sentiment.HERE / "train.py", repository, "--out", classifier, "--golden", golden]
     subprocess.run([python, *script], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     found, committed = (json.loads(path.read_text()) for path in (classifier, sentiment.HERE / "classifier.json"))
     assert found["bias"] == pytest.approx(committed["bias"], abs=1e-3)

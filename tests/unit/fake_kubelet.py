@@ -6,11 +6,15 @@ import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from velagen.gpusim.proto import deviceplugin_pb2 as dp
 from velagen.gpusim.proto import podresources_pb2 as pr
+
+Answer = TypeVar("Answer", bound=Message)
 
 
 class FakeKubelet:
@@ -74,12 +78,13 @@ class FakeKubelet:
     def devices(self, timeout: float = 10) -> tuple[str, dict[str, str]]:
         return self.updates.get(timeout=timeout)
 
-    def call(self, resource: str, method: str, request: object, answer: type) -> object:
-        return self._channels[resource].unary_unary(
+    def call(self, resource: str, method: str, request: Message, answer: type[Answer]) -> Answer:
+        ask: grpc.UnaryUnaryMultiCallable[Message, Answer] = self._channels[resource].unary_unary(
             f"/v1beta1.DevicePlugin/{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
-        )(request, timeout=5)
+        )
+        return ask(request, timeout=5)
 
     def allocate(self, resource: str, *ids: str) -> dp.ContainerAllocateResponse:
         request = dp.AllocateRequest(container_requests=[dp.ContainerAllocateRequest(devices_ids=ids)])

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from velagen.addon import write
 from velagen.addon.package import chart_metadata, pack
 from velagen.addon.uischema import ui_schema
 from velagen.addon.write import read_folder, render_addon, stale_diff, write_addon
@@ -154,7 +153,7 @@ def test_a_failing_exchange_leaves_the_old_addon(mini: Project, monkeypatch: pyt
             raise OSError("disk full")
         return rename(self, target)
 
-    monkeypatch.setattr(write.Path, "rename", fail_second)
+    monkeypatch.setattr(Path, "rename", fail_second)
     with pytest.raises(OSError, match="disk full"):
         write_addon(Project(mini.root))
     assert read_folder(mini.addon) == before

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -24,7 +26,7 @@ sharing:
 """
 
 
-def test_default_node_has_two_t4():
+def test_default_node_has_two_t4() -> None:
     devices = plugin_devices(node_gpus("a"), Config())
     assert list(devices) == ["nvidia.com/gpu"]
     assert [device.index for device in devices["nvidia.com/gpu"]] == ["0", "1"]
@@ -38,7 +40,7 @@ def test_default_node_has_two_t4():
     assert "nvidia.com/mig.strategy" not in labels
 
 
-def test_ids_depend_on_node_and_place_only():
+def test_ids_depend_on_node_and_place_only() -> None:
     assert node_gpus("a") == node_gpus("a")
     ids = {gpu.uuid for node in ("a", "b") for gpu in node_gpus(node)}
     assert len(ids) == 4
@@ -48,7 +50,7 @@ def test_ids_depend_on_node_and_place_only():
     ("false", "nvidia.com/gpu", "Tesla-T4-SHARED"),
     ("true", "nvidia.com/gpu.shared", "Tesla-T4"),
 ])  # fmt: skip
-def test_time_slicing(rename, resource, product):
+def test_time_slicing(rename: str, resource: str, product: str) -> None:
     parsed = config(SLICED % rename)
     devices = plugin_devices(node_gpus("a"), parsed)
     assert list(devices) == [resource]
@@ -61,7 +63,7 @@ def test_time_slicing(rename, resource, product):
     assert labels["nvidia.com/mps.capable"] == "false"
 
 
-def test_more_than_one_share_is_refused_by_default_with_mps_only():
+def test_more_than_one_share_is_refused_by_default_with_mps_only() -> None:
     resources = "resources: [{name: gpu, replicas: 4}]"
     assert config(f"sharing: {{mps: {{{resources}}}}}").sharing.fail_requests_greater_than_one
     assert not config(f"sharing: {{timeSlicing: {{{resources}}}}}").sharing.fail_requests_greater_than_one
@@ -70,7 +72,7 @@ def test_more_than_one_share_is_refused_by_default_with_mps_only():
     assert node_labels(node_gpus("a"), relaxed)["nvidia.com/mps.capable"] == "true"
 
 
-def test_mig_mixed_and_single():
+def test_mig_mixed_and_single() -> None:
     gpus = node_gpus("a", ["a100-40gb:3g.20gb,3g.20gb", "a100-40gb"])
     mixed = config("{version: v1, flags: {migStrategy: mixed}}")
     devices = plugin_devices(gpus, mixed)
@@ -95,7 +97,7 @@ def test_mig_mixed_and_single():
             plugin_devices(node_gpus("a", wrong), single)
 
 
-def test_mps_does_not_share_mig_devices():
+def test_mps_does_not_share_mig_devices() -> None:
     parsed = config("{flags: {migStrategy: single}, sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}}")
     with pytest.raises(VelagenError, match="MPS can't share MIG"):
         plugin_devices(node_gpus("a", ["a100-40gb:3g.20gb"]), parsed)
@@ -118,7 +120,7 @@ def test_mps_does_not_share_mig_devices():
     ("flags: {plugin: {deviceListStrategy: cdi-cri}}", "/flags/plugin/deviceListStrategy", "CDI"),
     ("{flags: {migStrategy: mixed}, sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}}", "/sharing/mps", "mixed"),
 ])  # fmt: skip
-def test_what_the_plugin_refuses(text, pointer, said):
+def test_what_the_plugin_refuses(text: str, pointer: str, said: str) -> None:
     with pytest.raises(VelagenError) as caught:
         config(text)
     assert [(p.place.pointer, said in p.message) for p in caught.value.problems if p.severity == "error"] == [
@@ -126,7 +128,7 @@ def test_what_the_plugin_refuses(text, pointer, said):
     ]
 
 
-def test_what_the_plugin_ignores_is_a_warning():
+def test_what_the_plugin_ignores_is_a_warning() -> None:
     parsed = config(
         "{resources: {gpus: [{pattern: '*', name: big}]},"
         " sharing: {timeSlicing: {resources: [{name: gpu, rename: half, devices: [0], replicas: 2}]}}, oops: 1}"
@@ -141,7 +143,7 @@ def test_what_the_plugin_ignores_is_a_warning():
     assert len(plugin_devices(node_gpus("a"), parsed)["nvidia.com/gpu"]) == 4
 
 
-def test_a_broken_file_is_named_with_its_line(tmp_path):
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("version: v1\nsharing: [\n")
     with pytest.raises(VelagenError) as caught:
@@ -153,12 +155,12 @@ def test_a_broken_file_is_named_with_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("spec", ["t5", "t4x0", "t4:1g.5gb", "a100-40gb:3g.20gb,3g.20gb,1g.5gb", ""])
-def test_gpus_that_do_not_exist(spec):
+def test_gpus_that_do_not_exist(spec: str) -> None:
     with pytest.raises(VelagenError):
         node_gpus("a", [spec])
 
 
-def test_old_labels_go_and_those_of_others_stay():
+def test_old_labels_go_and_those_of_others_stay() -> None:
     wanted = node_labels(node_gpus("a"), Config())
     present = {
         *wanted,

@@ -1,8 +1,10 @@
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
@@ -49,7 +51,7 @@ def pod_resources(*held: tuple[str, str, str]) -> pr.ListPodResourcesResponse:
 
 
 @pytest.fixture
-def kubelet(tmp_path):
+def kubelet(tmp_path: Path) -> Iterator[FakeKubelet]:
     folder = tmp_path / "dp"
     folder.mkdir()
     fake = FakeKubelet(folder)
@@ -58,7 +60,9 @@ def kubelet(tmp_path):
     fake.stop()
 
 
-def served(kubelet: FakeKubelet, text: str = "version: v1", gpus=("t4x2",)):
+def served(
+    kubelet: FakeKubelet, text: str = "version: v1", gpus: Sequence[str] = ("t4x2",)
+) -> tuple[Simulator, MetricsServer]:
     where = Paths(kubelet.folder, kubelet.folder / "kubelet.sock", kubelet.folder.parent / "state")
     simulator = Simulator("n", node_gpus("n", gpus), parse_config(yaml.safe_load(text)), where)
     return simulator, MetricsServer(simulator.collector(), simulator.book)
@@ -66,19 +70,19 @@ def served(kubelet: FakeKubelet, text: str = "version: v1", gpus=("t4x2",)):
 
 def get(server: MetricsServer, path: str = "/metrics") -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
-        return answer.read().decode()
+        return str(answer.read().decode())
 
 
 def post(server: MetricsServer, document: object) -> int:
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}/load", data=json.dumps(document).encode())
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.status
+            return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
-def test_metrics_follow_the_load_that_pods_report(kubelet, tmp_path):
+def test_metrics_follow_the_load_that_pods_report(kubelet: FakeKubelet, tmp_path: Path) -> None:
     first, second = (gpu.uuid for gpu in node_gpus("n"))
     kubelet.pods = pod_resources(("sentiment-0", "nvidia.com/gpu", first), ("other", "example.com/nic", second))
     _, server = served(kubelet)
@@ -100,14 +104,15 @@ def test_metrics_follow_the_load_that_pods_report(kubelet, tmp_path):
         unplug(tmp_path / "state", 0)
         assert series(get(server))[first, "", "models", "sentiment-0", ""]["XID_ERRORS"] == 79
         assert get(server, "/healthz") == "ok\n"
-        assert [post(server, wrong) for wrong in ([], {"pod": "x", "utilization": 101}, {"pod": ""})] == [400] * 3
+        wrong: list[object] = [[], {"pod": "x", "utilization": 101}, {"pod": ""}]
+        assert [post(server, one) for one in wrong] == [400] * 3
         with pytest.raises(urllib.error.HTTPError):
             get(server, "/other")
     finally:
         server.stop()
 
 
-def test_shares_of_one_gpu_add_up_to_at_most_all_of_it(kubelet):
+def test_shares_of_one_gpu_add_up_to_at_most_all_of_it(kubelet: FakeKubelet) -> None:
     gpu = node_gpus("n")[0].uuid
     name = "nvidia.com/gpu.shared"
     kubelet.pods = pod_resources(("a", name, f"{gpu}::0"), ("b", name, f"{gpu}::1"))
@@ -127,7 +132,7 @@ def test_shares_of_one_gpu_add_up_to_at_most_all_of_it(kubelet):
             server.stop()
 
 
-def test_mig_has_its_own_memory_and_no_gpu_util(kubelet):
+def test_mig_has_its_own_memory_and_no_gpu_util(kubelet: FakeKubelet) -> None:
     gpu = node_gpus("n", ["a100-40gb:3g.20gb,3g.20gb"])[0]
     kubelet.pods = pod_resources(("a", "nvidia.com/mig-3g.20gb", gpu.mig[1].uuid))
     simulator, server = served(kubelet, "flags: {migStrategy: mixed}", ["a100-40gb:3g.20gb,3g.20gb"])
@@ -147,7 +152,7 @@ def test_mig_has_its_own_memory_and_no_gpu_util(kubelet):
         server.stop()
 
 
-def test_silent_kubelet_leaves_idle_gpus(tmp_path):
+def test_silent_kubelet_leaves_idle_gpus(tmp_path: Path) -> None:
     where = Paths(tmp_path, tmp_path / "none.sock", tmp_path)
     simulator = Simulator("n", node_gpus("n"), Config(), where)
     server = MetricsServer(simulator.collector(), simulator.book)
@@ -166,7 +171,7 @@ nv_inference_count{model="a"} 7
 """
 
 
-def test_utilisation_from_a_model_servers_own_metrics():
+def test_utilisation_from_a_model_servers_own_metrics() -> None:
     now, page = 0.0, TRITON % 0
     pod = Pod("models", "a", "10.0.0.7", (("prometheus.kserve.io/port", "8002"),))
     assert pod.metrics_url == "http://10.0.0.7:8002/metrics"
@@ -183,7 +188,7 @@ def test_utilisation_from_a_model_servers_own_metrics():
     assert book.of("models", "a") == Load()
 
 
-def test_reports_win_for_as_long_as_they_hold():
+def test_reports_win_for_as_long_as_they_hold() -> None:
     now = 0.0
     notes = (("velagen.dev/gpu-utilization", "30"), ("velagen.dev/gpu-memory-mib", "x"))
     pods = [Pod("m", "a", "", notes), Pod("m", "b", "1.2.3.4", (("prometheus.io/port", "1"),))]
@@ -205,7 +210,7 @@ def test_reports_win_for_as_long_as_they_hold():
     ("# TYPE model_infer_request_duration summary\nmodel_infer_request_duration_sum 3\n", 3.0),
     ("up 1\n", None),
 ])  # fmt: skip
-def test_busy_seconds(text, seconds):
+def test_busy_seconds(text: str, seconds: float | None) -> None:
     assert busy_seconds(text) == seconds
 
 
@@ -219,7 +224,7 @@ class Core:
     def read_node(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(metadata=SimpleNamespace(labels=self.labels))
 
-    def patch_node(self, name: str, body: dict) -> None:
+    def patch_node(self, name: str, body: dict[str, Any]) -> None:
         for key, value in body["metadata"]["labels"].items():
             if value is None:
                 self.labels.pop(key)
@@ -232,7 +237,7 @@ class Core:
         return SimpleNamespace(items=[SimpleNamespace(metadata=metadata, status=SimpleNamespace(pod_ip=None))])
 
 
-def test_node_gets_labels_and_loses_old_ones():
+def test_node_gets_labels_and_loses_old_ones() -> None:
     core = Core()
     client = NodeClient(core, "n")
     client.set_labels(node_gpus("n"), Config())
@@ -244,7 +249,7 @@ def test_node_gets_labels_and_loses_old_ones():
     assert core.selector == "spec.nodeName=n,status.phase=Running"
 
 
-def test_show_and_unplug(tmp_path: Path):
+def test_show_and_unplug(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
         "sharing: {timeSlicing: {renameByDefault: true, resources: [{name: gpu, rename: x, replicas: 2}]}}"
@@ -263,7 +268,7 @@ def test_show_and_unplug(tmp_path: Path):
         assert (tmp_path / "unplugged" / "1").exists() == there
 
 
-def test_manifest_runs_what_the_command_takes(tmp_path):
+def test_manifest_runs_what_the_command_takes(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2}]}}\n")
     command = [

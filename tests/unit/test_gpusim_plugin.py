@@ -5,7 +5,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -19,7 +22,7 @@ GPU = "nvidia.com/gpu"
 
 
 @pytest.fixture
-def kubelet(tmp_path):
+def kubelet(tmp_path: Path) -> Iterator[FakeKubelet]:
     folder = tmp_path / "dp"
     folder.mkdir()
     fake = FakeKubelet(folder)
@@ -32,7 +35,9 @@ def paths(kubelet: FakeKubelet) -> Paths:
 
 
 @contextmanager
-def running(kubelet: FakeKubelet, text: str = "version: v1", gpus=("t4x2",), **settings):
+def running(
+    kubelet: FakeKubelet, text: str = "version: v1", gpus: Sequence[str] = ("t4x2",), **settings: Any
+) -> Iterator[Simulator]:
     settings = {"poll_seconds": 0.05, "retry_seconds": 0.3, **settings}
     simulator = Simulator(
         "node-1", node_gpus("node-1", gpus), parse_config(yaml.safe_load(text)), paths(kubelet), **settings
@@ -48,7 +53,7 @@ def running(kubelet: FakeKubelet, text: str = "version: v1", gpus=("t4x2",), **s
         assert not thread.is_alive()
 
 
-def test_registers_and_lists_healthy_devices(kubelet):
+def test_registers_and_lists_healthy_devices(kubelet: FakeKubelet) -> None:
     kubelet.start()
     with running(kubelet):
         request = kubelet.registered()
@@ -61,7 +66,7 @@ def test_registers_and_lists_healthy_devices(kubelet):
     assert not (kubelet.folder / "nvidia-gpu.sock").exists()
 
 
-def test_a_container_sees_the_gpus_it_was_given(kubelet):
+def test_a_container_sees_the_gpus_it_was_given(kubelet: FakeKubelet) -> None:
     kubelet.start()
     first, second = (gpu.uuid for gpu in node_gpus("node-1"))
     with running(kubelet, environment={"VELAGEN_GPUSIM_URL": "http://x"}):
@@ -71,7 +76,7 @@ def test_a_container_sees_the_gpus_it_was_given(kubelet):
         with pytest.raises(grpc.RpcError) as caught:
             kubelet.allocate(GPU, "GPU-none")
         assert caught.value.code() is grpc.StatusCode.UNKNOWN
-        assert "unknown device: GPU-none" in caught.value.details()
+        assert "unknown device: GPU-none" in (caught.value.details() or "")
 
 
 @pytest.mark.parametrize(("flags", "env", "mounts"), [
@@ -79,7 +84,7 @@ def test_a_container_sees_the_gpus_it_was_given(kubelet):
     ("{deviceIDStrategy: index, deviceListStrategy: [volume-mounts]}", "/var/run/nvidia-container-devices",
      [("/dev/null", "/var/run/nvidia-container-devices/1")]),
 ])  # fmt: skip
-def test_how_devices_are_named(kubelet, flags, env, mounts):
+def test_how_devices_are_named(kubelet: FakeKubelet, flags: str, env: str, mounts: list[tuple[str, str]]) -> None:
     kubelet.start()
     with running(kubelet, f"flags: {{plugin: {flags}}}"):
         kubelet.registered()
@@ -94,7 +99,7 @@ SHARED = (
 )
 
 
-def test_shares(kubelet):
+def test_shares(kubelet: FakeKubelet) -> None:
     kubelet.start()
     first, second = (gpu.uuid for gpu in node_gpus("node-1"))
     resource = "nvidia.com/gpu.shared"
@@ -112,7 +117,7 @@ def test_shares(kubelet):
             kubelet.preferred(resource, ids[:1], [], 2)
 
 
-def test_two_shares_of_one_gpu_are_one_device_in_the_container(kubelet):
+def test_two_shares_of_one_gpu_are_one_device_in_the_container(kubelet: FakeKubelet) -> None:
     kubelet.start()
     first = node_gpus("node-1")[0].uuid
     with running(kubelet, SHARED % "false"):
@@ -121,7 +126,7 @@ def test_two_shares_of_one_gpu_are_one_device_in_the_container(kubelet):
         assert answer.envs["NVIDIA_VISIBLE_DEVICES"] == first
 
 
-def test_packed_policy_fills_a_gpu_first(kubelet):
+def test_packed_policy_fills_a_gpu_first(kubelet: FakeKubelet) -> None:
     kubelet.start()
     text = (
         "{flags: {plugin: {sharedDevicesAllocationPolicy: packed}},"
@@ -133,7 +138,7 @@ def test_packed_policy_fills_a_gpu_first(kubelet):
         assert kubelet.preferred(GPU, [ids[0], ids[1], ids[3]], [], 1) == [ids[3]]
 
 
-def test_mps_gives_pipe_and_shared_memory(kubelet):
+def test_mps_gives_pipe_and_shared_memory(kubelet: FakeKubelet) -> None:
     kubelet.start()
     with running(kubelet, "{flags: {mpsRoot: /run/mps}, sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}}"):
         kubelet.registered()
@@ -145,7 +150,7 @@ def test_mps_gives_pipe_and_shared_memory(kubelet):
         ]
 
 
-def test_mixed_mig_is_one_plugin_a_resource(kubelet):
+def test_mixed_mig_is_one_plugin_a_resource(kubelet: FakeKubelet) -> None:
     kubelet.start()
     with running(kubelet, "flags: {migStrategy: mixed}", ["a100-40gb:3g.20gb,3g.20gb", "t4"]):
         endpoints = {kubelet.registered().endpoint for _ in range(2)}
@@ -154,7 +159,7 @@ def test_mixed_mig_is_one_plugin_a_resource(kubelet):
         assert {name: len(devices) for name, devices in seen.items()} == {"nvidia.com/mig-3g.20gb": 2, GPU: 1}
 
 
-def test_unplugged_gpu_is_unhealthy_until_the_next_start(kubelet):
+def test_unplugged_gpu_is_unhealthy_until_the_next_start(kubelet: FakeKubelet) -> None:
     kubelet.start()
     state = paths(kubelet).state
     first, second = (gpu.uuid for gpu in node_gpus("node-1"))
@@ -172,7 +177,7 @@ def test_unplugged_gpu_is_unhealthy_until_the_next_start(kubelet):
         assert set(kubelet.devices()[1].values()) == {"Healthy"}
 
 
-def test_all_shares_of_an_unplugged_gpu_go_and_recover_if_asked(kubelet):
+def test_all_shares_of_an_unplugged_gpu_go_and_recover_if_asked(kubelet: FakeKubelet) -> None:
     kubelet.start()
     state = paths(kubelet).state
     unplug(state, 0)
@@ -183,7 +188,7 @@ def test_all_shares_of_an_unplugged_gpu_go_and_recover_if_asked(kubelet):
         assert set(kubelet.devices()[1].values()) == {"Healthy"}
 
 
-def test_kubelet_restart(kubelet):
+def test_kubelet_restart(kubelet: FakeKubelet) -> None:
     kubelet.start()
     with running(kubelet):
         kubelet.registered()
@@ -199,14 +204,14 @@ def test_kubelet_restart(kubelet):
             kubelet.registered(timeout=0.5)
 
 
-def test_kubelet_that_comes_late(kubelet):
+def test_kubelet_that_comes_late(kubelet: FakeKubelet) -> None:
     with running(kubelet, retry_seconds=60):
         time.sleep(0.3)
         kubelet.start()
         assert kubelet.registered(timeout=20).resource_name == GPU
 
 
-def test_refused_registration_is_tried_again(kubelet):
+def test_refused_registration_is_tried_again(kubelet: FakeKubelet) -> None:
     kubelet.refuse = "resource is taken"
     kubelet.start()
     with running(kubelet):
@@ -216,9 +221,9 @@ def test_refused_registration_is_tried_again(kubelet):
         assert kubelet.registered().resource_name == GPU
 
 
-def test_killed_plugin_comes_back_with_the_same_devices(kubelet):
+def test_killed_plugin_comes_back_with_the_same_devices(kubelet: FakeKubelet) -> None:
     kubelet.start()
-    command = [
+    command: list[str | Path] = [
         *(sys.executable, "-c", "from velagen.cli_gpusim import gpusim_group; gpusim_group()", "run", "--no-cluster"),
         *("--node", "node-1", "--plugin-dir", kubelet.folder, "--pod-resources", kubelet.folder / "kubelet.sock"),
         *("--state-dir", paths(kubelet).state, "--metrics-port", "0", "--poll-seconds", "0.1"),
@@ -239,7 +244,7 @@ def test_killed_plugin_comes_back_with_the_same_devices(kubelet):
     assert seen[0] == seen[1] == {gpu.uuid: "Healthy" for gpu in node_gpus("node-1")}
 
 
-def test_a_failing_label_call_does_not_end_the_plugin(kubelet):
+def test_a_failing_label_call_does_not_end_the_plugin(kubelet: FakeKubelet) -> None:
     kubelet.start()
     calls = threading.Semaphore(0)
 
@@ -253,7 +258,7 @@ def test_a_failing_label_call_does_not_end_the_plugin(kubelet):
         assert kubelet.allocate(GPU, node_gpus("node-1")[0].uuid).envs
 
 
-def test_config_that_does_not_fit_is_refused_at_once(kubelet):
+def test_config_that_does_not_fit_is_refused_at_once(kubelet: FakeKubelet) -> None:
     from velagen.errors import VelagenError
 
     with pytest.raises(VelagenError, match="one profile"):

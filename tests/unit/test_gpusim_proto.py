@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -8,7 +9,7 @@ from velagen.gpusim.proto import deviceplugin_pb2, podresources_pb2, regenerate
 FOLDER = Path(proto.__file__).parent
 
 
-def test_generated_files_are_those_of_the_proto_files(tmp_path):
+def test_generated_files_are_those_of_the_proto_files(tmp_path: Path) -> None:
     regenerate.regenerate(tmp_path)
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == sorted(f"{name}_pb2.{end}" for name in regenerate.NAMES for end in ("py", "pyi"))
@@ -26,7 +27,7 @@ def _kubelet_file(name: str) -> Path | None:
     ("api", "module"),
     [("deviceplugin/v1beta1", deviceplugin_pb2), ("podresources/v1", podresources_pb2)],
 )
-def test_wire_format_is_the_kubelets(api, module, tmp_path):
+def test_wire_format_is_the_kubelets(api: str, module: ModuleType, tmp_path: Path) -> None:
     upstream = _kubelet_file(api)
     if upstream is None:
         pytest.skip("k8s.io/kubelet v0.34 is not in the Go module cache")

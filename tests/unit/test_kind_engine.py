@@ -43,7 +43,7 @@ def test_a_capability_the_daemon_needs_is_named() -> None:
 
 
 def test_a_running_engine_is_taken_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(engine.shutil, "which", lambda name, path=None: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name, path=None: f"/usr/bin/{name}")
     monkeypatch.setattr(Engine, "answers", lambda self: True)
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
     found = find(Reporter())
@@ -54,7 +54,7 @@ def test_a_running_engine_is_taken_first(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_a_lab_takes_the_engine_another_lab_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr(engine.shutil, "which", lambda name, path=None: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name, path=None: f"/usr/bin/{name}")
     monkeypatch.setattr(Engine, "answers", lambda self: self.host == "unix:///shared")
     shared = Engine("unix:///shared", Process("dockerd", ["dockerd"], pid=7, identity="b/1"), "/x", "mark")
     engine._write(shared)
@@ -63,7 +63,7 @@ def test_a_lab_takes_the_engine_another_lab_started(monkeypatch: pytest.MonkeyPa
 
 def test_a_second_daemon_is_never_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr(engine.shutil, "which", lambda name, path=None: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name, path=None: f"/usr/bin/{name}")
     monkeypatch.setattr(Engine, "answers", lambda self: False)
     monkeypatch.setattr(engine, "_others", lambda: [4711])
     with pytest.raises(VelagenError, match=r"pid 4711.*DOCKER_HOST"):
@@ -86,7 +86,7 @@ def test_nothing_to_start_and_nothing_that_runs_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr(engine.shutil, "which", lambda name, path=None: None)
+    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
     with pytest.raises(VelagenError, match=r"dockerd is not installed.*docker client(.|\n)*apt-get install docker\.io"):
         find(Reporter())
 

@@ -1,7 +1,9 @@
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,20 +11,30 @@ from click.testing import CliRunner
 
 from velagen.cli_model import model_group
 from velagen.errors import VelagenError
-from velagen.model import check_model, load_runtimes
+from velagen.model import ModelReport, check_model, load_runtimes
 from velagen.model.triton import parse_config
 
 MODELS = Path(__file__).parent / "fixtures" / "models"
 
 
-def mlflow(folder: Path, *, requirements: str = "scikit-learn==1.5.2\nnumpy==1.26.4\n", **changes: object) -> Path:
+def mlflow(folder: Path, *, requirements: str = "scikit-learn==1.5.2\nnumpy==1.26.4\n", **changes: Any) -> Path:
     """The directory that mlflow.sklearn.save_model(serialization_format="pickle") writes."""
     folder.mkdir(parents=True)
     env = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
-    function = {"env": env, "loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict",
-                "python_version": "3.10.12"}  # fmt: skip
-    sklearn = {"code": None, "pickled_model": "model.pkl", "serialization_format": "pickle", "sklearn_version": "1.5.2"}
-    document = {
+    function: dict[str, Any] = {
+        "env": env,
+        "loader_module": "mlflow.sklearn",
+        "model_path": "model.pkl",
+        "predict_fn": "predict",
+        "python_version": "3.10.12",
+    }
+    sklearn: dict[str, Any] = {
+        "code": None,
+        "pickled_model": "model.pkl",
+        "serialization_format": "pickle",
+        "sklearn_version": "1.5.2",
+    }
+    document: dict[str, Any] = {
         "flavors": {"python_function": function, "sklearn": sklearn},
         "mlflow_version": "2.19.0",
         "signature": {"inputs": "[]", "outputs": "[]"},
@@ -39,11 +51,11 @@ def mlflow(folder: Path, *, requirements: str = "scikit-learn==1.5.2\nnumpy==1.2
     return folder
 
 
-def said(report, severity: str) -> list[str]:
+def said(report: ModelReport, severity: str) -> list[str]:
     return [problem.message for problem in report.problems if problem.severity == severity]
 
 
-def test_mlflow_package_that_fits(tmp_path):
+def test_mlflow_package_that_fits(tmp_path: Path) -> None:
     report = check_model(mlflow(tmp_path / "iris"))
     assert report.problems == ()
     assert (report.layout, report.serves) == ("mlflow", True)
@@ -61,7 +73,7 @@ def test_mlflow_package_that_fits(tmp_path):
     ({"flavors": None}, "no flavors"),
     ({"flavors": {"python_function": {}, "statsmodels": {}}}, "flavour statsmodels needs statsmodels"),
 ])  # fmt: skip
-def test_mlflow_errors(tmp_path, changes, error):
+def test_mlflow_errors(tmp_path: Path, changes: dict[str, Any], error: str) -> None:
     report = check_model(mlflow(tmp_path / "m", **changes))
     assert not report.serves
     assert any(error in message for message in said(report, "error")), report.problems
@@ -76,31 +88,31 @@ def test_mlflow_errors(tmp_path, changes, error):
     ({"mlflow_version": "3.1.0"}, "saved with MLflow 3.1.0, the server has 2.19.0"),
     ({"signature": None}, "no signature"),
 ])  # fmt: skip
-def test_mlflow_warnings(tmp_path, changes, warning):
+def test_mlflow_warnings(tmp_path: Path, changes: dict[str, Any], warning: str) -> None:
     report = check_model(mlflow(tmp_path / "m", **changes))
     assert report.serves
     assert any(warning in message for message in said(report, "warning")), report.problems
 
 
 @pytest.mark.parametrize("pin", ["scikit-learn", "scikit-learn>=1.0", "scikit-learn==1.5.0", "mlflow==3.9"])
-def test_what_the_server_can_satisfy_is_not_mentioned(tmp_path, pin):
+def test_what_the_server_can_satisfy_is_not_mentioned(tmp_path: Path, pin: str) -> None:
     assert check_model(mlflow(tmp_path / "m", requirements=pin)).problems == ()
 
 
 @pytest.mark.parametrize("file", ["conda.yaml", "python_env.yaml", "model.pkl"])
-def test_missing_files_are_named(tmp_path, file):
+def test_missing_files_are_named(tmp_path: Path, file: str) -> None:
     package = mlflow(tmp_path / "m")
     (package / file).unlink()
     assert any(f"{file} is missing" in message for message in said(check_model(package), "error"))
 
 
-def test_requirements_come_from_conda_where_there_is_no_other(tmp_path):
+def test_requirements_come_from_conda_where_there_is_no_other(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m", requirements="scikit-learn==1.9.1")
     (package / "requirements.txt").unlink()
     assert any("scikit-learn==1.9.1" in message for message in said(check_model(package), "error"))
 
 
-def test_broken_mlmodel_is_named_with_its_line(tmp_path):
+def test_broken_mlmodel_is_named_with_its_line(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "MLmodel").write_text("flavors:\n  a: [\n")
     problem = check_model(package).problems[0]
@@ -110,13 +122,13 @@ def test_broken_mlmodel_is_named_with_its_line(tmp_path):
 
 
 class Evil:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         import subprocess
 
         return subprocess.check_output, (["true"],)
 
 
-def test_unsafe_pickle_is_named_as_such(tmp_path):
+def test_unsafe_pickle_is_named_as_such(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "model.pkl").write_bytes(pickle.dumps(Evil()))
     report = check_model(package)
@@ -124,7 +136,7 @@ def test_unsafe_pickle_is_named_as_such(tmp_path):
     assert report.problems[0].place.file == f"{package}/model.pkl"
 
 
-def test_modules_that_the_server_lacks(tmp_path):
+def test_modules_that_the_server_lacks(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "model.pkl").write_bytes(b"cmycompany.features\nScaler\n(tR.")
     assert "needs the module mycompany" in said(check_model(package), "error")[0]
@@ -136,13 +148,13 @@ def test_modules_that_the_server_lacks(tmp_path):
     assert "__main__" in said(check_model(package), "error")[0]
 
 
-def test_byte_code_is_a_warning(tmp_path):
+def test_byte_code_is_a_warning(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     shutil.copy(MODELS / "lambda.pkl", package / "model.pkl")
     assert any("byte code" in message for message in said(check_model(package), "warning"))
 
 
-def test_link_out_of_the_package(tmp_path):
+def test_link_out_of_the_package(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "data").symlink_to("/etc/hostname")
     assert any("link out of the package" in message for message in said(check_model(package), "error"))
@@ -166,7 +178,7 @@ def test_link_out_of_the_package(tmp_path):
     ({"notes.txt": b"x"}, "", "no model that a runtime serves; it holds notes.txt"),
     ({}, "", "it holds nothing"),
 ])  # fmt: skip
-def test_layouts(tmp_path, files, layout, error):
+def test_layouts(tmp_path: Path, files: dict[str, bytes | str | Path], layout: str, error: str) -> None:
     package = make(tmp_path / "m", files)
     report = check_model(package)
     assert report.layout == layout
@@ -197,7 +209,7 @@ dynamic_batching { max_queue_delay_microseconds: 100 preferred_batch_size: [ 4, 
 """
 
 
-def test_triton_repository(tmp_path):
+def test_triton_repository(tmp_path: Path) -> None:
     report = check_model(make(tmp_path / "r", {"sentiment/config.pbtxt": CONFIG, "sentiment/1/model.py": "x = 1"}))
     assert report.problems == ()
     assert report.facts == ("model sentiment: backend python, versions 1",)
@@ -215,13 +227,13 @@ def test_triton_repository(tmp_path):
     ({"a/1/model.pt": b"x"}, "needs a config.pbtxt"),
     ({"a/config.pbtxt": "max_batch_size: 0", "a/1/other": ""}, "no backend"),
 ])  # fmt: skip
-def test_triton_errors(tmp_path, files, error):
+def test_triton_errors(tmp_path: Path, files: dict[str, bytes | str | Path], error: str) -> None:
     report = check_model(make(tmp_path / "r", files))
     assert report.layout == "triton"
     assert any(error in message for message in said(report, "error")), report.problems
 
 
-def test_triton_completes_onnx_and_takes_ensembles(tmp_path):
+def test_triton_completes_onnx_and_takes_ensembles(tmp_path: Path) -> None:
     package = make(
         tmp_path / "r", {"net/1/model.onnx": b"x", "both/config.pbtxt": 'platform: "ensemble"', "both/1/.keep": ""}
     )
@@ -230,7 +242,7 @@ def test_triton_completes_onnx_and_takes_ensembles(tmp_path):
     assert report.facts == ("model both: backend ensemble, versions 1", "model net: backend onnxruntime, versions 1")
 
 
-def test_one_model_of_a_repository(tmp_path):
+def test_one_model_of_a_repository(tmp_path: Path) -> None:
     package = make(tmp_path / "sentiment", {"config.pbtxt": CONFIG, "1/model.py": "x = 1"})
     report = check_model(package)
     assert report.serves
@@ -238,7 +250,7 @@ def test_one_model_of_a_repository(tmp_path):
     assert "the folder above it" in said(report, "warning")[0]
 
 
-def test_text_form():
+def test_text_form() -> None:
     fields = parse_config('a: 1 a: 2 b { c: "x" "y" d: [1.5, TYPE_A] } e < f: true >', "f")
     assert fields == {"a": [1, 2], "b": [{"c": ["xy"], "d": [1.5, "TYPE_A"]}], "e": [{"f": [True]}]}
     for wrong, line in (("a: 1\nb {", 2), ("a:\n\n", 3), ('a: "x', 1), ("}", 1)):
@@ -247,7 +259,7 @@ def test_text_form():
         assert caught.value.problems[0].place.line == line, wrong
 
 
-def test_own_runtimes(tmp_path):
+def test_own_runtimes(tmp_path: Path) -> None:
     table = tmp_path / "runtimes.yaml"
     table.write_text(
         "mlflow: {name: ours, python: '3.11.2', packages: {mlflow: 3.17.2, scikit-learn: 1.9.1, numpy: 2.4.6}}"
@@ -259,7 +271,7 @@ def test_own_runtimes(tmp_path):
         load_runtimes(table)
 
 
-def test_commands(tmp_path):
+def test_commands(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "iris")
     good = CliRunner().invoke(model_group, ["check", str(package)])
     assert good.exit_code == 0

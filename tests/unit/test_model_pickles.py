@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in MODELS.iterdir() if path.suffix in (".pkl", ".joblib")))
-def test_real_models_are_read_to_their_end_and_are_not_unsafe(name):
+def test_real_models_are_read_to_their_end_and_are_not_unsafe(name: str) -> None:
     report = scan(MODELS / name)
     assert (report.unsafe, report.unread) == ((), "")
     assert {"sklearn", "numpy"} <= report.modules
@@ -27,15 +28,15 @@ def test_real_models_are_read_to_their_end_and_are_not_unsafe(name):
     assert is_pickle(MODELS / name)
 
 
-def test_import_names_come_whole():
+def test_import_names_come_whole() -> None:
     assert ("sklearn.linear_model._logistic", "LogisticRegression") in scan(MODELS / "pipeline.joblib").imports
 
 
 class Runs:
-    def __init__(self, call, *arguments):
+    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
         self.made = (call, arguments)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return self.made
 
 
@@ -45,7 +46,9 @@ class Runs:
     (eval, ("1",), "builtins.eval"),
     (getattr, ("", "join"), "builtins.getattr"),
 ])  # fmt: skip
-def test_programs_and_code_are_unsafe(tmp_path, protocol, call, arguments, said):
+def test_programs_and_code_are_unsafe(
+    tmp_path: Path, protocol: int, call: Callable[..., object], arguments: tuple[object, ...], said: str
+) -> None:
     report = scan(write(tmp_path / "model.pkl", pickle.dumps({"model": [Runs(call, *arguments)]}, protocol)))
     assert len(report.unsafe) == 1
     assert said in report.unsafe[0]
@@ -71,12 +74,12 @@ def test_programs_and_code_are_unsafe(tmp_path, protocol, call, arguments, said)
     # Names by way of the memo.
     (b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x940h\x00h\x01\x93.", "posix.system"),
 ])  # fmt: skip
-def test_ways_to_hide(tmp_path, data, said):
+def test_ways_to_hide(tmp_path: Path, data: bytes, said: str) -> None:
     report = scan(write(tmp_path / "model.pkl", data))
     assert any(said in sentence for sentence in report.unsafe), report
 
 
-def test_payload_behind_an_array_of_joblib_is_seen(tmp_path):
+def test_payload_behind_an_array_of_joblib_is_seen(tmp_path: Path) -> None:
     data = (MODELS / "pipeline.joblib").read_bytes()
     assert data.endswith(b".")
     report = scan(write(tmp_path / "m.joblib", data[:-1] + b"cposix\nsystem\n(S'x'\ntR0."))
@@ -93,7 +96,7 @@ STATE = b"(dS'dtype'\n" + ARRAY + b"sS'shape'\n(I1\nts"
     b"ccopyreg\n_reconstructor\n(cjoblib.numpy_pickle\nNumpyArrayWrapper\ncbuiltins\nobject\nNtR",
     b"cjoblib.numpy_pickle_utils\nNumpyArrayWrapper\n(tR",
 ])  # fmt: skip
-def test_payload_where_only_one_of_two_loaders_looks(tmp_path, made):
+def test_payload_where_only_one_of_two_loaders_looks(tmp_path: Path, made: bytes) -> None:
     """Behind the wrapper of an array joblib steps over bytes that pickle runs; each may hide something from the
     other.
     """
@@ -106,7 +109,7 @@ def test_payload_where_only_one_of_two_loaders_looks(tmp_path, made):
 
 
 @pytest.mark.parametrize("cut", [1, 40, 300, 700])
-def test_what_ends_early_is_said(tmp_path, cut):
+def test_what_ends_early_is_said(tmp_path: Path, cut: int) -> None:
     data = (MODELS / "pipeline.joblib").read_bytes()
     report = scan(write(tmp_path / "m.joblib", data[:-cut]))
     assert report.unread
@@ -124,25 +127,25 @@ def test_what_ends_early_is_said(tmp_path, cut):
         b"\xfd7zXZ\x00x",
     ],
 )
-def test_what_is_no_pickle_is_said(tmp_path, data):
+def test_what_is_no_pickle_is_said(tmp_path: Path, data: bytes) -> None:
     assert scan(write(tmp_path / "m.pkl", data)).unread
 
 
 class Recorder(pickle._Unpickler):
     """The standard loader, which gets an inert class for everything it imports."""
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
-        self.seen = set()
+        self.seen: set[tuple[str, str]] = set()
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> type:
         self.seen.add((module, name))
         return type(
             "Inert", (dict,), {"__init__": lambda self, *a, **k: None, "__setstate__": lambda self, state: None}
         )
 
 
-def test_nothing_that_a_loader_imports_is_missed(tmp_path):
+def test_nothing_that_a_loader_imports_is_missed(tmp_path: Path) -> None:
     """Broken at random, a file is either not read to its end, and that is said, or all that a loader imports is
     seen.
     """
@@ -164,7 +167,7 @@ def test_nothing_that_a_loader_imports_is_missed(tmp_path):
     assert whole > 100, "too few whole files to say anything"
 
 
-def test_archive_of_pytorch(tmp_path):
+def test_archive_of_pytorch(tmp_path: Path) -> None:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
         archive.writestr("model/data.pkl", pickle.dumps(Runs(os.system, "x")))
@@ -172,7 +175,7 @@ def test_archive_of_pytorch(tmp_path):
     assert any("system" in sentence for sentence in scan(write(tmp_path / "m.pt", held.getvalue())).unsafe)
 
 
-def test_pickles_are_known_by_name_or_by_their_first_bytes(tmp_path):
+def test_pickles_are_known_by_name_or_by_their_first_bytes(tmp_path: Path) -> None:
     assert is_pickle(write(tmp_path / "weights.bin", pickle.dumps(1)))
     assert not is_pickle(write(tmp_path / "notes.txt", b"plain"))
     assert not is_pickle(tmp_path / "none")

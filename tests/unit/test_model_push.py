@@ -3,8 +3,10 @@ import hashlib
 import json
 import subprocess
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, BinaryIO, Self
 
 import pytest
 from aiohttp import web
@@ -15,11 +17,11 @@ from moto.server import ThreadedMotoServer
 from velagen.cli_model import model_group
 from velagen.errors import Problem, VelagenError
 from velagen.model import push as pushing
-from velagen.model.push import FolderTarget, PvcTarget, S3Target, open_target, push, pvc_target, s3_client
+from velagen.model.push import FolderTarget, PvcTarget, S3Target, Target, open_target, push, pvc_target, s3_client
 
 
 @pytest.fixture
-def package(tmp_path) -> Path:
+def package(tmp_path: Path) -> Path:
     folder = tmp_path / "iris"
     (folder / "sub").mkdir(parents=True)
     (folder / "model.bst").write_bytes(b"tree\n" + bytes(range(256)) * 20_000)
@@ -34,7 +36,7 @@ NAMES = ("model.bst", "sub/a file.txt", "sub/empty")
 
 
 @pytest.fixture(scope="module")
-def s3():
+def s3() -> Iterator[Any]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -48,7 +50,7 @@ def s3():
 
 
 @pytest.fixture(params=["folder", "s3", "pvc"])
-def target(request, tmp_path):
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     if request.param == "folder":
         return FolderTarget(tmp_path / "there")
     if request.param == "pvc":
@@ -56,7 +58,7 @@ def target(request, tmp_path):
     return S3Target(request.getfixturevalue("s3"), "models", f"/{tmp_path.name}/")
 
 
-def local_shell(script, arguments, stdin, progress):
+def local_shell(script: str, arguments: list[str], stdin: BinaryIO | None, progress: Callable[[int], None]) -> str:
     """What the pod would run, run here."""
     data = stdin.read() if stdin else b""
     # The pod's input stays open: what comes after must not be waited for.
@@ -69,7 +71,7 @@ def local_shell(script, arguments, stdin, progress):
     return done.stdout.decode()
 
 
-def test_push_compares_sends_and_reads_back(package, target):
+def test_push_compares_sends_and_reads_back(package: Path, target: Target) -> None:
     steps: dict[str, int] = {}
     first = push(package, target, progress=lambda name, count: steps.update({name: steps.get(name, 0) + count}))
     assert (first.sent, first.equal, first.extra) == (NAMES, (), ())
@@ -86,7 +88,7 @@ def test_push_compares_sends_and_reads_back(package, target):
     assert sorted(target.digests()) == ["model.bst", "sub/a file.txt"]
 
 
-def test_what_arrives_changed_is_an_error(package, target, monkeypatch):
+def test_what_arrives_changed_is_an_error(package: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, "read_back", lambda name: "0" * 64)
     with pytest.raises(VelagenError) as caught:
         push(package, target)
@@ -94,7 +96,7 @@ def test_what_arrives_changed_is_an_error(package, target, monkeypatch):
     assert all("arrived changed" in problem.message for problem in caught.value.problems)
 
 
-def test_objects_that_others_put_are_compared_by_content(package, s3):
+def test_objects_that_others_put_are_compared_by_content(package: Path, s3: Any) -> None:
     for name in NAMES:
         s3.put_object(Bucket="models", Key=f"others/{name}", Body=(package / name).read_bytes())
     s3.put_object(Bucket="models", Key="others/", Body=b"")
@@ -103,7 +105,7 @@ def test_objects_that_others_put_are_compared_by_content(package, s3):
     assert (report.sent, report.equal, report.extra) == ((), NAMES, ())
 
 
-def test_links_and_empty_packages(tmp_path):
+def test_links_and_empty_packages(tmp_path: Path) -> None:
     with pytest.raises(VelagenError, match="nothing to push"):
         push(tmp_path, FolderTarget(tmp_path / "there"))
     (tmp_path / "out").symlink_to("/etc/hostname")
@@ -114,17 +116,17 @@ def test_links_and_empty_packages(tmp_path):
 @pytest.mark.parametrize(
     "address", ["gs://b/x", "s3://", "s3://bucket", "s3://bucket/../x", "pvc://Bad_Name/x", "pvc://"]
 )
-def test_addresses_that_are_none(address, s3):
+def test_addresses_that_are_none(address: str, s3: Any) -> None:
     with pytest.raises(VelagenError):
         open_target(address)
 
 
-def test_missing_bucket_is_said_with_the_place(package, s3):
+def test_missing_bucket_is_said_with_the_place(package: Path, s3: Any) -> None:
     with pytest.raises(VelagenError, match=r"s3://nowhere/x: the S3 server: .*NoSuchBucket"):
         push(package, S3Target(s3, "nowhere", "x"))
 
 
-def test_command_to_s3(package, s3):
+def test_command_to_s3(package: Path, s3: Any) -> None:
     (package / "sub" / "empty").write_bytes(b"x")
     runner = CliRunner()
     first = runner.invoke(model_group, ["push", str(package), "s3://models/cli/iris"])
@@ -149,33 +151,38 @@ def test_command_to_s3(package, s3):
 class Core:
     """The calls of CoreV1Api that a push to a claim makes."""
 
-    def __init__(self, phases=("Pending", "Running"), waiting=None, missing=False):
+    def __init__(
+        self, phases: Sequence[str] = ("Pending", "Running"), waiting: object = None, missing: bool = False
+    ) -> None:
         self.phases, self.waiting, self.missing = phases, waiting, missing
-        self.calls = []
+        self.calls: list[tuple[Any, ...]] = []
 
-    def read_namespaced_persistent_volume_claim(self, name, namespace):
+    def read_namespaced_persistent_volume_claim(self, name: str, namespace: str) -> None:
         self.calls.append(("claim", name, namespace))
         if self.missing:
             raise client.ApiException(status=404, reason="Not Found")
 
-    def create_namespaced_pod(self, namespace, body):
+    def create_namespaced_pod(self, namespace: str, body: dict[str, Any]) -> None:
         self.calls.append(("create", namespace, body))
 
-    def delete_namespaced_pod(self, name, namespace, grace_period_seconds):
+    def delete_namespaced_pod(self, name: str, namespace: str, grace_period_seconds: int) -> None:
         self.calls.append(("delete", name, namespace))
 
-    def list_namespaced_pod(self, namespace, **_):
+    def list_namespaced_pod(self, namespace: str, **_: object) -> None:
         raise AssertionError("the watch calls it")
 
-    def events(self):
+    def events(self) -> Iterator[dict[str, object]]:
         state = SimpleNamespace(state=SimpleNamespace(waiting=self.waiting))
         for phase in self.phases:
             status = SimpleNamespace(phase=phase, container_statuses=[state] if self.waiting else None, conditions=None)
             yield {"object": SimpleNamespace(status=status)}
 
 
+Watched = Callable[[Core], Core]
+
+
 @pytest.fixture
-def watched(monkeypatch):
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """A cluster whose pod goes through the phases of the given Core."""
 
     def use(core: Core) -> Core:
@@ -187,10 +194,10 @@ def watched(monkeypatch):
     return use
 
 
-def test_claim_is_mounted_and_the_pod_is_gone_afterwards(package, watched, tmp_path):
+def test_claim_is_mounted_and_the_pod_is_gone_afterwards(package: Path, watched: Watched, tmp_path: Path) -> None:
     core = watched(Core())
 
-    def shell(script, arguments, stdin, progress):
+    def shell(script: str, arguments: list[str], stdin: BinaryIO | None, progress: Callable[[int], None]) -> str:
         return local_shell(
             script, [arguments[0].replace("/velagen", str(tmp_path), 1), *arguments[1:]], stdin, progress
         )
@@ -207,7 +214,7 @@ def test_claim_is_mounted_and_the_pod_is_gone_afterwards(package, watched, tmp_p
     assert core.calls[2][1] == body["metadata"]["name"]
 
 
-def test_pod_that_does_not_start_is_said_and_deleted(watched):
+def test_pod_that_does_not_start_is_said_and_deleted(watched: Watched) -> None:
     core = watched(Core(["Pending"], SimpleNamespace(reason="ErrImagePull", message="no such image")))
     with (
         pytest.raises(VelagenError, match="is Pending after 1 s: ErrImagePull: no such image"),
@@ -217,7 +224,7 @@ def test_pod_that_does_not_start_is_said_and_deleted(watched):
     assert core.calls[-1][0] == "delete"
 
 
-def test_missing_claim(watched):
+def test_missing_claim(watched: Watched) -> None:
     core = watched(Core(missing=True))
     with (
         pytest.raises(VelagenError, match="the cluster refused: 404 Not Found"),
@@ -230,7 +237,7 @@ def test_missing_claim(watched):
 class ExecServer:
     """The exec of an API server: a web socket whose channels are the streams of a program, run here."""
 
-    def __init__(self, *, drop: bool = False, refuse: bool = False):
+    def __init__(self, *, drop: bool = False, refuse: bool = False) -> None:
         self.drop, self.refuse = drop, refuse
         self.paths: list[str] = []
         self.port = 0
@@ -238,22 +245,22 @@ class ExecServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._ready = threading.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(10)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
     @property
-    def core(self):
+    def core(self) -> client.CoreV1Api:
         configuration = client.Configuration()
         configuration.host = f"http://127.0.0.1:{self.port}"
         return client.CoreV1Api(client.ApiClient(configuration))
 
-    def _serve(self):
+    def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         app = web.Application()
         app.router.add_get("/{path:.*}", self._exec)
@@ -265,7 +272,7 @@ class ExecServer:
         self._loop.run_forever()
         self._loop.run_until_complete(runner.cleanup())
 
-    async def _exec(self, request):
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path)
         if self.refuse:
             return web.json_response({"kind": "Status", "message": 'pods "pod-1" not found'}, status=404)
@@ -279,11 +286,16 @@ class ExecServer:
             *request.query.getall("command"), stdin=pipe, stdout=pipe, stderr=pipe
         )
 
-        async def feed():
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        entry = process.stdin
+
+        async def feed() -> None:
             async for message in socket:
                 assert message.data[0] == 0
-                process.stdin.write(message.data[1:])
-                await process.stdin.drain()
+                entry.write(message.data[1:])
+                await entry.drain()
 
         feeding = asyncio.ensure_future(feed())
         # The input is not closed: a script that waits for its end would hang, here as there.
@@ -299,7 +311,7 @@ class ExecServer:
         return socket
 
 
-def test_push_through_the_exec_of_an_api_server(package, tmp_path):
+def test_push_through_the_exec_of_an_api_server(package: Path, tmp_path: Path) -> None:
     (package / "large.bin").write_bytes(bytes(range(256)) * 12_000)
     with ExecServer() as server:
         target = PvcTarget(
@@ -315,12 +327,12 @@ def test_push_through_the_exec_of_an_api_server(package, tmp_path):
             target.read_back("none")
 
 
-def test_exec_that_breaks_off_is_an_error(tmp_path):
+def test_exec_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     with ExecServer(drop=True) as server, pytest.raises(VelagenError, match="the connection ended early"):
         pushing.ExecShell(server.core, "ml", "pod-1")("true", [], None, lambda _count: None)
 
 
-def test_exec_that_is_refused_is_said_in_the_servers_words():
+def test_exec_that_is_refused_is_said_in_the_servers_words() -> None:
     with (
         ExecServer(refuse=True) as server,
         pytest.raises(VelagenError, match=r"the cluster refused: pods .pod-1. not found"),
@@ -328,7 +340,7 @@ def test_exec_that_is_refused_is_said_in_the_servers_words():
         pushing.ExecShell(server.core, "ml", "pod-1")("true", [], None, lambda _count: None)
 
 
-def test_cluster_that_is_away_is_said():
+def test_cluster_that_is_away_is_said() -> None:
     configuration = client.Configuration()
     configuration.host, configuration.retries = "http://127.0.0.1:9", 0
     core = client.CoreV1Api(client.ApiClient(configuration))

@@ -158,7 +158,7 @@ def test_a_configuration_is_completed_from_the_graph(backend: Any) -> None:
 
 def test_what_is_configured_stays(backend: Any) -> None:
     given = Config(max_batch_size=64, dynamic_batching={"preferred_batch_size": [8]}, input=[{"name": "x"}])
-    given.set_dynamic_batching = lambda: given.config.setdefault("dynamic_batching", {})  # type: ignore[method-assign]
+    given.set_dynamic_batching = lambda: given.config.setdefault("dynamic_batching", {})  # type: ignore[method-assign, assignment]
     config = backend.TritonPythonModel.auto_complete_config(given).as_dict()
     assert (config["max_batch_size"], config["input"]) == (64, [{"name": "x"}])
     assert config["dynamic_batching"] == {"preferred_batch_size": [8]}

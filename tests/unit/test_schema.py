@@ -154,7 +154,7 @@ def test_the_shape_follows_references_and_all_of() -> None:
     assert name
     assert labels
     assert (port.shape.default, port.required, port.present) == (80, False, True)
-    assert (name.required, name.shape.types) == (True, {"string"})
+    assert (name.required, name.shape.types) == (True, frozenset({"string"}))
     assert labels.shape.values is not None
     assert shape.property("other") is None
     assert shape.open

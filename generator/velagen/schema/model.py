@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import jsonschema_specifications  # type: ignore[import-untyped]  # ships no types
+import jsonschema_specifications
 import referencing
 import referencing.exceptions
 import referencing.jsonschema as dialects

@@ -176,7 +176,8 @@ class Client:
         """Send one request, on a connection that stays open: POST with a body, else GET."""
         if not hasattr(self._here, "session"):
             self._here.session = local()
-        return self._here.session.request(
+        session: requests.Session = self._here.session
+        return session.request(
             "GET" if body is None else "POST",
             f"{self.entry}{path}",
             json=body,

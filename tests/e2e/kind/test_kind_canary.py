@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> Non
     assert 2 in answers
     options = [("grpc.default_authority", host), ("grpc.enable_http_proxy", 0)]
     with triton.InferenceServerClient(client.entry.removeprefix("http://"), channel_args=options) as grpc:
-        for protocol, ask in (("REST", lambda: by_rest(client)), ("gRPC", lambda: by_grpc(grpc))):
+        asks: dict[str, Callable[[], float]] = {"REST": lambda: by_rest(client), "gRPC": lambda: by_grpc(grpc)}
+        for protocol, ask in asks.items():
             seen = Counter(ask() for _ in range(REQUESTS))
             print(f"{protocol}: {seen[2]} of {REQUESTS} answered by the new version, at weight {WEIGHT}")
             assert set(seen) == {1, 2}, seen

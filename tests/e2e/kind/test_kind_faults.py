@@ -183,7 +183,7 @@ class Place:
             one = self.component(name)
             return str(one["message"]) if re.search(words, str(one.get("message", ""))) else ""
 
-        message = self._wait(name, look, f"{name} to say {words!r}", timeout)
+        message = str(self._wait(name, look, f"{name} to say {words!r}", timeout))
         assert self.component(name)["healthy"] is False
         printed = self.status(name)
         assert re.search(f"Message: .*{words}", printed), printed
@@ -392,7 +392,7 @@ def test_pods_stay_when_only_their_number_may_change(place: Place) -> None:
         spec = (
             place.lab.api.get("autoscaling/v2", "HorizontalPodAutoscaler", "iris-predictor", place.space) or {}
         ).get("spec", {})
-        return spec.get("maxReplicas") == 3
+        return bool(spec.get("maxReplicas") == 3)
 
     wait_until(scaled, what="KServe to take over maxReplicas", timeout=60, every=1)
     time.sleep(2 * RESYNC_SECONDS)  # KubeVela has applied it again

@@ -55,7 +55,7 @@ def test_the_traits_own_queries_give_the_traffic_that_was_sent(kind_lab: KindLab
         "doubles/1/model.py": MODEL,
     }
     put_model(kind_lab, "doubles", files)
-    queries = {}
+    queries: dict[str, str] = {}
     for source in ("envoy", "triton"):
         scale = {
             "metric": "qps",
@@ -82,9 +82,9 @@ def test_the_traits_own_queries_give_the_traffic_that_was_sent(kind_lab: KindLab
     for number in range(REQUESTS):
         assert client.ask("/v2/models/doubles/infer", body)["outputs"][0]["data"] == [42.0]
         time.sleep(max(0.0, started + number / 3 - time.monotonic()))
-    for source, query in queries.items():
+    for source, wanted in queries.items():
 
-        def rate(query: str = query) -> float:
+        def rate(query: str = wanted) -> float:
             return asked(kind_lab, query) or 0.0
 
         # 3 a second for 20 of the 60 seconds the query looks at, so up to 3, and well over nothing.

@@ -156,7 +156,7 @@ def test_the_model_is_there_again_after_the_store_has_restarted(kind_lab: KindLa
     thing["metadata"]["namespace"] = space
     kind_lab.api.apply(thing)
     config = (ROOT / "generator/velagen/lab/models/sentiment/config.pbtxt").read_text()
-    seen = []
+    seen: list[str] = []
     for _ in range(2):
         name = wait_until(lambda: standing(kind_lab, space, seen), what="the store", timeout=PATIENCE)
         seen.append(name)
