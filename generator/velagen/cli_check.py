@@ -68,6 +68,8 @@ def check_command(
         each = partial(_check_document, catalog=setting.catalog, verbose=verbose, render=not no_render)
         for found in pool.map(each, documents):
             problems += found
+    wrong = {problem.place.file for problem in problems if problem.severity == "error"}
+    problems += [one for one in _without_application(documents, setting.catalog) if one.place.file not in wrong]
     checked_addon = setting.project is not None and not apps_only and not no_render
     if setting.project is not None and checked_addon:
         from velagen.check.addon import check_addon
@@ -100,9 +102,11 @@ def render_command(
     setting = _Setting.find(folder, addon)
     problems: list[Problem] = []
     objects: list[Rendered] = []
-    for document in setting.documents(files, problems):
+    documents = setting.documents(files, problems)
+    for document in documents:
         if is_application(document):
             problems += _check_document(document, setting.catalog, verbose=verbose, render=True, into=objects)
+    problems += [replace(one, severity="error") for one in _without_application(documents, setting.catalog)]
     if problems:
         show_problems(problems)
     if any(problem.severity == "error" for problem in problems):
@@ -187,6 +191,30 @@ def _check_document(
     if into is not None:
         into += outcome.objects
     return problems
+
+
+def _without_application(documents: list[Document], catalog: Catalog) -> list[Problem]:
+    """A warning for each file that holds objects and no Application: it was not rendered, and made nothing."""
+    from velagen.check.apps import is_application
+
+    files: dict[str, list[Document]] = {}
+    for document in documents:
+        files.setdefault(document.file, []).append(document)
+    found = []
+    for own in files.values():
+        if any(is_application(document) for document in own):
+            continue
+        kinds = [str(one.value["kind"]) for one in own if isinstance(one.value, dict) and one.value.get("kind")]
+        what = f", only {' and '.join(dict.fromkeys(kinds))}" if kinds else ""
+        found.append(
+            Problem(
+                f"there is no Application in this file{what}: KubeVela makes nothing of it",
+                own[0].place(),
+                " or ".join(dict.fromkeys(filter(None, (catalog.maker_of(kind) for kind in kinds)))),
+                severity="warning",
+            )
+        )
+    return found
 
 
 def _malformed(document: Document) -> bool:

@@ -61,3 +61,12 @@ def test_kubevela_refuses_it(case: Path) -> None:
     assert outcome.raw, "KubeVela renders it"
     # KubeVela shows the first of CUE's errors only, so the sentence must be in that one.
     assert says in outcome.raw[0]
+
+
+def test_one_mistake_is_one_sentence_rendered_or_not() -> None:
+    """minReplicas: 0 where the mode is the default: the rule reads what was not written."""
+    document, outcome = rendered(ROOT / "tests/bad-input/scale-to-zero-in-standard.yaml")
+    (said,) = check_application(document, catalog())
+    (up,) = outcome.problems
+    assert (said.message, said.severity) == (up.message, "error")
+    assert said.message.startswith("minReplicas: 0 (scale to zero) needs deploymentMode: knative;")

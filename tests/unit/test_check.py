@@ -302,6 +302,36 @@ def test_an_empty_file_is_no_application(app: Callable[[str], Path]) -> None:
     assert "there is nothing in this file" in result.stderr
 
 
+PLAIN = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: plain}
+spec: {predictor: {model: {modelFormat: {name: sklearn}, storageUri: "s3://models/one"}}}
+"""
+
+
+def test_a_file_without_an_application_passes_and_says_so(app: Callable[[str], Path]) -> None:
+    file = app(PLAIN)
+    result = check(file, "--no-render")
+    assert result.exit_code == 0
+    assert lines(result, file) == [
+        "1:1: warning: there is no Application in this file, only InferenceService: KubeVela makes nothing of it"
+        " | write an Application: its component type server makes the InferenceService"
+    ]
+
+
+def test_other_objects_beside_an_application_are_nothing_to_speak_of(app: Callable[[str], Path]) -> None:
+    result = check(app(GOOD + "---\n" + PLAIN), "--no-render")
+    assert (result.exit_code, result.stderr) == (0, "1 file checked: no errors\n")
+
+
+def test_there_is_nothing_to_render_without_an_application(app: Callable[[str], Path]) -> None:
+    file = app(PLAIN)
+    result = CliRunner().invoke(render_command, ["--project", str(MINI), str(file)])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert lines(result, file)[0].startswith("1:1: error: there is no Application in this file, only InferenceService")
+
+
 @pytest.mark.parametrize("spec", ["null", "[]", "{components: {}}", "{components: [1]}", "{components: []}"])
 def test_a_malformed_outline_is_an_error_and_no_traceback(app: Callable[[str], Path], spec: str) -> None:
     text = f"apiVersion: core.oam.dev/v1beta1\nkind: Application\nmetadata: {{name: x}}\nspec: {spec}\n"
@@ -338,6 +368,11 @@ def test_outside_a_project_the_way_out_is_said(app: Callable[[str], Path], tmp_p
             "Error: x after merge parameter and context: parameter._modelUri: conflicting values "
             '"a" and "modelUri is required"',
             "modelUri is required",
+        ),
+        (
+            "Error: x after merge parameter and context: _parameter.minReplicas: conflicting values "
+            '"minReplicas: 0 needs deploymentMode: knative" and 1 (mismatched types string and int)',
+            "minReplicas: 0 needs deploymentMode: knative",
         ),
         (
             "Error: x after merge with parameter and context: parameter.mix: field not allowed",

@@ -104,6 +104,19 @@ def test_a_rule_over_several_properties() -> None:
             assert "least must be at most most" in verdicts[0].error
 
 
+def test_a_rule_reads_the_default_of_what_is_not_given() -> None:
+    check = {"check": 'least >= 1 || log.mode == "off"', "message": "least: 0 needs log.mode: off"}
+    log = parameter({"mode": {"enum": ["on", "off"], "default": "on"}})
+    document = parameter({"least": {"type": "integer"}, "log": log}, **{"x-checks": [check]})
+    values = [{"least": 0, "log": {}}, {"least": 0, "log": {"mode": "off"}}, {"least": 1, "log": {}}, {"least": 0}]
+    wanted = [["least: 0 needs log.mode: off"], [], [], []]
+    assert [said(document, value) for value in values] == wanted
+    text = compiled(document)
+    for version in VERSIONS:
+        with Oracle(version) as oracle:
+            assert [verdict.ok for verdict in oracle.render(text, values)] == [not one for one in wanted]
+
+
 @pytest.mark.parametrize("check", ["1 <", "least <= ", "1 < 2", "least =~ most", "least; evil: true"])
 def test_a_rule_that_is_none(check: str) -> None:
     document = parameter({"least": {"type": "integer"}}, **{"x-checks": [{"check": check, "message": "m"}]})

@@ -157,7 +157,7 @@ def _part(part: Part, document: Document, catalog: Catalog) -> Iterator[Problem]
 
 
 def _near(document: Mapping[str, Any], at: str) -> str:
-    """For a property the schema doesn't have, the one that may have been meant."""
+    """For a property the schema doesn't have, what to write: by its ``x-instead``, or the one that is spelt alike."""
     view = SchemaView(document)
     schema: Mapping[str, Any] = view.root
     *above, last = [step.replace("~1", "/").replace("~0", "~") for step in at.split("/")[1:]] or [""]
@@ -166,6 +166,9 @@ def _near(document: Mapping[str, Any], at: str) -> str:
             schema = view.plain(schema["items"])
         else:
             schema = next((one.schema for one in view.properties(schema) if one.name == step), {})
+    instead = schema.get("x-instead")
+    if isinstance(instead, dict) and isinstance(instead.get(last), str):
+        return f"write {instead[last]}"
     known = [one.name for one in view.properties(schema)]
     return "" if last in known or not last else did_you_mean(last, known)
 

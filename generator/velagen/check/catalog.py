@@ -85,6 +85,12 @@ class Catalog:
         """The other kinds that have this name."""
         return [one for one in WORDS if one != kind and (one, name) in self.known]
 
+    def maker_of(self, kind: str) -> str:
+        """For an object's kind, the sentence that says which component of the project or addon makes it; or empty."""
+        start = f"{kind.lower()}s."
+        names = [one.name for one in self.known.values() if one.own and one.workload.startswith(start)]
+        return f"write an Application: its component type {' or '.join(names)} makes the {kind}" if names else ""
+
 
 def of_project(built: Iterable[BuiltDefinition]) -> Iterator[Known]:
     """The definitions a project builds."""

@@ -259,7 +259,7 @@ def _place(text: str, document: Document, path: str) -> Place:
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 #: What velagen's own rules look like when they bite: a sentence that meets a number (velagen.template, velagen.schema).
-_RULE = re.compile(rf"\b_\w+: conflicting values (?:({_STRING})|\S+) and (?:({_STRING})|\S+)")
+_RULE = re.compile(rf"\b_\w+(?:\.\w+)*: conflicting values (?:({_STRING})|\S+) and (?:({_STRING})|\S+)")
 _PREFIX = re.compile(
     r"^.*?(?:after merge (?:with )?parameter and context: |evaluate template trait=\S+ app=[\w-]+: |"
     r"evaluate base template app=\S+ in namespace=\S+: |"

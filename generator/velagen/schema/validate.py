@@ -74,10 +74,28 @@ def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Ite
 
 def _checks(validator: Any, entries: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     if isinstance(instance, dict):
+        filled = _with_defaults(instance, schema)
+
+        def sound(name: str) -> bool:
+            below = schema.get("properties", {}).get(name, True)
+            return name not in instance or validator.evolve(schema=below).is_valid(instance[name])
+
         for index, entry in enumerate(entries):
             check = parse_check(_nowhere(schema), index, entry)
-            if not check.holds(instance):
+            # A property that is wrong by itself is told by itself.
+            if not check.holds(filled) and all(sound(path[0]) for path in check.paths()):
                 yield ValidationError(check.message)
+
+
+def _with_defaults(instance: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """What a rule reads once KubeVela has filled in the defaults that stand in *schema* itself."""
+    filled = dict(instance)
+    for name, below in schema.get("properties", {}).items():
+        if isinstance(below, dict) and isinstance(filled.get(name), dict):
+            filled[name] = _with_defaults(filled[name], below)
+        elif isinstance(below, dict) and "default" in below:
+            filled.setdefault(name, below["default"])
+    return filled
 
 
 def _nowhere(contents: Any) -> Node:
