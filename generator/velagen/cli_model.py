@@ -60,6 +60,7 @@ def check_command(directory: Path, runtime: str | None, runtimes_file: Path | No
 @_RUNTIME
 @_RUNTIMES
 @click.option("--unchecked", is_flag=True, help="Push although the check finds errors.")
+@click.option("--overwrite", is_flag=True, help="Replace what differs at a target that holds another model.")
 @click.option("--delete", is_flag=True, help="Remove files at the target that the package does not have.")
 @click.option("--no-verify", is_flag=True, help="Don't read back what was sent.")
 @click.option("--namespace", "-n", default="default", show_default=True, help="Where the claim of pvc:// lives.")
@@ -71,6 +72,7 @@ def push_command(
     runtime: str | None,
     runtimes_file: Path | None,
     unchecked: bool,
+    overwrite: bool,
     delete: bool,
     no_verify: bool,
     namespace: str,
@@ -98,7 +100,7 @@ def push_command(
             def step(name: str, count: int) -> None:
                 bar.update(task, description=name, advance=count)
 
-            done = push(directory, place, delete=delete, verify=not no_verify, progress=step)
+            done = push(directory, place, overwrite=overwrite, delete=delete, verify=not no_verify, progress=step)
     except (VelagenError, OSError) as error:
         raise click.ClickException(str(error)) from error
     read = "" if no_verify else ", read back and equal"

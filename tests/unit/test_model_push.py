@@ -1,15 +1,21 @@
 import asyncio
+import contextlib
 import hashlib
 import json
+import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, Self
+from urllib.parse import urlsplit
 
+import boto3
 import pytest
 from aiohttp import web
+from botocore.config import Config
 from click.testing import CliRunner
 from kubernetes import client
 from moto.server import ThreadedMotoServer
@@ -80,7 +86,7 @@ def test_push_compares_sends_and_reads_back(package: Path, target: Target) -> No
     assert (again.sent, again.equal, again.size) == ((), NAMES, 0)
     (package / "model.bst").write_bytes(b"tree\nother")
     (package / "sub" / "empty").unlink()
-    third = push(package, target)
+    third = push(package, target, overwrite=True)
     assert (third.sent, third.equal, third.extra) == (("model.bst",), ("sub/a file.txt",), ("sub/empty",))
     assert target.read_back("model.bst") == hashlib.sha256(b"tree\nother").hexdigest()
     fourth = push(package, target, delete=True)
@@ -92,8 +98,9 @@ def test_what_arrives_changed_is_an_error(package: Path, target: Target, monkeyp
     monkeypatch.setattr(target, "read_back", lambda name: "0" * 64)
     with pytest.raises(VelagenError) as caught:
         push(package, target)
-    assert [problem.place.file for problem in caught.value.problems] == list(NAMES)
-    assert all("arrived changed" in problem.message for problem in caught.value.problems)
+    # It stops there: the files that would make a model of it do not follow.
+    assert [problem.place.file for problem in caught.value.problems] == list(NAMES[:1])
+    assert "arrived changed" in caught.value.problems[0].message
 
 
 def test_objects_that_others_put_are_compared_by_content(package: Path, s3: Any) -> None:
@@ -108,8 +115,17 @@ def test_objects_that_others_put_are_compared_by_content(package: Path, s3: Any)
 def test_links_and_empty_packages(tmp_path: Path) -> None:
     with pytest.raises(VelagenError, match="nothing to push"):
         push(tmp_path, FolderTarget(tmp_path / "there"))
-    (tmp_path / "out").symlink_to("/etc/hostname")
-    with pytest.raises(VelagenError, match="a link out of the package"):
+    for link, goal, said in (
+        ("out", "/etc/hostname", "a link out of the package"),
+        ("round", "round", "round in a circle"),
+        ("gone", "nowhere", "which is not there"),
+    ):
+        (tmp_path / link).symlink_to(goal)
+        with pytest.raises(VelagenError, match=said):
+            push(tmp_path, FolderTarget(tmp_path / "there"))
+        (tmp_path / link).unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(VelagenError, match="pipe: not a file"):
         push(tmp_path, FolderTarget(tmp_path / "there"))
 
 
@@ -144,8 +160,219 @@ def test_command_to_s3(package: Path, s3: Any) -> None:
     forced = runner.invoke(model_group, ["push", "--unchecked", str(package), "s3://models/cli/iris"])
     assert "1 files sent" in forced.output
     (package / "second.bst").unlink()
-    warned = runner.invoke(model_group, ["push", str(package), "s3://models/cli/iris"])
+    other = runner.invoke(model_group, ["push", str(package), "s3://models/cli/iris"])
+    assert other.exit_code == 1
+    assert "the target holds what the package does not: second.bst" in other.output
+    warned = runner.invoke(model_group, ["push", "--overwrite", str(package), "s3://models/cli/iris"])
     assert "at the target, but not in the package: second.bst (--delete)" in warned.output
+
+
+def version(folder: Path, mark: bytes) -> Path:
+    """A package of a marker, a small file and one that goes in several pieces."""
+    folder.mkdir()
+    for name, content in (("MLmodel", mark), ("conda.yaml", mark), ("model.pkl", mark * 11_000_000)):
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def held(target: Target) -> dict[str, str]:
+    return {name: target.read_back(name) for name in target.digests()}
+
+
+def leftovers(target: Target, tmp_path: Path) -> list[Any]:
+    """What a push that was cut left behind it: hidden files, or parts that nobody completes."""
+    if isinstance(target, S3Target):
+        return list(target._client.list_multipart_uploads(Bucket="models").get("Uploads", []))
+    return list(tmp_path.rglob("*.velagen-push"))
+
+
+class CutError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", ["in the middle of a file", "between files"])
+def test_push_that_is_cut_leaves_the_model_that_was_there(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr(pushing, "_PART", 5 * 1024 * 1024)  # as small as S3 allows
+    push(version(tmp_path / "one", b"1"), target)
+    before = held(target)
+    second = version(tmp_path / "two", b"2")
+    pieces: list[str] = []
+
+    def cut(name: str, count: int) -> None:
+        pieces.append(name)
+        if (name == "model.pkl") if at == "in the middle of a file" else (len(set(pieces)) > 1):
+            raise CutError
+
+    with pytest.raises(CutError):
+        push(second, target, overwrite=True, progress=cut)
+    assert held(target) == before
+    assert leftovers(target, tmp_path) == []
+    assert push(second, target, overwrite=True).sent == ("conda.yaml", "model.pkl", "MLmodel")
+    assert held(target) == {name: hashlib.sha256((second / name).read_bytes()).hexdigest() for name in before}
+
+
+def test_first_push_that_is_cut_has_no_marker_and_goes_on(target: Target, tmp_path: Path) -> None:
+    def cut(name: str, count: int) -> None:
+        if name == "model.pkl":
+            raise CutError
+
+    package = version(tmp_path / "one", b"1")
+    with pytest.raises(CutError):
+        push(package, target, progress=cut)
+    assert set(target.digests()) == {"conda.yaml"}
+    again = push(package, target)
+    assert (again.sent, again.equal) == (("model.pkl", "MLmodel"), ("conda.yaml",))
+
+
+def test_target_that_holds_another_model_is_refused(target: Target, tmp_path: Path) -> None:
+    push(version(tmp_path / "one", b"1"), target)
+    before = held(target)
+    second = version(tmp_path / "two", b"2")
+    with pytest.raises(VelagenError, match=r"holds another model: MLmodel, conda\.yaml, model\.pkl there differ"):
+        push(second, target)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.bst").write_bytes(b"tree")
+    with pytest.raises(VelagenError, match="holds what the package does not: MLmodel, conda"):
+        push(other, target)
+    # To remove is not to replace.
+    (second / "conda.yaml").unlink()
+    with pytest.raises(VelagenError, match="there differ"):
+        push(second, target, delete=True)
+    assert held(target) == before
+
+
+def test_new_version_of_a_repository_appears_whole(target: Target, tmp_path: Path) -> None:
+    package = tmp_path / "repository"
+    for number in ("1", "2"):
+        (package / "net" / number).mkdir(parents=True)
+        (package / "net" / number / "model.onnx").write_bytes(number.encode())
+    (package / "net" / "2" / "labels.txt").write_text("a")
+    (package / "net" / "config.pbtxt").write_text("max_batch_size: 0")
+    first = tmp_path / "first"
+    (first / "net" / "1").mkdir(parents=True)
+    for name in ("net/1/model.onnx", "net/config.pbtxt"):
+        (first / name).write_bytes((package / name).read_bytes())
+    push(first, target)
+    before = held(target)
+
+    def cut(name: str, count: int) -> None:
+        if name == "net/2/model.onnx":
+            raise CutError
+
+    with pytest.raises(CutError):
+        push(package, target, progress=cut)
+    assert held(target) == before
+    folders = [path for path in tmp_path.glob("*/**/net/2") if package not in path.parents]
+    assert folders == [], "an empty version is one that the server tries to load"
+    assert push(package, target).sent == ("net/2/labels.txt", "net/2/model.onnx")
+
+
+def test_empty_version_folder_arrives_or_is_refused(target: Target, tmp_path: Path) -> None:
+    package = tmp_path / "repository"
+    (package / "ens" / "1").mkdir(parents=True)
+    (package / "ens" / "config.pbtxt").write_text('platform: "ensemble"')
+    if isinstance(target, S3Target):
+        with pytest.raises(VelagenError, match=r"ens/1: an empty folder.*\n.*touch ens/1/\.keep"):
+            push(package, target)
+        assert target.digests() == {}
+    else:
+        push(package, target)
+        assert [path.is_dir() for path in tmp_path.glob("*/**/ens/1") if package not in path.parents] == [True]
+
+
+def test_file_that_changes_while_it_is_sent_is_not_put_in_place(target: Target, tmp_path: Path) -> None:
+    package = version(tmp_path / "one", b"1")
+    push(package, target)
+    before = held(target)
+    (package / "conda.yaml").write_bytes(b"2")
+
+    def change(name: str, count: int) -> None:
+        (package / "conda.yaml").write_bytes(b"3")
+
+    (package / "model.pkl").write_bytes(b"4")
+    with pytest.raises(VelagenError, match=r"changed while it was sent|what arrived is not what was sent"):
+        push(package, Changing(target, change), overwrite=True)
+    assert held(target) == before
+
+
+class Changing:
+    """A target before which something happens to the file."""
+
+    def __init__(self, target: Target, change: Callable[[str, int], None]) -> None:
+        self._target, self._change = target, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    def stage(self, path: Path, name: str, digest: str, progress: Callable[[int], None]) -> None:
+        self._change(name, 0)
+        self._target.stage(path, name, digest, progress)
+
+
+def test_what_a_killed_push_left_is_no_part_of_the_model_and_goes_in_time(tmp_path: Path, package: Path) -> None:
+    for target in (FolderTarget(tmp_path / "there"), PvcTarget(local_shell, "claim", "there", mount=str(tmp_path))):
+        push(package, target)
+        old, new = (tmp_path / "there" / "sub" / pushing._staged_name(name, "0" * 8) for name in "ab")
+        for path in (old, new):
+            path.write_bytes(b"half")
+        os.utime(old, (0, 0))
+        assert push(package, target).equal == NAMES
+        assert (old.exists(), new.exists()) == (False, True)
+
+
+class Relay:
+    """Forwards bytes to a server and hangs up on a client that has sent more than ``most``."""
+
+    def __init__(self, goal: tuple[str, int], most: int) -> None:
+        self._goal, self._most = goal, most
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://{}:{}".format(*self._listener.getsockname())
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=self._listener.accept()[:1], daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with contextlib.suppress(OSError), near, socket.create_connection(self._goal) as far:
+            threading.Thread(target=self._back, args=(far, near), daemon=True).start()
+            count = 0
+            while count <= self._most and (piece := near.recv(65536)):
+                count += len(piece)
+                far.sendall(piece)
+
+    def _back(self, far: socket.socket, near: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := far.recv(65536):
+                near.sendall(piece)
+
+
+def test_connection_to_s3_that_breaks_leaves_the_model_that_was_there(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "_PART", 5 * 1024 * 1024)
+    target = S3Target(s3, "models", tmp_path.name)
+    push(version(tmp_path / "one", b"1"), target)
+    before = held(target)
+    host, port = urlsplit(s3.meta.endpoint_url).netloc.split(":")
+    with Relay((host, int(port)), 2_000_000) as relay:
+        config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
+        broken = S3Target(boto3.client("s3", endpoint_url=relay.url, config=config), "models", tmp_path.name)
+        with pytest.raises(VelagenError, match="the S3 server: "):
+            push(version(tmp_path / "two", b"2"), broken, overwrite=True)
+    assert held(target) == before
+    assert leftovers(target, tmp_path) == []
 
 
 class Core:
@@ -198,9 +425,7 @@ def test_claim_is_mounted_and_the_pod_is_gone_afterwards(package: Path, watched:
     core = watched(Core())
 
     def shell(script: str, arguments: list[str], stdin: BinaryIO | None, progress: Callable[[int], None]) -> str:
-        return local_shell(
-            script, [arguments[0].replace("/velagen", str(tmp_path), 1), *arguments[1:]], stdin, progress
-        )
+        return local_shell(script, [part.replace("/velagen", str(tmp_path), 1) for part in arguments], stdin, progress)
 
     with pvc_target("models", "iris/1", namespace="ml", image="busybox:1", core=core, shell=shell) as target:
         assert push(package, target).sent == NAMES
@@ -237,8 +462,8 @@ def test_missing_claim(watched: Watched) -> None:
 class ExecServer:
     """The exec of an API server: a web socket whose channels are the streams of a program, run here."""
 
-    def __init__(self, *, drop: bool = False, refuse: bool = False) -> None:
-        self.drop, self.refuse = drop, refuse
+    def __init__(self, *, drop: bool = False, refuse: bool = False, most: int | None = None) -> None:
+        self.drop, self.refuse, self.most = drop, refuse, most
         self.paths: list[str] = []
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -292,8 +517,16 @@ class ExecServer:
         entry = process.stdin
 
         async def feed() -> None:
+            count = 0
             async for message in socket:
                 assert message.data[0] == 0
+                count += len(message.data) - 1
+                if self.most is not None and count > self.most:
+                    # As a kubelet does when the connection breaks: the program sees the end of its input.
+                    assert request.transport
+                    request.transport.abort()
+                    entry.close()
+                    return
                 entry.write(message.data[1:])
                 await entry.drain()
 
@@ -330,6 +563,25 @@ def test_push_through_the_exec_of_an_api_server(package: Path, tmp_path: Path) -
 def test_exec_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     with ExecServer(drop=True) as server, pytest.raises(VelagenError, match="the connection ended early"):
         pushing.ExecShell(server.core, "ml", "pod-1")("true", [], None, lambda _count: None)
+
+
+def test_connection_to_a_pod_that_breaks_leaves_the_model_that_was_there(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    local = PvcTarget(local_shell, "claim", "iris", mount=str(volume))
+    push(version(tmp_path / "one", b"1"), local)
+    before = held(local)
+    second = version(tmp_path / "two", b"2")
+    with ExecServer(most=3_000_000) as server:
+        target = PvcTarget(pushing.ExecShell(server.core, "ml", "pod-1"), "claim", "iris", mount=str(volume))
+        with pytest.raises(VelagenError, match="in the pod: "):
+            push(second, target, overwrite=True)
+    assert held(local) == before
+    assert list(volume.rglob("*.velagen-push")) == []
+    with ExecServer(drop=True) as server:
+        target = PvcTarget(pushing.ExecShell(server.core, "ml", "pod-1"), "claim", "iris", mount=str(volume))
+        with pytest.raises(VelagenError, match="in the pod: the connection ended early"):
+            push(second, target, overwrite=True)
+    assert held(local) == before
 
 
 def test_exec_that_is_refused_is_said_in_the_servers_words() -> None:

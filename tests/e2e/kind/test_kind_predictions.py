@@ -224,7 +224,7 @@ def pushed(lab: KindLab, package: Path, case: Case) -> str:
             patch.setenv(f"AWS_{key}", value)
         patch.setenv("NO_PROXY", "127.0.0.1")
         with open_target(f"s3://models/wine/{case.runtime}", endpoint_url=lab.url("models")) as target:
-            done = push(package, target, delete=True)
+            done = push(package, target, overwrite=True, delete=True)
     assert {*done.sent, *done.equal} == {
         path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()
     }
