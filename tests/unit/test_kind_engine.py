@@ -1,6 +1,7 @@
+"""What an engine is started with, and what is put back when it goes; test_kind_engine_users has who is in it."""
+
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,53 +43,14 @@ def test_a_capability_the_daemon_needs_is_named() -> None:
     assert "SYS_RESOURCE" not in said
 
 
-def test_a_running_engine_is_taken_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("shutil.which", lambda name, path=None: f"/usr/bin/{name}")
-    monkeypatch.setattr(Engine, "answers", lambda self: True)
-    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
-    found = find(Reporter())
-    assert not found.ours
-    assert found.host is None
-    assert not (tmp_path / "cache").exists()
-
-
-def test_a_lab_takes_the_engine_another_lab_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr("shutil.which", lambda name, path=None: f"/usr/bin/{name}")
-    monkeypatch.setattr(Engine, "answers", lambda self: self.host == "unix:///shared")
-    shared = Engine("unix:///shared", Process("dockerd", ["dockerd"], pid=7, identity="b/1"), "/x", "mark")
-    engine._write(shared)
-    assert find(Reporter()) == shared
-
-
-def test_a_second_daemon_is_never_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr("shutil.which", lambda name, path=None: f"/usr/bin/{name}")
-    monkeypatch.setattr(Engine, "answers", lambda self: False)
-    monkeypatch.setattr(engine, "_others", lambda: [4711])
-    with pytest.raises(VelagenError, match=r"pid 4711.*DOCKER_HOST"):
-        find(Reporter())
-
-
-def test_an_engine_that_is_still_in_use_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "docker").mkdir()
-    shared = Engine("unix:///shared", Process("dockerd", ["dockerd"]), str(tmp_path / "docker"), "mark")
-    monkeypatch.setattr(Process, "alive", property(lambda self: True))
-    monkeypatch.setattr(
-        Engine, "run", lambda self, *arguments, **options: subprocess.CompletedProcess(arguments, 0, "4f2a\n", "")
-    )
-    shared.release()
-    assert (tmp_path / "docker").is_dir()
-
-
 def test_nothing_to_start_and_nothing_that_runs_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(engine, "_SBIN", ())
     with pytest.raises(VelagenError, match=r"dockerd is not installed.*docker client(.|\n)*apt-get install docker\.io"):
-        find(Reporter())
+        find(Reporter(), tmp_path / "state.json")
 
 
 def test_an_engine_of_ours_keeps_everything_in_its_folder(tmp_path: Path) -> None:

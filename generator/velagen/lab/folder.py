@@ -28,12 +28,15 @@ def claim(folder: Path, called: str) -> None:
     (folder / MARK_FILE).write_text(f"velagen {called}\n")
 
 
-def refuse_foreign(folder: Path) -> None:
+_HINT = "Name an empty folder, or one that does not exist yet."
+
+
+def refuse_foreign(folder: Path, hint: str = _HINT) -> None:
     """Say no to a folder that holds anything; the caller knows that it is not its own.
 
+    :param hint: what to do instead.
     :raises VelagenError: it holds something, or the path is no folder.
     """
-    hint = "Name an empty folder, or one that does not exist yet."
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():

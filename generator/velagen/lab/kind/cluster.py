@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -211,6 +212,8 @@ class KindLab(LabHome):
                 if self.options is not None and self.options != state.options:
                     raise self._refused(state.options, self.options)
                 return
+            if state is not None and state.ready:
+                self.reporter.say(f"kind lab {self.name} does not answer: it is made anew, what was in it is lost")
             self._remove()
             try:
                 self._start(self.options or KindOptions())
@@ -244,8 +247,9 @@ class KindLab(LabHome):
         :raises VelagenError: docker can't, or there is no cluster.
         """
         state = self._need()
+        quoted = shlex.quote(place)
         for node in self._nodes(state):
-            state.engine.run("exec", node, "/bin/sh", "-euc", f"rm -rf {place} && mkdir -p {place}")
+            state.engine.run("exec", node, "/bin/sh", "-euc", f"rm -rf {quoted} && mkdir -p {quoted}")
             state.engine.run("cp", f"{folder}/.", f"{node}:{place}")
             state.engine.run("exec", node, "chmod", "-R", "a+rX", place)
 
@@ -332,18 +336,14 @@ class KindLab(LabHome):
     def _start(self, options: KindOptions) -> None:
         self._claim()
         tool("kind"), tool("kubectl")
-        engine = find(self.reporter)
+        engine = find(self.reporter, self._state_file)
         state = _State(self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
-        # Before anything says that the cluster is this lab's: what fails from here on is removed.
-        if state.cluster in self._kind(state, "get", "clusters").split():
-            where = f"DOCKER_HOST={engine.host} " if engine.host else ""
-            raise VelagenError(
-                Problem(
-                    f"a kind cluster {state.cluster} is there already, and it is not the lab's of {self.folder}",
-                    hint="Choose another --name, or remove it: "
-                    f"{where}{tool('kind')} delete cluster --name {state.cluster}",
-                )
-            )
+        try:
+            self._refuse_taken(state)
+        except BaseException:
+            # Nothing says yet that the lab is in the engine.
+            engine.release(self._state_file)
+            raise
         state.write(self._state_file)
         state.assembled = self._assemble(engine, options)
         mounts: list[Path] = []
@@ -370,6 +370,18 @@ class KindLab(LabHome):
         state.seconds = stack.install(self, options.layers, Path(options.addon) if options.addon else None)
         state.ready = True
         state.write(self._state_file)
+
+    def _refuse_taken(self, state: _State) -> None:
+        """Refuse a cluster's name that is taken, before anything says that it is this lab's, and may be removed."""
+        if state.cluster in self._kind(state, "get", "clusters").split():
+            where = f"DOCKER_HOST={state.engine.host} " if state.engine.host else ""
+            raise VelagenError(
+                Problem(
+                    f"a kind cluster {state.cluster} is there already, and it is not the lab's of {self.folder}",
+                    hint="Choose another --name, or remove it: "
+                    f"{where}{tool('kind')} delete cluster --name {state.cluster}",
+                )
+            )
 
     def _assemble(self, engine: Engine, options: KindOptions) -> bool:
         if options.images != "auto":
@@ -515,9 +527,8 @@ class KindLab(LabHome):
         if state is None:
             return
         engine = state.engine
-        if engine.ours and not engine.answers():
-            # Killed from outside: its containers still run. Started again, it finds them, and can remove them.
-            engine.revive()
+        # Killed from outside: its containers still run. Started again, it finds them, and can remove them.
+        engine.revive()
         if engine.answers():
             self._kind(state, "delete", "cluster", "--name", state.cluster)
             if not engine.ours:
@@ -526,7 +537,7 @@ class KindLab(LabHome):
                         engine.run("network", "rm", "kind", check=False)
                     else:
                         engine.run("image", "rm", what, check=False)
-        engine.release()
+        engine.release(self._state_file)
         self._state_file.unlink(missing_ok=True)
 
 

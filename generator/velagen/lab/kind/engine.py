@@ -18,6 +18,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from velagen.errors import Problem, VelagenError
+from velagen.lab import folder as folders
+from velagen.lab.home import write_state
 from velagen.lab.images import check_disk
 from velagen.lab.kind.capability import NEEDED, lacking
 from velagen.lab.process import MARK, Process, identity, marked, stop
@@ -26,7 +28,12 @@ from velagen.tools.report import Reporter
 
 #: What a fresh engine with one node image, one node and its pods takes, in GB.
 GIGABYTES = 6.0
+#: Seconds until a daemon must answer, and that one question may take.
 _PATIENCE = 60.0
+_ANSWER = 10.0
+#: What its folder's mark says, and what a daemon makes there.
+_CALLED = "Docker engine"
+_MADE = ("daemon.json", "docker.pid", "docker.sock", "dockerd.log", "data/", "run/")
 #: Where Debian keeps daemons, which is not always on a user's PATH.
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
@@ -87,47 +94,126 @@ class Engine:
     def answers(self) -> bool:
         """Whether the engine answers now."""
         try:
-            return self.run("version", "--format", "{{.Server.Version}}", check=False, timeout=10).returncode == 0
+            return self.run("version", "--format", "{{.Server.Version}}", check=False, timeout=_ANSWER).returncode == 0
         except VelagenError:
             return False
 
-    def release(self) -> None:
-        """End the engine and remove all it kept, if a lab started it and no container is left in it."""
-        if self.process is None or self.folder is None:
+    def same(self, other: Engine) -> bool:
+        """Whether both lead to one daemon, by whatever name."""
+        return self._id() == other._id() != ""
+
+    def _id(self) -> str:
+        try:
+            return self.run("info", "--format", "{{.ID}}", check=False, timeout=_ANSWER).stdout.strip()
+        except VelagenError:
+            return ""
+
+    def release(self, user: Path) -> None:
+        """Leave an engine that a lab started. Who leaves last ends it, unless a container is left in it.
+
+        :param user: what the lab gave `find`.
+        """
+        if self.process is None:
             return
         with _turn():
-            if self.process.alive:
-                if self.run("ps", "--all", "--quiet", check=False).stdout.strip():
-                    return  # another lab's
-                # The daemon takes its bridges and firewall rules away with the network.
-                self.run("network", "rm", "kind", check=False)
-            # It waits ten seconds for containers; there are none.
-            stop([self.process], patience=20)
-            stop(marked(self.mark), patience=1)
-            folder = Path(self.folder)
-            _kill_containers(folder)
-            _unmount_below(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            if not _others():
-                restore(self.before)
-            _record().unlink(missing_ok=True)
+            shared = _read()
+            if shared is not None and shared.engine.mark != self.mark:
+                return  # ended long ago, and another one runs in its place
+            if shared is not None:
+                shared.users = [one for one in shared.users if one.lab != str(user) and one.there()]
+                shared.write()
+                if shared.users:
+                    return
+            (shared.engine if shared else self)._end_if_empty()
 
     def revive(self) -> None:
-        """Start an engine of the lab's own again after it was killed; nothing where that does not work."""
-        if self.process is None or self.folder is None or not Path(self.folder).is_dir():
+        """Start an engine of the lab's own again after it was killed; nothing where that does not work.
+
+        :raises VelagenError: it runs, and does not answer.
+        """
+        if self.process is None:
             return
+        with _turn():
+            shared = _read()
+            latest = shared.engine if shared is not None and shared.engine.mark == self.mark else self
+            if latest._wake() and shared is not None and latest is shared.engine:
+                shared.write()
+            self.process = latest.process
+
+    # The caller of these has the turn.
+
+    def _wake(self) -> bool:
+        """Whether it answers, after it was started again where it was killed.
+
+        :raises VelagenError: it runs, and does not answer: what is in it needs it.
+        """
+        if self.process is None or self.folder is None:
+            return False
+        folder = Path(self.folder)
+        if self.process.alive:
+            if not self._comes():
+                raise VelagenError(
+                    Problem(
+                        f"the labs' Docker engine (pid {self.process.pid}) runs and does not answer",
+                        hint=f"See {folder / 'dockerd.log'}; where it hangs for good, end it (kill -KILL "
+                        f"{self.process.pid}) and try again.",
+                    )
+                )
+            folders.claim(folder, _CALLED)
+            return True
+        # A second daemon would clear the chains of the one that runs.
+        if not folder.is_dir() or _others():
+            return False
         # containerd of the killed engine would hold the socket and the locks.
         stop(marked(self.mark), patience=3)
         # Where nobody reaps orphans, a killed containerd stays as a zombie, and its pid file makes dockerd wait for it.
         for pid_file in ("docker.pid", "run/containerd/containerd.pid"):
-            (Path(self.folder) / pid_file).unlink(missing_ok=True)
-        self.process.env = _environment(self.mark)
-        self.process.spawn(Path(self.folder).with_name("dockerd.log"), Path(self.folder))
-        self.process.env = {}
+            (folder / pid_file).unlink(missing_ok=True)
+        self._spawn()
+        return self._comes()
+
+    def _spawn(self) -> None:
+        if self.process is not None and self.folder is not None:
+            self.process.env = {**os.environ, MARK: self.mark, "PATH": _path()}
+            self.process.spawn(Path(self.folder) / "dockerd.log", Path(self.folder))
+            # Not to be written down: it may hold what others must not read.
+            self.process.env = {}
+
+    def _comes(self) -> bool:
         deadline = time.monotonic() + _PATIENCE
-        while self.process.alive and time.monotonic() < deadline and not self.answers():
+        while self.process is not None and self.process.alive:
+            if self.answers():
+                return True
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.2)
-        _write(self)
+        return False
+
+    def _end_if_empty(self) -> None:
+        if self.process is not None and self.process.alive and self.folder is not None:
+            folders.claim(Path(self.folder), _CALLED)
+            left = self.run("ps", "--all", "--quiet", check=False)
+            if left.returncode != 0 or left.stdout.strip():
+                return
+            # The daemon takes its bridges and firewall rules away with the network.
+            self.run("network", "rm", "kind", check=False)
+        self._end()
+
+    def _end(self) -> None:
+        """Stop it and all it started, remove what it kept, and put the machine's network back."""
+        if self.process is None or self.folder is None:
+            return
+        folder = Path(self.folder)
+        # It waits ten seconds for containers; there are none.
+        stop([self.process], patience=20)
+        stop(marked(self.mark), patience=1)
+        if folders.owner(folder) == _CALLED:
+            _kill_containers(folder)
+            _unmount_below(folder)
+            folders.clear(folder, _MADE, forget=True)
+        if not _others():
+            restore(self.before)
+        _record().unlink(missing_ok=True)
 
     def as_data(self) -> dict[str, object]:
         """Give what the lab writes down."""
@@ -185,33 +271,79 @@ def cannot_start(missing: Sequence[str], *, uid: int, daemon: str | None, firewa
     return reasons
 
 
-def find(reporter: Reporter) -> Engine:
+@dataclass(frozen=True)
+class _User:
+    """A lab that is in the engine, or about to be."""
+
+    #: Its state file.
+    lab: str
+    #: The process that starts it: until that has written the state.
+    pid: int
+    identity: str | None
+
+    def there(self) -> bool:
+        return Path(self.lab).exists() or (self.identity is not None and identity(self.pid) == self.identity)
+
+
+@dataclass
+class _Shared:
+    """What is written down of the engine that labs share. Read and written by whoever has the turn."""
+
+    engine: Engine
+    users: list[_User] = field(default_factory=list)
+
+    def join(self, user: Path) -> None:
+        self.users = [one for one in self.users if one.lab != str(user) and one.there()]
+        self.users.append(_User(str(user), os.getpid(), identity(os.getpid())))
+        self.write()
+
+    def write(self) -> None:
+        write_state(_record(), {"engine": self.engine.as_data(), "users": [asdict(one) for one in self.users]})
+
+
+def find(reporter: Reporter, user: Path) -> Engine:
     """Give the engine that runs, or that of another lab, or start one.
 
-    Labs share one: a second daemon would clear the firewall chains of the first, and close its ports.
+    Labs share one: a second daemon would clear the firewall chains of the first, and close its ports. Each one that is
+    in it is written down before anybody else can end it, and leaves by `Engine.release`.
 
+    :param user: the state file of the lab that asks.
     :raises VelagenError: none runs and none can be started; says each reason.
     """
     running = Engine()
-    if shutil.which("docker") and running.answers():
+    client = shutil.which("docker") is not None
+    if client and not _record().exists() and running.answers():
         return running
     with _turn():
         shared = _read()
-        if shared is not None and shared.answers():
-            return shared
+        # DOCKER_HOST, as `velagen lab up --kind` says to set it, leads to the labs' own.
+        if client and running.answers() and (shared is None or not running.same(shared.engine)):
+            return running
+        if client and shared is not None:
+            if shared.engine._wake():
+                shared.join(user)
+                return shared.engine
+            if others := [one.lab for one in shared.users if one.lab != str(user) and one.there()]:
+                raise VelagenError(
+                    Problem(
+                        f"the labs' Docker engine was killed and does not start again; in it: {', '.join(others)}",
+                        hint="Take these labs down (velagen lab down --kind, with --name or --dir).",
+                    )
+                )
+            shared.engine._end()
         daemon = _daemon()
-        firewall = shutil.which("iptables", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])) is not None
+        firewall = shutil.which("iptables", path=_path()) is not None
         missing = lacking()
         reasons = cannot_start(missing, uid=os.geteuid(), daemon=daemon, firewall=firewall, platform=this_platform())
-        if shutil.which("docker") is None:
+        if not client:
             reasons.append("the docker client is not on PATH")
-        if others := _others():
-            reasons.append(f"dockerd runs already (pid {others[0]}) on a socket that DOCKER_HOST does not name")
+        if others_ := _others():
+            reasons.append(f"dockerd runs already (pid {others_[0]}) on a socket that DOCKER_HOST does not name")
         if reasons or daemon is None:
             raise VelagenError(
                 Problem(f"no Docker engine answers, and the lab can't start one: {'; '.join(reasons)}", hint=_INSTALL)
             )
-        return _start(daemon, missing, reporter)
+        return _start(daemon, missing, reporter, user)
 
 
 def _folder() -> Path:
@@ -229,16 +361,13 @@ def _turn() -> FileLock:
     return FileLock(cache_dir() / ".docker.lock")
 
 
-def _write(engine: Engine) -> None:
-    part = _record().with_suffix(".part")
-    part.write_text(json.dumps(engine.as_data()))
-    part.replace(_record())
-
-
-def _read() -> Engine | None:
+def _read() -> _Shared | None:
     try:
-        return Engine.from_data(json.loads(_record().read_text()))
-    except (OSError, ValueError, TypeError):
+        data = json.loads(_record().read_text())
+        # Before users were written down the engine alone was.
+        engine = Engine.from_data(data.get("engine", data))
+        return _Shared(engine, [_User(**one) for one in data.get("users", [])])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -264,39 +393,42 @@ def command(daemon: str, folder: Path, wrapper: Path | None) -> list[str]:
     return line
 
 
-def _start(daemon: str, missing: Sequence[str], reporter: Reporter) -> Engine:
+def _start(daemon: str, missing: Sequence[str], reporter: Reporter, user: Path) -> Engine:
     folder = _folder()
-    mark = f"engine-{uuid.uuid4().hex}"
-    folder.mkdir(parents=True, exist_ok=True)
-    check_disk(folder, GIGABYTES, "a kind cluster")
+    if folders.owner(folder) != _CALLED:
+        folders.refuse_foreign(folder, "Move it away, or name another cache folder: VELAGEN_CACHE.")
+    check_disk(folder.parent, GIGABYTES, "a kind cluster")
     wrapper = None
     if missing:
         reporter.say(f"this machine lacks {', '.join(f'CAP_{name}' for name in missing)}: containers run without it")
         wrapper = tool("runc-wrap")
+    folders.claim(folder, _CALLED)
     (folder / "daemon.json").write_text("{}\n")
-    before = present()
-    process = Process("dockerd", command(daemon, folder, wrapper), _environment(mark))
-    log = folder.with_name("dockerd.log")
-    process.spawn(log, folder)
-    process.env = {}
-    engine = Engine(f"unix://{folder / 'docker.sock'}", process, str(folder), mark, before)
-    _write(engine)
-    reporter.say(f"started a Docker engine on {engine.host}")
-    deadline = time.monotonic() + _PATIENCE
-    while not engine.answers():
-        if not process.alive or time.monotonic() > deadline:
-            last = "\n    ".join(log.read_text(errors="replace").strip().splitlines()[-8:])
-            stop([process, *marked(mark)])
-            _unmount_below(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            _record().unlink(missing_ok=True)
-            raise VelagenError(Problem(f"dockerd does not answer:\n    {last}", hint=f"All of it: {log}"))
-        time.sleep(0.2)
+    mark = f"engine-{uuid.uuid4().hex}"
+    engine = Engine(
+        f"unix://{folder / 'docker.sock'}",
+        Process("dockerd", command(daemon, folder, wrapper)),
+        str(folder),
+        mark,
+        present(),
+    )
+    try:
+        engine._spawn()
+        _Shared(engine).join(user)
+        reporter.say(f"started a Docker engine on {engine.host}")
+        comes = engine._comes()
+    except BaseException:
+        engine._end()
+        raise
+    if not comes:
+        last = "\n    ".join((folder / "dockerd.log").read_text(errors="replace").strip().splitlines()[-15:])
+        engine._end()
+        raise VelagenError(Problem(f"dockerd does not answer; its last words:\n    {last}"))
     return engine
 
 
-def _environment(mark: str) -> dict[str, str]:
-    return {**os.environ, MARK: mark, "PATH": os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])}
+def _path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
 
 
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -332,7 +464,7 @@ def restore(before: Mapping[str, str]) -> None:
             continue
         for rule in undo(before[table_name], _iptables("-t", table_name, "-S")):
             _iptables("-t", table_name, *rule)
-    if "links" in before and (ip := shutil.which("ip", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN]))):
+    if "links" in before and (ip := shutil.which("ip", path=_path())):
         # An engine that was killed forgets the outer ends of its containers' cables.
         for name in left_behind(set(before["links"].split()), _links()):
             if not (_LINKS / name / "master").exists():
@@ -375,7 +507,7 @@ def _others() -> list[int]:
 
 
 def _iptables(*arguments: str) -> str:
-    path = shutil.which("iptables", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN]))
+    path = shutil.which("iptables", path=_path())
     if path is None:
         return ""
     done = subprocess.run([path, "--wait", *arguments], capture_output=True, text=True, check=False)
