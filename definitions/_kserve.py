@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from velagen import Workload, context, given, refuse
+from velagen import Workload, context, given, refuse, replace_text
 from velagen.template.body import Refusal
+from velagen.template.expression import Expression, Value
 
 INFERENCE_SERVICE = Workload("serving.kserve.io/v1beta1", "InferenceService")
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
@@ -21,16 +22,25 @@ is_rendered = given(context.name)
 
 
 def script(name: str) -> str:
-    """A program that runs inside a container: the file *name* in scripts/, without its module docstring's quotes.
+    """A program that runs inside a container: the file *name* in scripts/. What it works on are its arguments.
 
-    KServe parses the container as a Go template (ReplacePlaceholders, pkg/controller/v1beta1/inferenceservice/utils)
-    and Kubernetes expands $(…) in commands: neither may occur.
+    KServe parses the container as a Go template (ReplacePlaceholders, pkg/controller/v1beta1/inferenceservice/utils),
+    and the kubelet reads $(…) and $$ in commands: none of these may occur.
     """
     text = (Path(__file__).parent / "scripts" / name).read_text(encoding="utf-8")
-    for forbidden in ("{{", "$("):
+    for forbidden in ("{{", "$(", "$$"):
         if forbidden in text:
             raise ValueError(f"scripts/{name} may not contain {forbidden}")
     return text
+
+
+def argument(value: Value) -> Expression:
+    """A text as an argument of a command, where it arrives as it is.
+
+    The kubelet reads $(NAME) in a command as a variable and $$ as $, in probes too (Kubernetes
+    third_party/forked/golang/expansion, pkg/kubelet/prober).
+    """
+    return replace_text(value, "$", "$$")
 
 
 def not_a_model(trait: str) -> Refusal:

@@ -7,7 +7,7 @@ are appended, command and probes replaced).
 
 from __future__ import annotations
 
-from _kserve import DEPLOYMENT_MODE, HTTP_PORT, INFERENCE_SERVICE, KNATIVE, STANDARD, is_rendered, script
+from _kserve import DEPLOYMENT_MODE, HTTP_PORT, INFERENCE_SERVICE, KNATIVE, STANDARD, argument, is_rendered, script
 
 from velagen import (
     Component,
@@ -107,7 +107,8 @@ readiness_probe = {
             "command": [
                 "python3",
                 "-c",
-                f"import urllib.request; urllib.request.urlopen('{ready_url}', timeout=4)",
+                "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=4)",
+                argument(ready_url),
             ]
         }
     },
@@ -126,10 +127,10 @@ startup_probe = {
             "python3",
             "-c",
             script("warmup.py"),
-            ready_url,
+            argument(ready_url),
             f"http://localhost:{HTTP_PORT}{infer_path}",
             f"{p.warmup.requests}",
-            to_json(p.warmup.sample),
+            argument(to_json(p.warmup.sample)),
         ]
     },
     "periodSeconds": WARMUP_PERIOD,
@@ -185,6 +186,20 @@ triton_settings = {
     "max_queue_delay_microseconds": p.dynamicBatching.maxQueueDelayMicroseconds,
     "max_batch_size": optional(p.dynamicBatching.maxBatchSize),
 }
+
+#: KServe parses the model server's container, as JSON, as a Go template and fills it in with the InferenceService's
+#: metadata (ReplacePlaceholders, pkg/controller/v1beta1/inferenceservice/utils); of a transformer and an explainer it
+#: does not. What else of a user's stands in the container has a pattern without braces.
+BRACES = "[{][{]"
+taken_for_templates = let(
+    "takenForTemplates",
+    [
+        when(given(p.args) & matches(to_json(p.args), BRACES), "args"),
+        when(given(p.env) & matches(to_json(p.env), BRACES), "env"),
+        when(given(p.resources) & matches(to_json(p.resources), BRACES), "resources"),
+        when(given(p.warmup) & matches(to_json(p.warmup), BRACES), "warmup.sample"),
+    ],
+)
 
 #: Where the model server itself counts requests; TensorFlow Serving does not unless configured.
 METRICS_PORTS = {"triton": "8002", "onnx": "8002", "mlflow": "8082", "pytorch": "8082"}
@@ -571,8 +586,9 @@ kfserving = Component(
             "containerConcurrency needs deploymentMode: knative",
         ),
         refuse(
-            given(p.warmup) & matches(to_json(p.warmup.sample), "[{][{]"),
-            "warmup.sample may not hold two opening braces in a row: KServe takes them for a template",
+            length(taken_for_templates) > 0,
+            f"{taken_for_templates[0]} may not hold two opening braces in a row, which KServe takes for a template of "
+            "its own: give such a text in a file that lies with the model",
         ),
     ],
     status=Status(

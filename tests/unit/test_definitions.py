@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -234,7 +238,7 @@ def test_both_opens_two_ports_the_one_of_http_first(runtime: str, port: int) -> 
 def test_grpc_in_knative_mode_is_not_asked_over_http_by_the_proxy() -> None:
     grpc = {"protocol": "grpc", "deploymentMode": "knative"}
     probe = model({**TRITON, **grpc})["readinessProbe"]
-    assert "http://localhost:8080/v2/health/ready" in probe["exec"]["command"][-1]
+    assert probe["exec"]["command"][-1] == "http://localhost:8080/v2/health/ready"
     assert model({**TRITON, "runtime": "tensorflow", **grpc})["readinessProbe"]["tcpSocket"] == {"port": 9000}
 
 
@@ -331,6 +335,53 @@ def test_warm_up_is_the_startup_probe(given: dict[str, Any], path: str) -> None:
     assert yaml.safe_load(probe["exec"]["command"][6]) == sample
     assert probe["periodSeconds"] * probe["failureThreshold"] == 1800
     assert probe["timeoutSeconds"] == 300
+
+
+def as_the_kubelet_runs(command: list[str]) -> list[str]:
+    """A probe's command with variables and $$ read as Kubernetes' third_party/forked/golang/expansion does."""
+    return [re.sub(r"\$\$|\$\(\w+\)", lambda found: "$" if found[0] == "$$" else "secret", word) for word in command]
+
+
+def test_a_path_is_asked_and_not_run(tmp_path: Path) -> None:
+    """The readiness probe of gRPC in knative mode is a program; its path is a text, whatever stands in it."""
+    ran = tmp_path / "ran"
+    path = f"/x',timeout=1)or(__import__('pathlib').Path('{ran}').touch())or('$(HOME)$$"
+    grpc = {"protocol": "grpc", "deploymentMode": "knative", "readiness": {"path": path}}
+    command = as_the_kubelet_runs(model({**TRITON, **grpc})["readinessProbe"]["exec"]["command"])
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_address[1]}"
+        words = [sys.executable, *(word.replace("http://localhost:8080", here) for word in command[1:])]
+        subprocess.run(words, check=True, timeout=60)
+    assert asked == [path]
+    assert not ran.exists()
+
+
+def test_a_sample_reaches_the_program_as_it_is() -> None:
+    sample = {"inputs": ["$(HOME) costs $$5, $x and 100 $", "'; id #"]}
+    command = model({**TRITON, "runtime": "mlflow", "warmup": {"sample": sample}})["startupProbe"]["exec"]["command"]
+    assert json.loads(as_the_kubelet_runs(command)[-1]) == sample
+
+
+@pytest.mark.parametrize("runtime", ["sklearn", "triton"])
+def test_a_companions_texts_are_its_own(runtime: str) -> None:
+    """KServe fills in the model server's container alone: see tests/e2e/test_limits.py."""
+    own = {"image": "x", "args": ["--template={{ m }}"], "env": [{"name": "T", "value": "{{ m }}"}]}
+    spec = render({**TRITON, "runtime": runtime, "transformer": own, "explainer": own})["InferenceService/m"]["spec"]
+    for one in ("transformer", "explainer"):
+        assert spec[one]["containers"][0]["args"][0] == "--template={{ m }}"
 
 
 def test_transformer_and_explainer_answer_under_the_models_name() -> None:

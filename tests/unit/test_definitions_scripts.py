@@ -102,6 +102,7 @@ def test_nothing_in_a_script_is_taken_for_a_template(name: str) -> None:
     text = (SCRIPTS / name).read_text()
     assert "{{" not in text, "KServe parses the container as a Go template"
     assert "$(" not in text, "Kubernetes expands $(…) in commands"
+    assert "$$" not in text, "and reads $$ as $"
 
 
 # ---------------------------------------------------------------- warm-up
