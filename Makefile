@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 TOOLS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kind lint build package clean
+.PHONY: help demo test kind lint check build package clean
 
 help: ## What there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -37,6 +37,10 @@ lint: $(READY) ## Style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+check: $(READY) ## The committed addon is what its sources say, and passes its own checks, as do the examples
+	$(BIN)/velagen build --check
+	$(BIN)/velagen check
 
 build: $(READY) ## Writes addon/ from metadata.yaml, schemas/ and definitions/
 	$(BIN)/velagen build
