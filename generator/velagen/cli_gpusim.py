@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import yaml
 
-from velagen.errors import VelagenError
+from velagen.errors import Problem, VelagenError
 from velagen.gpusim.cluster import connect
 from velagen.gpusim.config import Config, load_config
 from velagen.gpusim.inventory import node_gpus, plugin_devices
 from velagen.gpusim.labels import node_labels
 from velagen.gpusim.manifest import manifest
 from velagen.gpusim.metrics import MetricsServer
+from velagen.gpusim.node import live_plugins, real_gpus
 from velagen.gpusim.simulator import KUBELET_FOLDER, POD_RESOURCES, STATE, Paths, Simulator, plug, unplug
 
 _STATE = click.option(
@@ -38,6 +41,15 @@ _GPUS = click.option(
 )
 _NODE = click.option(
     "--node", default=lambda: os.environ.get("NODE_NAME") or socket.gethostname(), help="The node's name. [NODE_NAME]"
+)
+_BESIDE = click.option(
+    "--beside-real-gpu",
+    is_flag=True,
+    help="Also where a real GPU is seen, as kind's nodes see that of their machine. Never beside a running plugin.",
+)
+#: Kubernetes' rule for labels (apimachinery, pkg/util/validation), lengths apart.
+_LABEL = re.compile(
+    r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?=([A-Za-z0-9]([-\w.]*[A-Za-z0-9])?)?", re.ASCII
 )
 
 
@@ -63,6 +75,7 @@ def gpusim_group() -> None:
 @click.option(
     "--recover", is_flag=True, help="A GPU plugged back in is healthy at once (a real one only at a restart)."
 )
+@_BESIDE
 @click.option("--poll-seconds", type=float, default=1.0, show_default=True)
 @click.option("--retry-seconds", type=float, default=30.0, show_default=True)
 def run(
@@ -78,12 +91,17 @@ def run(
     kubeconfig: str | None,
     no_cluster: bool,
     recover: bool,
+    beside_real_gpu: bool,
     poll_seconds: float,
     retry_seconds: float,
 ) -> None:
-    """Advertise GPUs to this node's kubelet until stopped; SIGHUP starts the plugins anew."""
+    """Advertise GPUs to this node's kubelet until stopped; SIGHUP starts the plugins anew.
+
+    Refused on a node that has a GPU, NVIDIA's driver or a running device plugin, whose resource it would take over.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        _refuse_real(plugin_dir, beside_real_gpu=beside_real_gpu)
         config = _config(config_file)
         inventory = node_gpus(node, gpus)
         client = None if no_cluster else connect(node, kubeconfig)
@@ -105,7 +123,9 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: simulator.restart())
-    server = MetricsServer(simulator.collector(), simulator.book, host=metrics_host, port=metrics_port)
+    server = MetricsServer(
+        simulator.collector(), simulator.book, simulator.may_report, host=metrics_host, port=metrics_port
+    )
     server.start()
     click.echo(f"metrics on http://{metrics_host}:{server.port}/metrics")
     try:
@@ -136,14 +156,17 @@ def show(config_file: Path | None, gpus: tuple[str, ...], node: str) -> None:
 
 @gpusim_group.command(
     "manifest",
-    epilog="Example: velagen gpusim manifest --image registry.example.com/velagen:0.1.0 | kubectl apply -f -",
+    epilog="Example: velagen gpusim manifest --image registry.example.com/velagen:0.1.0 --node-selector pool=sim",
 )
 @click.option("--image", required=True, help="An image with velagen in it.")
 @_CONFIG
 @_GPUS
 @click.option("--namespace", "-n", default="kube-system", show_default=True)
-@click.option("--node-selector", "selectors", multiple=True, help="KEY=VALUE of the nodes that get GPUs.")
+@click.option(
+    "--node-selector", "selectors", multiple=True, required=True, help="KEY=VALUE: label of the nodes that get GPUs."
+)
 @click.option("--recover", is_flag=True, help="See run.")
+@_BESIDE
 def manifest_command(
     image: str,
     config_file: Path | None,
@@ -151,16 +174,28 @@ def manifest_command(
     namespace: str,
     selectors: tuple[str, ...],
     recover: bool,
+    beside_real_gpu: bool,
 ) -> None:
-    """Print the objects that run the simulator on each node, for kubectl apply -f -."""
+    """Print the objects that run the simulator on the nodes with these labels, for kubectl apply -f -.
+
+    No node with a real GPU may be among them: there it ends, and says why.
+    """
     try:
         # Refused here rather than on every node.
         plugin_devices(node_gpus("node", gpus), _config(config_file))
+        wanted = _labels(selectors)
     except VelagenError as error:
         raise click.ClickException(str(error)) from error
-    wanted = dict(selector.partition("=")[::2] for selector in selectors)
     text = "version: v1\n" if config_file is None else config_file.read_text(encoding="utf-8")
-    objects = manifest(image, namespace=namespace, config=text, gpus=gpus, node_selector=wanted, recover=recover)
+    objects = manifest(
+        image,
+        namespace=namespace,
+        config=text,
+        gpus=gpus,
+        node_selector=wanted,
+        recover=recover,
+        beside_real_gpu=beside_real_gpu,
+    )
     click.echo(yaml.safe_dump_all(objects, sort_keys=False), nl=False)
 
 
@@ -180,6 +215,31 @@ def plug_command(gpu: int, state_dir: Path) -> None:
     """Put a GPU back; healthy after the next start (SIGHUP), or at once with run --recover."""
 
     plug(state_dir, gpu)
+
+
+def _refuse_real(plugins: Path, *, beside_real_gpu: bool) -> None:
+    """Raise VelagenError where a real GPU, its driver or a running device plugin is on the node."""
+    problems = [
+        Problem(f"a device plugin listens on {path}", hint="End it first, or leave this node out.")
+        for path in live_plugins(plugins)
+    ]
+    if not beside_real_gpu and (found := real_gpus()):
+        hint = "Leave this node out (--node-selector of `velagen gpusim manifest`). A kind node: --beside-real-gpu."
+        problems.append(Problem(f"this node has a real GPU or its driver: {', '.join(found)}", hint=hint))
+    if problems:
+        raise VelagenError(problems)
+
+
+def _labels(selectors: Sequence[str]) -> dict[str, str]:
+    """Read KEY=VALUE; VelagenError for each that is something else."""
+    wrong = [
+        Problem(f"{selector!r} is not a label", hint="Write KEY=VALUE, such as velagen.dev/gpusim=true.")
+        for selector in selectors
+        if not _LABEL.fullmatch(selector)
+    ]
+    if wrong:
+        raise VelagenError(wrong)
+    return dict(selector.partition("=")[::2] for selector in selectors)
 
 
 def _config(path: Path | None) -> Config:

@@ -1,7 +1,10 @@
 import json
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.fake_kubelet import FakeKubelet
 
 from velagen.cli_gpusim import gpusim_group
+from velagen.errors import VelagenError
 from velagen.gpusim import Config, Paths, Simulator, node_gpus, parse_config
 from velagen.gpusim.cluster import NodeClient
-from velagen.gpusim.load import Load, LoadBook, Pod, busy_seconds, parse_report
+from velagen.gpusim.load import MOST_REPORTS, Load, LoadBook, Pod, busy_seconds, fetch_page, parse_report
+from velagen.gpusim.manifest import manifest
 from velagen.gpusim.metrics import MetricsServer
 from velagen.gpusim.proto import podresources_pb2 as pr
 from velagen.gpusim.simulator import unplug
@@ -65,7 +70,7 @@ def served(
 ) -> tuple[Simulator, MetricsServer]:
     where = Paths(kubelet.folder, kubelet.folder / "kubelet.sock", kubelet.folder.parent / "state")
     simulator = Simulator("n", node_gpus("n", gpus), parse_config(yaml.safe_load(text)), where)
-    return simulator, MetricsServer(simulator.collector(), simulator.book)
+    return simulator, MetricsServer(simulator.collector(), simulator.book, simulator.may_report)
 
 
 def get(server: MetricsServer, path: str = "/metrics") -> str:
@@ -112,6 +117,138 @@ def test_metrics_follow_the_load_that_pods_report(kubelet: FakeKubelet, tmp_path
         server.stop()
 
 
+def reported(server: MetricsServer, text: str | bytes, length: str | None = None, source: str = "127.0.0.1") -> str:
+    """The first line of the answer to a report, as it is sent."""
+    body = text if isinstance(text, bytes) else text.encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10, source_address=(source, 0)) as client:
+        head = "" if length == "" else f"Content-Length: {length or len(body)}\r\n"
+        client.sendall(f"POST /load HTTP/1.0\r\n{head}\r\n".encode("latin-1") + body)
+        client.shutdown(socket.SHUT_WR)
+        return client.makefile("rb").readline().decode()
+
+
+BAD: dict[str, str | bytes] = {
+    "no JSON": "{",
+    "no object": "[]",
+    "no UTF-8": b'{"pod": "\xff"}',
+    "no pod": '{"utilization": 1}',
+    "no name": '{"pod": ""}',
+    "a name that is a number": '{"pod": 7}',
+    "a long name": f'{{"pod": "{"a" * 254}"}}',
+    "below": '{"pod": "a", "utilization": -1}',
+    "above": '{"pod": "a", "seconds": 1e9}',
+    "a truth": '{"pod": "a", "utilization": true}',
+    "NaN": '{"pod": "a", "utilization": NaN}',
+    "infinity": '{"pod": "a", "memoryMiB": Infinity}',
+    "a long number": f'{{"pod": "a", "memoryMiB": {"9" * 4000}}}',
+    "nested deeply": "[" * 4000,
+}
+
+
+def test_a_bad_report_is_a_400_and_a_long_one_is_not_read(kubelet: FakeKubelet) -> None:
+    simulator, server = served(kubelet)
+    server.start()
+    try:
+        for name, text in BAD.items():
+            answer = reported(server, text)
+            assert answer.startswith("HTTP/1.0 400"), (name, answer)
+        good = '{"pod": "a", "utilization": 5}'
+        for length in ("", "\xb2", "-5", "+5", "1e1", "0x5", "9" * 20):
+            assert reported(server, good, length).startswith("HTTP/1.0 400"), length
+        assert reported(server, good, "20").startswith("HTTP/1.0 400"), "cut off"
+        assert reported(server, good + " " * 4096).startswith("HTTP/1.0 413")
+        assert simulator.book.of("default", "a") == Load()
+        assert reported(server, good).startswith("HTTP/1.0 204")
+        assert simulator.book.of("default", "a") == Load(5)
+    finally:
+        server.stop()
+
+
+def test_a_pod_reports_for_itself_only(kubelet: FakeKubelet) -> None:
+    # Each has an address of this machine's loopback, which is all of 127/8 on Linux.
+    there = [Pod("models", "a", "127.0.0.2"), Pod("models", "b", "127.0.0.3"), Pod("models", "not-yet", "")]
+    asked = []
+
+    def pods() -> list[Pod]:
+        asked.append(1)
+        return there
+
+    where = Paths(kubelet.folder, kubelet.folder / "kubelet.sock", kubelet.folder.parent / "state")
+    simulator = Simulator("n", node_gpus("n"), Config(), where, pods=pods)
+    server = MetricsServer(simulator.collector(), simulator.book, simulator.may_report)
+    server.start()
+
+    def report(pod: str, source: str) -> str:
+        text = json.dumps({"namespace": "models", "pod": pod, "utilization": 80})
+        return reported(server, text, source=source).split()[1]
+
+    try:
+        assert report("a", "127.0.0.2") == "204", "it runs, and nobody has looked since"
+        assert report("a", "127.0.0.3") == "403"
+        assert report("b", "127.0.0.3") == "204"
+        assert report("not-yet", "127.0.0.1") == "403"
+        assert {report(f"of-another-node-{number}", "127.0.0.2") for number in range(20)} == {"403"}
+        assert simulator.book.of("models", "a") == simulator.book.of("models", "b") == Load(80)
+        assert len(asked) <= 3, "asking is not what a pod can make us do at will"
+    finally:
+        server.stop()
+
+
+def test_the_reports_that_are_kept_are_bounded() -> None:
+    now = 0.0
+    book = LoadBook(clock=lambda: now)
+    for number in range(MOST_REPORTS):
+        book.report(("m", str(number)), Load(1), 10)
+    with pytest.raises(ValueError, match="1024 pods have reported"):
+        book.report(("m", "one more"), Load(1), 10)
+    book.report(("m", "7"), Load(2), 10)
+    now = 11.0
+    book.report(("m", "one more"), Load(1), 10)
+
+
+def test_a_pod_can_not_send_the_scraper_elsewhere() -> None:
+    def pod(path: str, port: str = "8002") -> Pod:
+        return Pod("m", "a", "10.0.0.7", (("prometheus.io/port", port), ("prometheus.io/path", path)))
+
+    assert pod("/x").metrics_url == "http://10.0.0.7:8002/x"
+    assert pod("@169.254.169.254/latest").metrics_url is None
+    assert pod("/x", "\u0663").metrics_url is None
+
+
+class Page(BaseHTTPRequestHandler):
+    """A model server that answers what it likes."""
+
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/metrics")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.end_headers()
+        line = b"request_predict_seconds_sum 2.5\n"
+        self.wfile.write(line if self.path == "/metrics" else b"# \n" * (2 * 1024 * 1024))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        del format, args
+
+
+def test_the_page_of_a_pod_is_bounded() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        where = f"http://127.0.0.1:{server.server_address[1]}"
+        assert busy_seconds(fetch_page(f"{where}/metrics")) == 2.5
+        assert busy_seconds(fetch_page(f"{where}/moved")) is None
+        with pytest.raises(ValueError, match="more than"):
+            fetch_page(f"{where}/long")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 def test_shares_of_one_gpu_add_up_to_at_most_all_of_it(kubelet: FakeKubelet) -> None:
     gpu = node_gpus("n")[0].uuid
     name = "nvidia.com/gpu.shared"
@@ -155,7 +292,7 @@ def test_mig_has_its_own_memory_and_no_gpu_util(kubelet: FakeKubelet) -> None:
 def test_silent_kubelet_leaves_idle_gpus(tmp_path: Path) -> None:
     where = Paths(tmp_path, tmp_path / "none.sock", tmp_path)
     simulator = Simulator("n", node_gpus("n"), Config(), where)
-    server = MetricsServer(simulator.collector(), simulator.book)
+    server = MetricsServer(simulator.collector(), simulator.book, simulator.may_report)
     server.start()
     try:
         assert len(series(get(server))) == 2
@@ -231,7 +368,7 @@ class Core:
             else:
                 self.labels[key] = value
 
-    def list_pod_for_all_namespaces(self, field_selector: str) -> SimpleNamespace:
+    def list_pod_for_all_namespaces(self, field_selector: str, _request_timeout: float) -> SimpleNamespace:
         self.selector = field_selector
         metadata = SimpleNamespace(namespace="m", name="a", annotations=None)
         return SimpleNamespace(items=[SimpleNamespace(metadata=metadata, status=SimpleNamespace(pod_ip=None))])
@@ -268,6 +405,22 @@ def test_show_and_unplug(tmp_path: Path) -> None:
         assert (tmp_path / "unplugged" / "1").exists() == there
 
 
+@pytest.mark.parametrize(("selectors", "said"), [
+    ([], "Missing option '--node-selector'"),
+    (["pool"], "'pool' is not a label"),
+    (["=gpu"], "'=gpu' is not a label"),
+    (["a b=c", "ok=1"], "'a b=c' is not a label"),
+])  # fmt: skip
+def test_manifest_asks_which_nodes(selectors: list[str], said: str) -> None:
+    arguments = [word for selector in selectors for word in ("--node-selector", selector)]
+    done = CliRunner().invoke(gpusim_group, ["manifest", "--image", "i", *arguments])
+    assert done.exit_code != 0
+    assert said in done.output
+    assert "DaemonSet" not in done.output
+    with pytest.raises(VelagenError, match="are to be named"):
+        manifest("i", node_selector={})
+
+
 def test_manifest_runs_what_the_command_takes(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2}]}}\n")
@@ -289,6 +442,7 @@ def test_manifest_runs_what_the_command_takes(tmp_path: Path) -> None:
     assert objects["ConfigMap"]["data"]["config.yaml"] == config.read_text()
     spec = objects["DaemonSet"]["spec"]["template"]["spec"]
     assert spec["nodeSelector"] == {"pool": "gpu"}
+    assert not any("real" in argument for argument in spec["containers"][0]["args"])
     (container,) = spec["containers"]
     assert {volume["name"] for volume in spec["volumes"]} == {mount["name"] for mount in container["volumeMounts"]}
     assert container["args"][:2] == ["gpusim", "run"]

@@ -1,21 +1,25 @@
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import yaml
+from click.testing import CliRunner
 from tests.unit.fake_kubelet import FakeKubelet
 
+from velagen.cli_gpusim import gpusim_group
 from velagen.gpusim import Config, Paths, Simulator, node_gpus, parse_config
+from velagen.gpusim.node import real_gpus
 from velagen.gpusim.simulator import plug, unplug
 
 GPU = "nvidia.com/gpu"
@@ -225,6 +229,7 @@ def test_killed_plugin_comes_back_with_the_same_devices(kubelet: FakeKubelet) ->
     kubelet.start()
     command: list[str | Path] = [
         *(sys.executable, "-c", "from velagen.cli_gpusim import gpusim_group; gpusim_group()", "run", "--no-cluster"),
+        "--beside-real-gpu",  # a developer's machine may have one
         *("--node", "node-1", "--plugin-dir", kubelet.folder, "--pod-resources", kubelet.folder / "kubelet.sock"),
         *("--state-dir", paths(kubelet).state, "--metrics-port", "0", "--poll-seconds", "0.1"),
     ]
@@ -242,6 +247,106 @@ def test_killed_plugin_comes_back_with_the_same_devices(kubelet: FakeKubelet) ->
         # A killed plugin leaves its socket; one that is told to stop clears up.
         assert (kubelet.folder / "nvidia-gpu.sock").exists() == (ending is signal.SIGKILL)
     assert seen[0] == seen[1] == {gpu.uuid: "Healthy" for gpu in node_gpus("node-1")}
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Another's plugin, as far as a socket shows it."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        yield server
+
+
+def test_a_plugin_that_runs_keeps_its_socket_and_its_resource(kubelet: FakeKubelet) -> None:
+    kubelet.start()
+    theirs = kubelet.folder / "nvidia-gpu.sock"
+    with listening(theirs), running(kubelet):
+        before = theirs.lstat().st_ino
+        with pytest.raises(queue.Empty):
+            kubelet.registered(timeout=1)
+        assert theirs.lstat().st_ino == before
+    # Their plugin ended, and left its socket: no process listens on it.
+    with running(kubelet):
+        assert kubelet.registered().endpoint == "nvidia-gpu.sock"
+
+
+def test_a_plugin_that_comes_later_keeps_its_socket_when_ours_ends(kubelet: FakeKubelet) -> None:
+    kubelet.start()
+    place = kubelet.folder / "nvidia-gpu.sock"
+    with ExitStack() as stack:
+        with running(kubelet):
+            kubelet.registered()
+            place.unlink()  # as NVIDIA's does at its start
+            stack.enter_context(listening(place))
+        assert place.is_socket()
+        assert [path.name for path in kubelet.folder.iterdir() if path != place] == ["kubelet.sock"]
+
+
+def test_a_file_that_is_no_socket_stays(kubelet: FakeKubelet) -> None:
+    kubelet.start()
+    file = kubelet.folder / "nvidia-gpu.sock"
+    file.write_text("kept")
+    with running(kubelet), pytest.raises(queue.Empty):
+        kubelet.registered(timeout=1)
+    assert file.read_text() == "kept"
+
+
+REAL = {
+    "the driver": {"proc/driver/nvidia/version": "NVRM version"},
+    "its module": {"sys/module/nvidia/version": "570"},
+    "a device file": {"dev/nvidia0": ""},
+    "a card without a driver": {
+        "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
+        "sys/bus/pci/devices/0000:01:00.0/class": "0x030200\n",
+    },
+    "Tegra": {"dev/nvhost-ctrl-gpu": ""},
+}
+NONE = {
+    "nothing": {"proc/version": ""},
+    "another maker's card": {
+        "sys/bus/pci/devices/0000:01:00.0/vendor": "0x1002\n",
+        "sys/bus/pci/devices/0000:01:00.0/class": "0x030000\n",
+    },
+    "NVIDIA's network card": {
+        "sys/bus/pci/devices/0000:02:00.0/vendor": "0x10de\n",
+        "sys/bus/pci/devices/0000:02:00.0/class": "0x020000\n",
+    },
+}
+
+
+def machine(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("files", REAL.values(), ids=REAL)
+def test_a_node_with_a_real_gpu_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    found = real_gpus(machine(tmp_path / "root", files))
+    assert found
+    monkeypatch.setattr("velagen.cli_gpusim.real_gpus", lambda: found)
+    said = CliRunner().invoke(gpusim_group, ["run", "--no-cluster", "--plugin-dir", str(tmp_path)])
+    assert said.exit_code == 1
+    assert f"this node has a real GPU or its driver: {', '.join(found)}" in said.output
+    assert "--node-selector" in said.output
+
+
+@pytest.mark.parametrize("files", NONE.values(), ids=NONE)
+def test_a_node_without_one_is_not(tmp_path: Path, files: dict[str, str]) -> None:
+    assert real_gpus(machine(tmp_path, files)) == []
+
+
+def test_a_live_plugin_is_refused_whatever_is_asked(tmp_path: Path) -> None:
+    with listening(tmp_path / "nvidia-mig-1g.5gb.sock"):
+        said = CliRunner().invoke(
+            gpusim_group, ["run", "--no-cluster", "--plugin-dir", str(tmp_path), "--beside-real-gpu"]
+        )
+    assert said.exit_code == 1
+    assert f"a device plugin listens on {tmp_path}/nvidia-mig-1g.5gb.sock" in said.output
 
 
 def test_a_failing_label_call_does_not_end_the_plugin(kubelet: FakeKubelet) -> None:

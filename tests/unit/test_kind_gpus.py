@@ -148,7 +148,9 @@ def test_a_configuration_file_is_nvidias(asked: list[KindOptions], tmp_path: Pat
 
 def test_another_configuration_gives_other_pods() -> None:
     def annotations(config: str) -> dict[str, str]:
-        found: dict[str, str] = manifest("i", config=config)[-1]["spec"]["template"]["metadata"]["annotations"]
+        found: dict[str, str] = manifest("i", config=config, node_selector=gpus.NODES)[-1]["spec"]["template"][
+            "metadata"
+        ]["annotations"]
         return found
 
     assert annotations(gpus.WHOLE) == annotations(gpus.WHOLE)

@@ -11,6 +11,9 @@ from velagen.gpusim.inventory import Gpu
 from velagen.gpusim.labels import node_labels, stale
 from velagen.gpusim.load import Pod
 
+#: Seconds the API server may take: pods wait meanwhile.
+_PATIENCE = 5
+
 
 class NodeClient:
     """One node through ``core``, a ``kubernetes.client.CoreV1Api``; every method raises its ApiException."""
@@ -31,7 +34,7 @@ class NodeClient:
     def pods(self) -> list[Pod]:
         """The running pods of this node."""
         answer = self._core.list_pod_for_all_namespaces(
-            field_selector=f"spec.nodeName={self._node},status.phase=Running"
+            field_selector=f"spec.nodeName={self._node},status.phase=Running", _request_timeout=_PATIENCE
         )
         return [
             Pod(

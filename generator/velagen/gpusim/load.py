@@ -15,6 +15,11 @@ UTILIZATION: Final = "velagen.dev/gpu-utilization"
 MEMORY: Final = "velagen.dev/gpu-memory-mib"
 #: A report holds for this long unless it says otherwise, in seconds: a dead pod must not keep its GPU busy.
 REPORT_SECONDS: Final = 15.0
+#: Pods whose reports are kept at once; a node runs a few hundred at most.
+MOST_REPORTS: Final = 1024
+#: Characters of a name and of a namespace (Kubernetes' limits), and bytes of a page of metrics that are read.
+_LONGEST_NAME: Final = 253
+_LARGEST_PAGE: Final = 4 * 1024 * 1024
 
 #: Cumulative time a model server spent computing: metric name -> seconds in one unit of it.
 BUSY_COUNTERS: Final = {
@@ -49,9 +54,10 @@ class Pod:
         """Where its metrics are, by the annotations KServe's runtimes and Prometheus use; None without them."""
         table = dict(self.annotations)
         for prefix in ("prometheus.kserve.io", "prometheus.io"):
-            port = table.get(f"{prefix}/port", "")
-            if port.isdigit() and self.ip:
-                return f"http://{self.ip}:{port}{table.get(f'{prefix}/path', '/metrics')}"
+            port, path = table.get(f"{prefix}/port", ""), table.get(f"{prefix}/path", "/metrics")
+            # A path that begins otherwise could make the address another one.
+            if port.isdecimal() and port.isascii() and self.ip and path.startswith("/"):
+                return f"http://{self.ip}:{port}{path}"
         return None
 
 
@@ -62,9 +68,12 @@ def parse_report(document: object) -> tuple[tuple[str, str], Load, float]:
     """
     if not isinstance(document, dict):
         raise ValueError("a report is a JSON object")  # noqa: TRY004 - the caller answers 400 for any ValueError
-    namespace, pod = document.get("namespace", "default"), document.get("pod")
-    if not isinstance(pod, str) or not pod or not isinstance(namespace, str):
-        raise ValueError("a report names its pod: namespace and pod are texts")
+    names = []
+    for key, unnamed in (("namespace", "default"), ("pod", "")):
+        name = document.get(key, unnamed)
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+            raise ValueError("a report names its pod: namespace and pod are texts")
+        names.append(name)
     numbers = []
     for key, default, top in (
         ("utilization", 0.0, 100.0),
@@ -75,7 +84,7 @@ def parse_report(document: object) -> tuple[tuple[str, str], Load, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= top:
             raise ValueError(f"{key} must be a number from 0 to {top:g}")
         numbers.append(float(value))
-    return (namespace, pod), Load(numbers[0], numbers[1]), numbers[2]
+    return (names[0], names[1]), Load(numbers[0], numbers[1]), numbers[2]
 
 
 def annotated(annotations: Mapping[str, str]) -> Load | None:
@@ -103,10 +112,17 @@ def busy_seconds(text: str) -> float | None:
 
 
 def fetch_page(url: str) -> str:
-    """The page of metrics at ``url``; requests.RequestException when it can't be had within two seconds."""
-    answer = requests.get(url, timeout=2)
-    answer.raise_for_status()
-    return answer.text
+    """The page of metrics at ``url``; requests.RequestException when it can't be had within two seconds.
+
+    ValueError when it is longer than any server's.
+    """
+    # A pod chooses what it answers: it must not send us elsewhere, or fill our memory.
+    with requests.get(url, timeout=2, stream=True, allow_redirects=False) as answer:
+        answer.raise_for_status()
+        page = answer.raw.read(_LARGEST_PAGE + 1, decode_content=True)
+    if len(page) > _LARGEST_PAGE:
+        raise ValueError(f"{url} has more than {_LARGEST_PAGE} bytes")
+    return str(page, "utf-8", "replace")
 
 
 class LoadBook:
@@ -124,9 +140,16 @@ class LoadBook:
         self._counters: dict[tuple[str, str], tuple[float, float]] = {}
 
     def report(self, pod: tuple[str, str], load: Load, seconds: float) -> None:
-        """Note what the pod says, for ``seconds``."""
+        """Note what the pod says, for ``seconds``; ValueError where too many others have said something."""
         with self._lock:
+            self._drop_old()
+            if pod not in self._reports and len(self._reports) >= MOST_REPORTS:
+                raise ValueError(f"{MOST_REPORTS} pods have reported: no more are taken until their reports are old")
             self._reports[pod] = (load, self._clock() + seconds)
+
+    def _drop_old(self) -> None:
+        now = self._clock()
+        self._reports = {pod: entry for pod, entry in self._reports.items() if entry[1] > now}
 
     def look(self, pods: Iterable[Pod]) -> None:
         """Read annotations and metrics of these pods, which are all there are; a page that can't be had counts as
@@ -162,8 +185,7 @@ class LoadBook:
         """The load of one pod now; idle when nothing is known of it."""
         key = (namespace, name)
         with self._lock:
-            now = self._clock()
-            self._reports = {pod: entry for pod, entry in self._reports.items() if entry[1] > now}
+            self._drop_old()
             if key in self._reports:
                 return self._reports[key][0]
             if key in self._annotated:

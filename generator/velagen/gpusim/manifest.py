@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from velagen.errors import Problem, VelagenError
 from velagen.gpusim.simulator import KUBELET_FOLDER, POD_RESOURCES, STATE
 
 NAME: Final = "velagen-gpusim"
@@ -19,8 +20,9 @@ def manifest(
     namespace: str = "kube-system",
     config: str = "version: v1\n",
     gpus: Sequence[str] = ("t4x2",),
-    node_selector: Mapping[str, str] | None = None,
+    node_selector: Mapping[str, str],
     recover: bool = False,
+    beside_real_gpu: bool = False,
 ) -> list[dict[str, Any]]:
     """ServiceAccount, rights, configuration and DaemonSet, in the order they are applied.
 
@@ -29,9 +31,16 @@ def manifest(
         namespace: where all of it lives.
         config: text of NVIDIA's configuration file.
         gpus: what each node has; see `velagen.gpusim.inventory.node_gpus`.
-        node_selector: labels of the nodes that get GPUs; None: all nodes that take pods.
+        node_selector: labels of the nodes that get GPUs. Some are needed: a node with real ones must not be among them.
         recover: see `velagen.gpusim.simulator.Simulator`.
+        beside_real_gpu: run on nodes that see a real GPU too, as kind's do on a machine that has one.
+
+    Raises VelagenError where no node is selected.
     """
+    if not node_selector:
+        raise VelagenError(
+            Problem("the nodes that get GPUs are to be named", hint="Label them, and select them by that label.")
+        )
     labels = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "velagen"}
     metadata = {"name": NAME, "namespace": namespace, "labels": labels}
     arguments = ["gpusim", "run", "--config", f"{_CONFIG}/config.yaml"]
@@ -41,6 +50,8 @@ def manifest(
     arguments += ["--report-url", f"http://$(HOST_IP):{_PORT}/load"]
     if recover:
         arguments.append("--recover")
+    if beside_real_gpu:
+        arguments.append("--beside-real-gpu")
     folders = {"plugins": KUBELET_FOLDER, "pod-resources": POD_RESOURCES.parent, "state": STATE}
     container = {
         "name": "gpusim",
@@ -66,6 +77,7 @@ def manifest(
         "hostNetwork": True,
         "serviceAccountName": NAME,
         "priorityClassName": "system-node-critical",
+        "nodeSelector": dict(node_selector),
         "tolerations": [{"operator": "Exists"}],
         "containers": [container],
         "volumes": [
@@ -73,8 +85,6 @@ def manifest(
             {"name": "config", "configMap": {"name": NAME}},
         ],
     }
-    if node_selector:
-        pod["nodeSelector"] = dict(node_selector)
     annotations = {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(_PORT),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ _HELP: Final = {
 }
 #: XID of a GPU that has fallen off the bus: what an unplugged one shows.
 _FALLEN_OFF: Final = 79
-_MAX_BODY: Final = 64 * 1024
+#: Bytes of a report, and seconds that one may take to arrive.
+_MAX_BODY: Final = 4096
+_ARRIVES: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -164,13 +167,30 @@ class GpuCollector(Collector):
 
 
 class MetricsServer:
-    """``GET /metrics``, ``GET /healthz`` and ``POST /load`` (a pod's report); port 0 takes a free one."""
+    """``GET /metrics``, ``GET /healthz`` and ``POST /load`` (a pod's report); port 0 takes a free one.
 
-    def __init__(self, collector: Collector, book: LoadBook, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    Args:
+        collector: what ``/metrics`` shows.
+        book: takes the reports.
+        may_report: says whether a report on a pod (namespace, name) may come from an address.
+        host, port: where to listen.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        book: LoadBook,
+        may_report: Callable[[str, tuple[str, str]], bool],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         registry = CollectorRegistry()
         registry.register(collector)
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = _ARRIVES
+
             def do_GET(self) -> None:
                 if self.path == "/metrics":
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
@@ -183,15 +203,26 @@ class MetricsServer:
                 length = self.headers.get("Content-Length", "")
                 if self.path != "/load":
                     self._answer(404, b"not found\n")
-                elif not length.isdigit() or int(length) > _MAX_BODY:
-                    self._answer(413, b"a report has a length, and is short\n")
+                elif not re.fullmatch("[0-9]{1,9}", length):
+                    self._answer(400, b"a report has a Content-Length\n")
+                elif int(length) > _MAX_BODY:
+                    self._answer(413, f"a report has at most {_MAX_BODY} bytes\n".encode())
                 else:
-                    try:
-                        book.report(*parse_report(json.loads(self.rfile.read(int(length)))))
-                    except ValueError as error:
-                        self._answer(400, f"{error}\n".encode())
-                    else:
-                        self._answer(204, b"")
+                    self._answer(*self._reported(self.rfile.read(int(length))))
+
+            def _reported(self, body: bytes) -> tuple[int, bytes]:
+                try:
+                    pod, load, seconds = parse_report(json.loads(body))
+                    address = str(self.client_address[0])
+                    if not may_report(address, pod):
+                        said = f"a pod reports for itself: {address} is not the address of {pod[0]}/{pod[1]}\n"
+                        return 403, said.encode(errors="replace")
+                    book.report(pod, load, seconds)
+                except RecursionError:
+                    return 400, b"the report is nested too deeply\n"
+                except ValueError as error:
+                    return 400, f"{error}\n".encode(errors="replace")
+                return 204, b""
 
             def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
                 self.send_response(status)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Final
 
 import grpc
 
-from velagen.gpusim import wire
+from velagen.gpusim import node, wire
 from velagen.gpusim.config import PREFIX, Config
 from velagen.gpusim.inventory import PluginDevice
 from velagen.gpusim.proto import deviceplugin_pb2 as dp
@@ -58,20 +60,31 @@ class ResourcePlugin:
         self._generation = 0
         self._stopping = False
         self._server: grpc.Server | None = None
+        #: Device and inode of the socket: another plugin may put its own in the same place.
+        self._bound: tuple[int, int] | None = None
 
     def start(self, *, timeout: float = 5.0) -> None:
         """Serve on the socket, then register; grpc.RpcError or OSError (nothing is left running) when the kubelet is
-        not there.
+        not there, or another plugin is.
         """
         # A plugin that crashed leaves its socket behind.
-        self.socket.unlink(missing_ok=True)
+        node.remove_dead(self.socket)
         self._stopping = False
         server = grpc.server(
             ThreadPoolExecutor(max_workers=8, thread_name_prefix=self.socket.stem),
             handlers=[wire.device_plugin_handler(self)],
         )
-        if server.add_insecure_port(f"unix:{self.socket}") == 0:
-            raise OSError(f"can't listen on {self.socket}")
+        # gRPC removes what is at a socket's path, when it binds and when it stops: it gets a path of its own, and the
+        # kubelet's is a link, which never takes the place of another's.
+        own = self.socket.with_name(f".{self.socket.stem}-{os.getpid()}.sock")
+        if server.add_insecure_port(f"unix:{own}") == 0:
+            raise OSError(f"can't listen on {own}")
+        try:
+            self.socket.hardlink_to(own)
+            status = own.lstat()
+        finally:
+            own.unlink(missing_ok=True)
+        self._bound = status.st_dev, status.st_ino
         server.start()
         self._server = server
         request = dp.RegisterRequest(
@@ -92,7 +105,10 @@ class ResourcePlugin:
         if self._server is not None:
             self._server.stop(_GRACE).wait()
             self._server = None
-            self.socket.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                status = self.socket.lstat()
+                if (status.st_dev, status.st_ino) == self._bound:
+                    self.socket.unlink()
 
     def set_unhealthy(self, ids: Iterable[str]) -> None:
         """The devices that are unhealthy from now on; a watching kubelet hears of it at once when that is a change."""

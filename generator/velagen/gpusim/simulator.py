@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import threading
 import time
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 KUBELET_FOLDER: Final = Path("/var/lib/kubelet/device-plugins")
 POD_RESOURCES: Final = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 STATE: Final = Path("/var/lib/velagen-gpusim")
+#: Seconds until the API server is asked again whose an address is: anybody on the node can make us ask.
+_ASK_AGAIN: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,10 @@ class Simulator:
         self._pods = pods
         self._poll, self._retry = poll_seconds, retry_seconds
         self._label_every, self._look_every = label_seconds, look_seconds
+        #: Address of each pod of the node, and when that was asked last.
+        self._addresses: dict[tuple[str, str], str] = {}
+        self._asked = float("-inf")
+        self._asking = threading.Lock()
         self._restart = threading.Event()
         self._plugins: list[ResourcePlugin] = []
         #: GPUs found out since the plugins started; without ``recover`` it only grows.
@@ -131,6 +138,28 @@ class Simulator:
         except grpc.RpcError as error:
             log.warning("no pod resources from the kubelet: %s", _reason(error))
             return {}
+
+    def may_report(self, address: str, pod: tuple[str, str]) -> bool:
+        """Whether a report on a pod (namespace, name) may come from an address: from the pod's own.
+
+        Pods in the node's network share its address, and can't be told apart. Where no API server says whose an address
+        is, this machine alone may report.
+        """
+        if self._pods is None:
+            return ipaddress.ip_address(address).is_loopback
+        with self._asking:
+            # A pod may report as soon as it runs.
+            if self._addresses.get(pod) != address and time.monotonic() - self._asked > _ASK_AGAIN:
+                self._asked = time.monotonic()
+                try:
+                    self._know(self._pods())
+                except Exception:
+                    # Any: the API server may be away for a while, and the report is refused then.
+                    log.exception("the node's pods can't be listed")
+            return self._addresses.get(pod) == address
+
+    def _know(self, pods: Sequence[Pod]) -> None:
+        self._addresses = {(pod.namespace, pod.name): pod.ip for pod in pods if pod.ip}
 
     def restart(self) -> None:
         """Start all plugins anew soon (SIGHUP)."""
@@ -211,7 +240,9 @@ class Simulator:
 
     def _look(self) -> None:
         if self._pods is not None:
-            self.book.look(self._pods())
+            pods = self._pods()
+            self._know(pods)
+            self.book.look(pods)
 
     @staticmethod
     def _repeat(stop: threading.Event, action: Callable[[], None], seconds: float) -> None:

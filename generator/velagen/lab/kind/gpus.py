@@ -20,6 +20,8 @@ WHOLE: Final = "version: v1\n"
 _IMAGE: Final = "gpusim"
 _CONTENT: Final = "velagen.dev/image"
 _PATIENCE: Final = 300.0
+#: What every node of the lab is labelled with, for the simulator goes to the nodes it is told only.
+NODES: Final = {"velagen.dev/gpusim": "true"}
 
 
 def shared(replicas: int) -> str:
@@ -68,7 +70,15 @@ def install(lab: KindLab, gpus: Sequence[str] = ("t4x2",), config: str = WHOLE) 
 
     # Refused here rather than on every node.
     advertised("node", gpus, config)
-    things = manifest(recipes()[_IMAGE].references[0], namespace=NAMESPACE, config=config, gpus=gpus)
+    things = manifest(
+        recipes()[_IMAGE].references[0],
+        namespace=NAMESPACE,
+        config=config,
+        gpus=gpus,
+        node_selector=NODES,
+        # kind's nodes see the kernel of this machine, and with it a GPU that is none of theirs.
+        beside_real_gpu=True,
+    )
     # The image's tag is velagen's version; what is in it follows the code. Beside the hash of the configuration, which
     # is there already, this has the DaemonSet roll its pods where anything changed.
     content = recipes().key(_IMAGE, identify)
@@ -76,6 +86,10 @@ def install(lab: KindLab, gpus: Sequence[str] = ("t4x2",), config: str = WHOLE) 
     runs = lab.api.get("apps/v1", "DaemonSet", NAME, NAMESPACE) or {"spec": {"template": {"metadata": {}}}}
     if runs["spec"]["template"]["metadata"].get("annotations", {}).get(_CONTENT) != content:
         lab.load([_IMAGE])
+    for node in lab.api.list("v1", "Node"):
+        lab.api.apply(
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node["metadata"]["name"], "labels": NODES}}
+        )
     lab.api.apply_all(things[:-1])
     lab.api.apply(things[-1])
 
