@@ -7,6 +7,7 @@ are appended, command and probes replaced).
 
 from __future__ import annotations
 
+from _flags import flags_taken
 from _kserve import DEPLOYMENT_MODE, HTTP_PORT, INFERENCE_SERVICE, KNATIVE, STANDARD, argument, is_rendered, script
 
 from velagen import (
@@ -186,6 +187,13 @@ triton_settings = {
     "max_queue_delay_microseconds": p.dynamicBatching.maxQueueDelayMicroseconds,
     "max_batch_size": optional(p.dynamicBatching.maxBatchSize),
 }
+
+flags = flags_taken(kind)
+#: TorchServe's image gives its arguments to a shell (kubernetes/kserve/dockerd-entrypoint.sh: eval "$@").
+shell_words = let(
+    "shellWords",
+    [each(first_given(p.args, []), lambda arg: arg, where=lambda arg: ~matches(arg, "^[-A-Za-z0-9_=./:,@%+]*$"))],
+)
 
 #: KServe parses the model server's container, as JSON, as a Go template and fills it in with the InferenceService's
 #: metadata (ReplacePlaceholders, pkg/controller/v1beta1/inferenceservice/utils); of a transformer and an explainer it
@@ -584,6 +592,17 @@ kfserving = Component(
         refuse(
             given(p.containerConcurrency) & ~is_knative,
             "containerConcurrency needs deploymentMode: knative",
+        ),
+        refuse(length(flags) > 0, f"{flags[0]}"),
+        refuse(
+            (kind == "mlflow") & given(p.args[0]) & matches(p.args[0], "^-"),
+            "args are MLServer's whole command with runtime mlflow, and flags alone start nothing: set MLServer by env "
+            "(MLSERVER_DEBUG and so on), or write the command, which is [mlserver, start, /mnt/models]",
+        ),
+        refuse(
+            (kind == "pytorch") & (length(shell_words) > 0),
+            "args of runtime pytorch are read by a shell in TorchServe's image: they may hold letters, digits and "
+            "-_=./:,@%+ only",
         ),
         refuse(
             length(taken_for_templates) > 0,
