@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +103,7 @@ def lab_prune(*, everything: bool) -> None:
     from velagen.lab.images import current, prune
     from velagen.lab.models import sentiment
     from velagen.tools import cache_dir
+    from velagen.tools.gobuild import clear_go_cache
 
     keep = set() if everything else current()
     freed = prune(lambda path: path in keep) + sentiment.prune(everything=everything)
@@ -112,8 +112,7 @@ def lab_prune(*, everything: bool) -> None:
         try:
             # The lock of the builds: what is being built keeps its cache.
             with FileLock(leftovers.with_name("lock"), timeout=0):
-                freed += sum(path.lstat().st_size for path in leftovers.rglob("*"))
-                shutil.rmtree(leftovers, ignore_errors=True)
+                freed += clear_go_cache(leftovers)
         except Timeout:
             click.echo("tools are being built: their cache stays", err=True)
     click.echo(f"{freed / 1e9:.1f} GB freed")

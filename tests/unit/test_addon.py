@@ -124,15 +124,67 @@ def test_a_second_build_touches_nothing(mini: Project) -> None:
     assert file.stat().st_mtime_ns == before
 
 
-def test_leftovers_go(mini: Project) -> None:
-    (mini.addon / "definitions/old.cue.bak").write_text("x", encoding="utf-8")
+def test_what_the_last_build_wrote_and_this_one_does_not_goes(mini: Project) -> None:
+    (mini.root / "resources").mkdir()
+    for name in ("a.yaml", "b.yaml"):
+        (mini.root / "resources" / name).write_text("a: 1\n", encoding="utf-8")
+    assert write_addon(mini)
+    assert {"resources/a.yaml", "resources/b.yaml"} < read_folder(mini.addon).keys()
+    # A definition that has another name now, of which the last build's README tells, and files that are copied no more.
+    readme = (mini.addon / "README.md").read_text(encoding="utf-8")
+    (mini.addon / "README.md").write_text(readme.replace("## Components", "## Traits\n\n### old\n\n## Components"))
+    for name in ("definitions/old.cue", "schemas/trait-uischema-old.yaml"):
+        (mini.addon / name).write_text("x", encoding="utf-8")
+    shutil.rmtree(mini.root / "resources")
     (mini.addon / "resources-old").mkdir()
-    (mini.addon / "Chart.yaml").write_text("x", encoding="utf-8")
-    (mini.addon.parent / ".mini.new-crashed").mkdir()
+    (mini.addon.parent / ".mini.velagen-crashed").mkdir()
     assert write_addon(mini)
     assert read_folder(mini.addon) == render_addon(mini)
     assert sorted(path.name for path in mini.addon.iterdir() if path.is_dir()) == ["definitions", "schemas"]
     assert [path.name for path in mini.addon.parent.iterdir()] == ["mini"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["definitions/old.cue.bak", "Chart.yaml"],
+        ["definitions/by-hand.cue"],
+        ["schemas/component-uischema-by-hand.yaml", "notes/plan.md"],
+        ["resources/by-hand.yaml"],
+    ],
+)
+def test_a_file_that_no_build_wrote_is_refused_and_stays(mini: Project, names: list[str]) -> None:
+    for name in names:
+        (mini.addon / name).parent.mkdir(exist_ok=True)
+        (mini.addon / name).write_text("by hand", encoding="utf-8")
+    edit(mini.root / "metadata.yaml", "0.2.0", "0.3.0")
+    before = read_folder(mini.addon)
+    with pytest.raises(VelagenError) as caught:
+        write_addon(Project(mini.root))
+    assert {problem.place.file for problem in caught.value.problems} == {str(mini.addon / name) for name in names}
+    assert read_folder(mini.addon) == before
+    assert [path.name for path in mini.addon.parent.iterdir()] == ["mini"]
+
+
+def test_an_addon_that_was_written_by_hand_is_not_taken_over(mini: Project) -> None:
+    shutil.rmtree(mini.addon)
+    (mini.addon / "definitions").mkdir(parents=True)
+    for name in ("metadata.yaml", "definitions/mini.cue", "README.md"):
+        (mini.addon / name).write_text("by hand", encoding="utf-8")
+    before = read_folder(mini.addon)
+    said = build(mini)
+    assert said.exit_code == 1
+    assert "no build wrote it" in said.output
+    assert read_folder(mini.addon) == before
+
+
+def test_a_folder_beside_the_addon_stays(mini: Project) -> None:
+    for name in (".mini.old-backup", ".mini.new-ideas"):
+        (mini.addon.parent / name).mkdir()
+        (mini.addon.parent / name / "x").write_text("mine", encoding="utf-8")
+    edit(mini.root / "metadata.yaml", "0.2.0", "0.3.0")
+    assert write_addon(Project(mini.root))
+    assert sorted(path.name for path in mini.addon.parent.iterdir()) == [".mini.new-ideas", ".mini.old-backup", "mini"]
 
 
 def test_the_folder_is_readable_by_others(mini: Project) -> None:

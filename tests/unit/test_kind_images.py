@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from filelock import FileLock
 
+from velagen.cli_kind import lab_prune
 from velagen.errors import VelagenError
 from velagen.lab.images import archive, assemble, read_recipes, recipes
 from velagen.lab.images.recipe import Part, Recipe, Recipes
@@ -253,6 +255,23 @@ def test_prune_takes_archives_of_older_recipes_only(tmp_path: Path, monkeypatch:
     assert not old.exists()
     assert assemble.prune() > 0
     assert not kept.exists()
+
+
+def test_prune_leaves_what_is_not_an_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # VELAGEN_CACHE may be a folder that holds more.
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    theirs = {
+        *("images/holidays/1.jpg", "images/backup.tar", "images/.git/config", "images/debs/notes.txt"),
+        *("models/sentiment-mine/model.pkl", "build/go/main.go", "build/go/cmd/main.go"),
+    }
+    for name in theirs | {"images/node-0123456789ab.tar", "images/debs/x.deb", "build/go/0a/x-d", "build/go/trim.txt"}:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "images" / "elsewhere-0123456789ab.tar").symlink_to(tmp_path / "images" / "backup.tar")
+    done = CliRunner().invoke(lab_prune, ["--all"])
+    assert done.exit_code == 0, done.output
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()}
+    assert {name for name in left if not name.endswith("lock")} == theirs
 
 
 def test_layers_of_an_archive_come_back_as_they_went_in(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock
 
 from velagen.addon.metadata import checked_metadata
-from velagen.addon.readme import readme
+from velagen.addon.readme import readme, written
 from velagen.addon.uischema import ui_schema
 from velagen.check.crds import use_project_crds
 from velagen.definition.build import BuiltAddonTemplate, BuiltDefinition, build
@@ -51,15 +51,17 @@ def render_addon(project: Project) -> Files:
     if problems:
         raise VelagenError(problems)
     definitions, template = built
-    return dict(sorted({**_generated(metadata, definitions, template), **copied}.items()))
+    return dict(sorted({**_generated(metadata, definitions, template, copied), **copied}.items()))
 
 
 def write_addon(project: Project, files: Mapping[str, bytes] | None = None) -> bool:
     """Make the addon folder hold exactly *files* (default: `render_addon`); false where it did already.
 
-    Everything is written beside the folder, which is then exchanged in one go: it is never half new, and nothing that
-    was in it by accident stays (KubeVela takes ``definitions.bak`` for a definition). Two at once wait for each other.
-    Raises VelagenError as `render_addon`, before anything is touched; OSError where the folder can't be written.
+    Everything is written beside the folder, which is then exchanged in one go: it is never half new. What the last
+    build wrote and this one doesn't goes; a file that no build wrote is refused, for KubeVela takes ``definitions.bak``
+    for a definition, and it is not ours to delete. Two at once wait for each other.
+    Raises VelagenError as `render_addon`, and for such files, before anything is touched; OSError where the folder
+    can't be written.
     """
     wanted = render_addon(project) if files is None else dict(files)
     target = project.addon
@@ -67,11 +69,13 @@ def write_addon(project: Project, files: Mapping[str, bytes] | None = None) -> b
     parent.mkdir(parents=True, exist_ok=True)
     # The lock lies outside the project: the addon's folder is replaced, and its parent is committed whole.
     with FileLock(Path(tempfile.gettempdir()) / f"velagen-{_digest(target)}.lock"):
-        for leftover in (*parent.glob(f".{target.name}.new-*"), *parent.glob(f".{target.name}.old-*")):
+        for leftover in parent.glob(f".{target.name}.velagen-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        if read_folder(target) == wanted and not _has_empty_folders(target):
+        there = read_folder(target)
+        if there == wanted and not _has_empty_folders(target):
             return False
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=parent))
+        _refuse_foreign(target, there, wanted)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.velagen-", dir=parent))
         try:
             # mkdtemp makes the folder private; an addon is to be read by everybody.
             fresh.chmod(0o755)
@@ -83,6 +87,27 @@ def write_addon(project: Project, files: Mapping[str, bytes] | None = None) -> b
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return True
+
+
+def _refuse_foreign(target: Path, there: Files, wanted: Files) -> None:
+    """Raise VelagenError for each file in the addon folder that neither this build nor the last one wrote."""
+    last = written(there.get("README.md", b"").decode(errors="replace"))
+    if there and last is None:
+        raise VelagenError(
+            Problem(
+                f"it holds {len(there)} files, and no build wrote it",
+                Place(str(target)),
+                "Its README.md is not a build's. Move the folder away, and what you wrote by hand into the project: "
+                "metadata.yaml, definitions/, schemas/, resources/, config-templates/, views/.",
+            )
+        )
+    foreign = sorted(there.keys() - wanted.keys() - (last or frozenset()))
+    if foreign:
+        hint = (
+            "Delete it, or move it out of the addon's folder, which is written whole. What is to go into the addon as "
+            "it is belongs in the project's resources/, config-templates/ or views/."
+        )
+        raise VelagenError(Problem("no build wrote this file", Place(str(target / path)), hint) for path in foreign)
 
 
 def stale_diff(project: Project, files: Mapping[str, bytes] | None = None) -> str:
@@ -111,7 +136,10 @@ def read_folder(folder: Path) -> Files:
 
 
 def _generated(
-    metadata: Mapping[str, Any], definitions: tuple[BuiltDefinition, ...], template: BuiltAddonTemplate
+    metadata: Mapping[str, Any],
+    definitions: tuple[BuiltDefinition, ...],
+    template: BuiltAddonTemplate,
+    copied: Files,
 ) -> Files:
     files = {
         "metadata.yaml": _yaml(metadata),
@@ -121,6 +149,7 @@ def _generated(
             metadata,
             [(one.type, one.name, one.definition.description, one.schema.document) for one in definitions],
             template.schema.document if template.schema is not None else None,
+            copied,
         ).encode(),
     }
     if template.notes_cue:
@@ -186,7 +215,7 @@ def _exchange(fresh: Path, target: Path) -> None:
     if not target.exists():
         fresh.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.velagen-", dir=target.parent))
     kept = old / target.name
     try:
         target.rename(kept)

@@ -90,7 +90,30 @@ def workshop(cache: Path, reporter: Reporter) -> Iterator[Workshop]:
         go_cache.mkdir(parents=True, exist_ok=True)
         yield Workshop(toolchain, go_cache, reporter, cache / "logs")
         if not given and os.environ.get("VELAGEN_KEEP_GOCACHE") != "1":
-            shutil.rmtree(own, ignore_errors=True)
+            clear_go_cache(own)
+
+
+#: What Go's build cache is made of (Go's src/cmd/go/internal/cache/cache.go and default.go).
+_GO_CACHE = re.compile("[0-9a-f]{2}|fuzz|README|trim\\.txt|testexpire\\.txt")
+
+
+def clear_go_cache(folder: Path) -> int:
+    """Remove a Go build cache, and its folder where nothing else is in it. The caller holds the lock of the builds.
+
+    :return: bytes freed.
+    """
+    freed = 0
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_symlink() or not _GO_CACHE.fullmatch(path.name):
+            continue
+        freed += sum(found.lstat().st_size for found in (path, *path.rglob("*")))
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return freed
 
 
 def _free(lock: FileLock) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -375,7 +376,7 @@ def run_logged(command: Iterable[str], log: str, env: dict[str, str] | None = No
 
 
 def prune(keep: Callable[[Path], bool] = lambda _: False) -> int:
-    """Remove image archives and what was downloaded for them.
+    """Remove image archives and what was downloaded for them; files with names of another form stay.
 
     :param keep: says of an archive that it stays.
     :return: bytes freed.
@@ -385,11 +386,23 @@ def prune(keep: Callable[[Path], bool] = lambda _: False) -> int:
     if not folder.is_dir():
         return 0
     for path in sorted(folder.iterdir()):
-        if path.suffix in {".lock", ".part"} or (path.suffix == ".tar" and keep(path)) or _in_use(path):
+        if path.is_symlink() or keep(path) or _in_use(path):
             continue
-        freed += sum(found.lstat().st_size for found in path.rglob("*")) if path.is_dir() else path.stat().st_size
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_file() and _ARCHIVE.fullmatch(path.name):
+            freed += path.stat().st_size
+            path.unlink()
+        elif path.is_dir() and _SCRATCH.fullmatch(path.name):
+            freed += sum(found.lstat().st_size for found in path.rglob("*"))
+            shutil.rmtree(path)
+    for package in sorted((folder / "debs").glob("*.deb")):
+        freed += package.lstat().st_size
+        package.unlink()
     return freed
+
+
+#: What `archive_path` names, and the folders that `image` works in (with the letters that `tempfile` takes).
+_ARCHIVE = re.compile(r"[a-z0-9-]+-[0-9a-f]{12}\.tar")
+_SCRATCH = re.compile(r"\.[a-z0-9-]+-[a-z0-9_]{6,8}")
 
 
 def _in_use(path: Path) -> bool:

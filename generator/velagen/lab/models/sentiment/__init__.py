@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -90,7 +91,7 @@ def prune(*, everything: bool = False) -> int:
     """
     freed = 0
     for path in sorted(place().parent.glob("sentiment-*")):
-        if everything or path != place():
+        if re.fullmatch("sentiment-[0-9a-f]{12}", path.name) and (everything or path != place()):
             freed += sum(found.lstat().st_size for found in path.rglob("*"))
             shutil.rmtree(path, ignore_errors=True)
     return freed
