@@ -22,6 +22,7 @@ import pytest
 from velagen.errors import VelagenError
 from velagen.lab import wait_until
 from velagen.lab.kind import KindLab, KindOptions, engine
+from velagen.lab.kind.cluster import _State
 from velagen.lab.kind.engine import Engine, find
 from velagen.lab.process import marked, stop
 from velagen.tools.report import Reporter
@@ -178,10 +179,25 @@ def test_an_engine_that_runs_is_taken_and_never_ended(machine: Machine, monkeypa
     state = machine.lab("a")
     found = find(Reporter(), state)
     assert not found.ours
+    assert found.host == f"unix://{own}/docker.sock", "when it is taken down, DOCKER_HOST may name another"
     assert not (machine.folder / "cache").exists(), "it is nobody's to write down"
     found.release(state)
     found.revive()
     assert process.poll() is None
+
+
+def test_a_lab_is_not_forgotten_while_its_engine_is_away(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, elsewhere = f"unix://{machine.folder}/away.sock", f"unix://{machine.folder}/other.sock"
+    lab = KindLab("unit", folder=machine.folder / "lab", options=KindOptions(layers=()))
+    lab._claim()
+    _State("velagen-unit", KindOptions(layers=()), Engine(there), {}, ready=True).write(lab.folder / "state.json")
+    monkeypatch.setenv("DOCKER_HOST", elsewhere)
+    with pytest.raises(
+        VelagenError, match=f"engine at {there} does not answer, and kind cluster velagen-unit is in it"
+    ):
+        lab.down()
+    assert lab.cluster == "velagen-unit"
+    assert lab.folder.is_dir()
 
 
 def test_a_second_daemon_is_never_started(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,6 +257,19 @@ def test_prune_takes_archives_of_older_recipes_only(tmp_path: Path, monkeypatch:
     assert not kept.exists()
 
 
+def test_a_part_never_leaves_the_image(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "run"
+    (root / "var").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "x").write_text("this machine's")
+    (root / "var" / "run").symlink_to(outside)
+    for part in (Part("/var/run/x", text="new"), Part("/var/run/deep/x", text="new"), Part("/../run/x", link="y")):
+        with pytest.raises(VelagenError, match="out of the image"):
+            assemble.put(part, root)
+    assert [path.name for path in outside.iterdir()] == ["x"]
+    assert (outside / "x").read_text() == "this machine's"
+
+
 def test_prune_leaves_what_is_not_an_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # VELAGEN_CACHE may be a folder that holds more.
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from tests.e2e.kind.test_kind_cluster import finished, pod
 
 from velagen.errors import VelagenError
 from velagen.lab import wait_until
-from velagen.lab.kind import KindLab, KindOptions
+from velagen.lab.kind import KindLab, KindOptions, engine
+from velagen.lab.kind.engine import Engine
 from velagen.lab.process import marked
+from velagen.tools.report import Reporter
 
 pytestmark = [pytest.mark.usefixtures("engine_possible"), pytest.mark.slow, pytest.mark.engine]
 
@@ -79,6 +83,40 @@ def test_pods_reach_each_other_across_nodes_and_nothing_stays_behind(tmp_path: P
         assert not Path(str(state.engine.folder)).exists()
         assert machine() == before
     assert not lab.down()
+
+
+@pytest.mark.seconds(30)
+def test_an_engine_that_was_killed_goes_on_for_the_next_lab_and_is_cleared_up_after(tmp_path: Path) -> None:
+    """The engine alone, without a cluster: what it has changed on the machine is put back by whoever leaves last."""
+    if Engine().answers() or engine._read() is not None:
+        pytest.skip("an engine runs already")
+    before = machine()
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    found = engine.find(Reporter(), first)
+    try:
+        first.touch()
+        process = found.process
+        assert process is not None
+        assert process.pid is not None
+        changed = machine()
+        assert changed["filter"] != before["filter"]
+        found.run("network", "create", "kind")  # a bridge and its rules, as kind makes them
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not process.alive, what="the engine's end", timeout=10)
+        again = engine.find(Reporter(), second)
+        second.touch()
+        assert again.mark == found.mark
+        assert again.run("network", "inspect", "kind").returncode == 0
+        found.release(first)
+        assert again.answers()
+        again.release(second)
+    finally:
+        for path in (first, second):
+            path.unlink(missing_ok=True)
+            found.release(path)
+    assert not marked(found.mark)
+    assert not Path(str(found.folder)).exists()
+    assert machine() == before
 
 
 def test_a_lab_whose_engine_was_killed_goes_away_all_the_same(tmp_path: Path) -> None:

@@ -176,11 +176,10 @@ def put(part: Part, root: Path) -> None:
     """Put one part into a file system.
 
     :param root: the folder that stands for ``/``.
-    :raises VelagenError: an upstream file is not there.
+    :raises VelagenError: an upstream file is not there, or the path leads out of the file system.
     """
     path = root / part.path.lstrip("/")
-    # Debian's /bin, /lib and /sbin are relative links into /usr, so that they stay inside `root`.
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(path, root)
     if part.folder:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o755 if part.mode is None else part.mode)
@@ -195,7 +194,16 @@ def put(part: Part, root: Path) -> None:
         shutil.copyfile(tool(part.tool), path)
         path.chmod(0o755 if part.mode is None else part.mode)
     else:
-        _copy(_origin(part), path, part)
+        _copy(_origin(part), path, part, root)
+
+
+def _make_parent(path: Path, root: Path) -> None:
+    # Debian's /bin, /lib and /sbin are relative links into /usr and stay inside `root`; its /var/run is an absolute one
+    # and would lead to this machine's.
+    parent = root if path == root else path.parent
+    if not parent.resolve().is_relative_to(root.resolve()):
+        raise VelagenError(Problem(f"{path} leads to {parent.resolve()}, out of the image"))
+    parent.mkdir(parents=True, exist_ok=True)
 
 
 def _origin(part: Part) -> Path:
@@ -210,13 +218,13 @@ def _origin(part: Part) -> Path:
     return origin
 
 
-def _copy(origin: Path, path: Path, part: Part) -> None:
+def _copy(origin: Path, path: Path, part: Part, root: Path) -> None:
     for found in _files(origin):
         inside = found.relative_to(origin) if origin.is_dir() else Path()
         if any(fnmatch.fnmatch(str(inside), pattern) for pattern in part.without):
             continue
         to = path / inside if origin.is_dir() else path
-        to.parent.mkdir(parents=True, exist_ok=True)
+        _make_parent(to, root)
         to.unlink(missing_ok=True)
         shutil.copyfile(found, to)
         # Go's module cache is read-only and has no execute bits: a script is known by its first two bytes.

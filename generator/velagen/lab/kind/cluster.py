@@ -529,6 +529,14 @@ class KindLab(LabHome):
         engine = state.engine
         # Killed from outside: its containers still run. Started again, it finds them, and can remove them.
         engine.revive()
+        if not engine.ours and not engine.answers():
+            where = f" at {engine.host}" if engine.host else ""
+            raise VelagenError(
+                Problem(
+                    f"the Docker engine{where} does not answer, and kind cluster {state.cluster} is in it",
+                    hint=f"Start the engine and try again; if it is gone for good, remove {self.folder}.",
+                )
+            )
         if engine.answers():
             self._kind(state, "delete", "cluster", "--name", state.cluster)
             if not engine.ours:

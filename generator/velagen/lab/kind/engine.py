@@ -310,7 +310,8 @@ def find(reporter: Reporter, user: Path) -> Engine:
     :param user: the state file of the lab that asks.
     :raises VelagenError: none runs and none can be started; says each reason.
     """
-    running = Engine()
+    # By its address: when the lab is taken down, DOCKER_HOST may be set otherwise.
+    running = Engine(os.environ.get("DOCKER_HOST") or None)
     client = shutil.which("docker") is not None
     if client and not _record().exists() and running.answers():
         return running
