@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from velagen import Workload, context, given, refuse, replace_text
+from velagen import Workload, context, given, length, minimum, refuse, replace_text
 from velagen.template.body import Refusal
 from velagen.template.expression import Expression, Value
 
@@ -41,6 +41,19 @@ def argument(value: Value) -> Expression:
     third_party/forked/golang/expansion, pkg/kubelet/prober).
     """
     return replace_text(value, "$", "$$")
+
+
+def longest_name(part: Expression, *, added: int = 0) -> Expression:
+    """How many characters a component's name may have in standard mode.
+
+    In: predictor or transformer, the longest part that the InferenceService has; by how much its name is longer than
+    the component's. KServe makes the pods' label isvc.NAME-PART (GetRawServiceLabel, pkg/constants) and the host
+    NAME-PART-NAMESPACE (domainTemplate of its configuration as it ships, reconcilers/ingress/domain.go), and 63
+    characters are the most for a label and for a part of a host name. Services (63), Deployments, autoscalers and
+    routes (253) are called NAME-PART.
+    """
+    left = 63 - added
+    return minimum(left - len("isvc.-") - length(part), left - len("--") - length(part) - length(context.namespace))
 
 
 def not_a_model(trait: str) -> Refusal:

@@ -19,6 +19,7 @@ from _kserve import (
     INFERENCE_SERVICE,
     KNATIVE,
     STANDARD,
+    longest_name,
     not_a_model,
 )
 
@@ -65,6 +66,19 @@ stable_weight = 100 - p.weight
 ports = let("portsOfModel", first_given(predictor.model.ports, []))
 has_grpc = (entry == "predictor") & (length(ports) > 1)
 grpc_port = ports[1].containerPort
+
+#: Of what KServe makes of the new version's name, and Knative of the old version's, to which KServe gives a tag of its
+#: own (reconcilers/knative/ksvc_reconciler.go): a Service and a host.
+old_revision = f"prev-{context.name}-predictor"
+most_characters = let(
+    "mostCharacters",
+    if_else(is_knative, 63 - len("prev--predictor"), longest_name(entry, added=len("-canary"))),
+)
+longest_made = if_else(
+    is_knative,
+    f"Knative's Service {old_revision}",
+    f"KServe's host name {new_name}-{entry}-{context.namespace} and label isvc.{new_name}-{entry}",
+)
 
 #: What the copy must not take over: its replicas are fixed.
 SCALING = ("model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
@@ -246,9 +260,9 @@ canary = Trait(
             "another canary already splits this component's traffic: write one canary",
         ),
         refuse(
-            ~is_knative & (length(context.name) > 44),
-            "the component's name is too long for a canary: at most 44 characters, because -canary-transformer comes "
-            "after it in the names of Services",
+            length(context.name) > most_characters,
+            f"the component's name may have at most {most_characters} characters with a canary here, and has "
+            f"{length(context.name)}: {longest_made} may have 63",
         ),
         refuse(
             is_knative & given(p.route),

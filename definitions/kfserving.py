@@ -8,7 +8,17 @@ are appended, command and probes replaced).
 from __future__ import annotations
 
 from _flags import flags_taken
-from _kserve import DEPLOYMENT_MODE, HTTP_PORT, INFERENCE_SERVICE, KNATIVE, STANDARD, argument, is_rendered, script
+from _kserve import (
+    DEPLOYMENT_MODE,
+    HTTP_PORT,
+    INFERENCE_SERVICE,
+    KNATIVE,
+    STANDARD,
+    argument,
+    is_rendered,
+    longest_name,
+    script,
+)
 
 from velagen import (
     Component,
@@ -278,6 +288,20 @@ def companion(own: Reference) -> Value:
     }
 
 
+# The length of a name ---------------------------------------------------------------------------------------------
+
+longest_part = let("longestPart", if_else(given(p.transformer), "transformer", "predictor"))
+named = f"{context.name}-{longest_part}"
+#: Knative's Service is a Kubernetes name of one part; its host has the namespace in another part.
+most_characters = let(
+    "mostCharacters", if_else(is_knative, 63 - len("-") - length(longest_part), longest_name(longest_part))
+)
+longest_made = if_else(
+    is_knative,
+    f"Knative's Service {named}",
+    f"KServe's host name {named}-{context.namespace} and label isvc.{named}",
+)
+
 # Status -----------------------------------------------------------------------------------------------------------
 
 observed = context.output.status
@@ -526,9 +550,14 @@ kfserving = Component(
     },
     checks=[
         refuse(
-            ~matches(context.name, "^[a-z]([-a-z0-9]{0,49}[a-z0-9])?$"),
-            f"the component's name {context.name} is none that KServe takes: small letters, digits and -, beginning "
-            "with a letter, at most 51 characters (KServe appends -predictor or -transformer)",
+            ~matches(context.name, "^[a-z]([-a-z0-9]*[a-z0-9])?$"),
+            f"the component's name {context.name} is not taken by KServe: write small letters, digits and -, beginning "
+            "with a letter",
+        ),
+        refuse(
+            length(context.name) > most_characters,
+            f"the component's name may have at most {most_characters} characters here, and has {length(context.name)}: "
+            f"{longest_made} may have 63",
         ),
         refuse(
             is_rendered & ~given(p.runtime) & ~given(p.servingRuntime),

@@ -148,3 +148,33 @@ def test_all_other_flags_are_the_users(oracle: Oracle) -> None:
         }
     )
     assert said(oracle, rows) == [""] * len(rows)
+
+
+# ---------------------------------------------------------------- names
+
+BESIDE = {"image": "x"}
+# what else is written; characters of the namespace; characters that the name may have
+LENGTHS: list[tuple[dict[str, Any], int, int]] = [
+    ({}, 4, 48),
+    ({}, 7, 45),
+    ({}, 40, 12),
+    ({"explainer": BESIDE}, 7, 45),
+    ({"transformer": BESIDE}, 4, 46),
+    ({"transformer": BESIDE}, 7, 43),
+    ({"deploymentMode": "knative"}, 40, 53),
+    ({"deploymentMode": "knative", "transformer": BESIDE}, 40, 51),
+]
+
+
+@pytest.mark.parametrize(("more", "space", "most"), LENGTHS)
+def test_a_name_is_as_long_as_what_kserve_makes_of_it_may_be(
+    oracle: Oracle, more: dict[str, Any], space: int, most: int
+) -> None:
+    """The limits themselves are KServe's and Kubernetes': tests/e2e/test_limits.py."""
+    properties = {**MODEL, "runtime": "sklearn", **more}
+    part = "transformer" if "transformer" in more else "predictor"
+    made = [f"-{part}"] if "deploymentMode" in more else [f"-{part}-{'n' * space}", f"isvc.-{part}"]
+    assert most + max(len(one) for one in made) == 63
+    assert said(oracle, [properties], "m" * most, "n" * space) == [""]
+    (answer,) = said(oracle, [properties], "m" * (most + 1), "n" * space)
+    assert f"may have at most {most} characters here, and has {most + 1}: " in answer
