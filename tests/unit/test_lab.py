@@ -197,6 +197,7 @@ def test_a_folder_that_is_no_lab_is_left_as_it_is(
         assert "is not empty, and not the folder of a lab" in said.output
         assert sorted(files)[0].partition("/")[0] in said.output
     assert tree(folder) == before
+    assert not (tmp_path / ".p.lock").exists(), "nothing is left beside it either"
 
 
 def test_files_that_somebody_left_in_a_lab_survive_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +217,7 @@ def test_files_that_somebody_left_in_a_lab_survive_it(tmp_path: Path, capsys: py
     assert not any(process.alive for process in processes)
     assert tree(lab.folder) == theirs
     assert (elsewhere / "etcd.log").exists(), "a link is removed, and not what it leads to"
-    assert "stays: the lab did not make .hidden, logs, models, notes.txt" in capsys.readouterr().err.replace("\n", " ")
+    assert "stays: it still holds .hidden, logs, models, notes.txt" in capsys.readouterr().err.replace("\n", " ")
     assert lab.down() is False
     assert tree(lab.folder) == theirs
     with pytest.raises(VelagenError, match="is not empty, and not the folder of a lab"):

@@ -70,18 +70,18 @@ class LabHome:
         :return: whether there was a lab.
         :raises VelagenError: the folder is that of a lab of the other kind, or something can't be stopped.
         """
-        if not self.folder.exists():
+        if not self._owned():
+            if folders.owner(self.folder) is not None:
+                folders.refuse_foreign(self.folder)
             return False
         with self._locked():
-            if not self._owned():
-                if folders.owner(self.folder) is not None:
-                    folders.refuse_foreign(self.folder)
+            if not self._owned():  # somebody else took it down meanwhile
                 return False
             there = self._state_file.exists()
             self._remove()
             stays = folders.clear(self.folder, self._MADE, forget=True)
         if stays:
-            self.reporter.say(f"{self.folder} stays: the lab did not make {', '.join(stays)}")
+            self.reporter.say(f"{self.folder} stays: it still holds {', '.join(stays)}")
         return there
 
     def check_folder(self) -> None:
