@@ -8,6 +8,7 @@ Sources: KServe v0.20.0 charts/*/values.yaml; kubevela pkg/workflow/providers/qu
 
 from __future__ import annotations
 
+import _admission
 from _kserve import KNATIVE, STANDARD
 
 from velagen import AddonTemplate, choose, if_else, to_yaml, when
@@ -76,6 +77,7 @@ addon = AddonTemplate(
                 when(p.install, chart("kserve-crd", {})),
                 when(p.install, chart("kserve-resources", {"kserve": {"controller": controller}})),
                 when(p.install, chart("kserve-runtime-configs", {})),
+                *_admission.components,
             ]
         },
     },

@@ -7,6 +7,7 @@ are appended, command and probes replaced).
 
 from __future__ import annotations
 
+from _builtin_traits import INSTEAD_OF, NO_TEMPLATE
 from _flags import flags_taken
 from _kserve import (
     DEPLOYMENT_MODE,
@@ -36,6 +37,7 @@ from velagen import (
     length,
     let,
     matches,
+    never,
     optional,
     raw_cue,
     refuse,
@@ -458,6 +460,7 @@ kfserving = Component(
     workload=INFERENCE_SERVICE,
     # predictor is the pod's spec: traits that look for one find it there.
     pod_spec_path="spec.predictor",
+    instead_of=INSTEAD_OF,
     child_resource_kinds=[
         {"apiVersion": "apps/v1", "kind": "Deployment"},
         {"apiVersion": "v1", "kind": "Service"},
@@ -474,6 +477,7 @@ kfserving = Component(
             },
         },
         "spec": {
+            "template": never(NO_TEMPLATE),
             "predictor": {
                 "minReplicas": optional(p.minReplicas),
                 "maxReplicas": optional(p.maxReplicas),

@@ -22,6 +22,7 @@ from velagen import (
     let,
     matches,
     merge_by,
+    never,
     optional,
     raw_cue,
     refuse,
@@ -167,6 +168,8 @@ def problems_of(body: object) -> list[Problem]:
         ),
         ({"mode": retain_keys("all")}, '// +patchStrategy=retainKeys\nmode: "all"'),
         ({"env": merge_by("name", [{"name": "x"}])}, '// +patchKey=name\nenv: [{\nname: "x"\n}]'),
+        # No field that the kind has: what a trait writes there is dropped by the API server.
+        ({"template": never("no pods here")}, 'template?: "no pods here"'),
         ({"port": 80}, "port: 80"),
         ({"port": "http"}, 'port: "http"'),
         ({"replicas": length(p.modelUri)}, "replicas: len(parameter.modelUri)"),

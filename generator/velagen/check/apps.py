@@ -46,6 +46,7 @@ def check_application(document: Document, catalog: Catalog) -> list[Problem]:
         found += _part(part, document, catalog)
     for component in parts(document.value, "component"):
         found += _traits(component, document, catalog)
+        found += _without_effect(component, document, catalog)
     return list(dict.fromkeys(found))
 
 
@@ -62,7 +63,7 @@ def misplaced_traits(document: Document, catalog: Catalog) -> dict[str, Problem]
             if known is None:
                 continue
             at = document.place(pointer((*part.path, "type")))
-            if workload is not None and not _applies(known, workload):
+            if workload is not None and not _applies(known, workload) and known.name not in workload.instead_of:
                 found[pointer(part.path)] = Problem(
                     f"the trait {known.name} does not apply to a {component.type}",
                     at,
@@ -200,6 +201,18 @@ def _traits(component: Part, document: Document, catalog: Catalog) -> Iterator[P
                     yield Problem(f"the trait {known.name} stands twice at this component: write one {known.name}", at)
             elif _conflict(known, earlier) or _conflict(earlier, known):
                 yield Problem(f"the traits {earlier.name} and {known.name} can't stand at the same component", at)
+
+
+def _without_effect(component: Part, document: Document, catalog: Catalog) -> Iterator[Problem]:
+    """Traits of which the component's definition says that they do not reach it; KubeVela takes most in silence."""
+    workload = catalog.find("component", component.type)
+    for part in _traits_of(component):
+        if workload is not None and part.type in workload.instead_of:
+            yield Problem(
+                f"the trait {part.type} has no effect on a {component.type}",
+                document.place(pointer((*part.path, "type"))),
+                workload.instead_of[part.type],
+            )
 
 
 def _traits_of(component: Part) -> Iterator[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -56,6 +56,8 @@ class Known:
     workload: str = ""
     applies_to: tuple[str, ...] = ()
     conflicts_with: tuple[str, ...] = ()
+    #: Of a component: what to write instead of traits that do not reach it, by the traits' names.
+    instead_of: Mapping[str, str] = field(default_factory=dict)
     #: Its CUE text; None for what vela carries itself.
     cue: str | None = None
     #: Of the project or the addon that is being checked.
@@ -103,6 +105,7 @@ def of_project(built: Iterable[BuiltDefinition]) -> Iterator[Known]:
             definition.workload.type if isinstance(definition, Component) else "",
             tuple(definition.applies_to) if isinstance(definition, Trait) else (),
             tuple(definition.conflicts_with) if isinstance(definition, Trait) else (),
+            definition.instead_of if isinstance(definition, Component) else {},
             one.cue,
             own=True,
         )

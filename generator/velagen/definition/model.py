@@ -63,6 +63,8 @@ class Component(_Definition):
     """A ComponentDefinition: *output* is the workload's object, *outputs* what comes with it.
 
     *checks* refuse an application whatever the schema says. *child_resource_kinds* and *pod_spec_path* as in KubeVela.
+    *instead_of* says, of traits by their names that do not reach it, what to write instead: KubeVela takes them without
+    a word, and ``velagen check`` tells it.
     """
 
     workload: Workload
@@ -72,6 +74,7 @@ class Component(_Definition):
     status: Status | None = None
     child_resource_kinds: Sequence[Mapping[str, str]] = ()
     pod_spec_path: str = ""
+    instead_of: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -62,6 +62,14 @@ class Marked:
 
 
 @dataclass(frozen=True, eq=False)
+class Never:
+    """See :func:`never`."""
+
+    message: str
+    place: Place = field(default_factory=_here)
+
+
+@dataclass(frozen=True, eq=False)
 class Refusal:
     """See :func:`refuse`."""
 
@@ -86,6 +94,16 @@ def when(condition: Expression, value: Value) -> When:
 def optional(value: Value) -> Optional:
     """The value of a field that is written only if all that *value* refers to was given."""
     return Optional(value)
+
+
+def never(message: str) -> Never:
+    """The value of a field of a component's output that is not written, and that no trait may write.
+
+    A trait of somebody else's whose patch does is refused with *message*; it need not be a field that the output's kind
+    has. Patches by JSON (labels, annotations, json-patch, json-merge-patch) unify nothing: they pass, and so does what
+    comes after them; so does retainKeys on that very field. Source: kubevela/workflow pkg/cue/model/sets/operation.go.
+    """
+    return Never(message)
 
 
 def comment(text: str, value: Value) -> Marked:

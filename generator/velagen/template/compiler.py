@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from velagen import cue
 from velagen.errors import Place, Problem
 from velagen.template import expression as e
-from velagen.template.body import Each, If, Items, Marked, Optional, Refusal, When
+from velagen.template.body import Each, If, Items, Marked, Never, Optional, Refusal, When
 from velagen.template.types import UNKNOWN, JsonType, Member, ObjectType, SchemaType, Type, misfits
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class TemplateCompiler:
                 return self._list(value, place, path)
             case Marked():
                 return self.body(value.value, place, path)
-            case If() | Each() | Items() | When() | Optional() | Refusal():
+            case If() | Each() | Items() | When() | Optional() | Never() | Refusal():
                 self._problem(f"{path}: {type(value).__name__} can't stand here", getattr(value, "place", None))
                 return cue.BOTTOM
         try:
@@ -196,6 +196,10 @@ class TemplateCompiler:
                     self._problem(f"{path}: a field name is text, not {type(key).__name__}: {key!r}")
 
     def _field(self, key: str, item: e.Value, place: Type, path: str) -> Iterator[cue.Decl]:
+        if isinstance(item, Never):
+            # A text, which no struct, list or number unifies with; KubeVela leaves optional fields out of the object.
+            yield cue.Field(key, cue.literal(item.message), "?")
+            return
         parts = e.split_text(key)
         label: cue.Label
         if len(parts) == 1 and isinstance(parts[0], str):

@@ -1,0 +1,68 @@
+"""KubeVela's own traits on an InferenceService: which have no effect, and what to write instead.
+
+They are made for a Deployment: they write spec.template, or an object that looks for a Deployment of the component's
+name. An InferenceService has no spec.template, the API server drops it, and KServe calls its Deployment
+NAME-predictor. labels, annotations, json-patch and json-merge-patch work on any object.
+
+Source: kubevela vela-templates/definitions/internal/trait and the traits of its chart; each was tried on the embedded
+lab (tests/e2e/test_builtin_traits.py), the table for users is docs/builtin-traits.md.
+"""
+
+from __future__ import annotations
+
+#: What a trait is told that writes a pod template, by KubeVela itself.
+NO_TEMPLATE = (
+    "this trait writes spec.template, the pods of a Deployment, and a model has none: nothing of it would reach the "
+    "model's pods; velagen check and docs/builtin-traits.md say what to write instead"
+)
+
+
+def _pod(field: str) -> str:
+    """What the predictor takes as a pod's spec does; no property of ours says it."""
+    return f"write the trait json-merge-patch: {{spec: {{predictor: {{{field}: …}}}}}}"
+
+
+def _container(field: str) -> str:
+    return f"write the trait json-merge-patch: {{spec: {{predictor: {{model: {{{field}: …}}}}}}}}"
+
+
+_ADDRESS = "KServe opens the model's address itself (vela status shows it); other names are hosts of the trait canary"
+_SCALING = "write the trait autoscale, which knows the Deployment's name"
+_VOLUMES = (
+    "for a model on a volume write modelUri: pvc://CLAIM/PATH; for another volume write the trait json-merge-patch: "
+    "{spec: {predictor: {volumes: […], model: {volumeMounts: […]}}}}"
+)
+
+INSTEAD_OF = {
+    "affinity": f"write nodeSelector and tolerations of the component, or {_pod('affinity')}",
+    "command": f"write args of the component, which are added to the server's own, or {_container('command')}",
+    "configmap": _VOLUMES,
+    "container-image": "write runtimeVersion of the component (the image's tag), or servingRuntime for another image",
+    "container-ports": "write protocol: rest, grpc or both of the component, which opens the server's ports",
+    "cpuscaler": _SCALING,
+    "env": "write env of the component",
+    "expose": "KServe makes a Service for the predictor, NAME-predictor: drop the trait",
+    "gateway": _ADDRESS,
+    "hostalias": _pod("hostAliases"),
+    "hpa": _SCALING,
+    "ingress": _ADDRESS,
+    "ingress-1-20": _ADDRESS,
+    "init-container": _pod("initContainers"),
+    "k8s-update-strategy": _pod("deploymentStrategy"),
+    "lifecycle": _container("lifecycle"),
+    "nocalhost": "it is for a program that is being written, and a model server is not: drop the trait",
+    "node-affinity": f"write nodeSelector of the component, or {_pod('affinity')}",
+    "podsecuritycontext": _pod("securityContext"),
+    "pure-ingress": _ADDRESS,
+    "pvc": _VOLUMES,
+    "resource": "write resources of the component",
+    "scaler": "write minReplicas of the component, or the trait autoscale",
+    "securitycontext": _container("securityContext"),
+    "service-account": "write serviceAccount of the component",
+    "service-binding": "write env of the component with valueFrom: {secretKeyRef: {name: …, key: …}}",
+    "sidecar": _pod("containers"),
+    "startup-probe": f"write warmup or readiness of the component, or {_container('startupProbe')}",
+    "storage": _VOLUMES,
+    "topologyspreadconstraints": _pod("topologySpreadConstraints"),
+    "volumes": _VOLUMES,
+}
