@@ -126,7 +126,8 @@ _QUERY = "|".join(
     (
         rf"(?:[a-zA-Z_:][\w:]*\s*)?\{{(?:{_MATCHER},)*{_BOUND}(?:,{_MATCHER})*,?\s*\}}",
         r"\[[0-9a-z:\s]*\]",
-        r"(?:by|without|on|ignoring|group_left|group_right)\s*\([\w\s,]*\)",
+        r"(?:[a-z][a-z0-9_]*\s+)?(?:by|without)\s*\([\w\s,]*\)",
+        r"(?:on|ignoring|group_left|group_right)\s*\([\w\s,]*\)",
         r"[a-z][a-z0-9_]*\s*\(",
         r"(?:and|or|unless|offset)\b",
         r"[0-9.][0-9a-zA-Z.]*",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def api(lab: Lab) -> Iterator[Api]:
     vela(lab.kubeconfig, "addon", "enable", ADDON, *SETTINGS)
     wait_until(lambda: len(policies(lab.api)) == POLICIES, what="the policies", timeout=60)
     for breaking in (http_route(["*"]), ingress(None), virtual_service(["*"]), scaled_object(of="external")):
-        wait_until(lambda thing=breaking: refusal(lab.api, thing), what=f"{breaking['kind']} refused", timeout=30)
+        wait_until(partial(refusal, lab.api, breaking), what=f"{breaking['kind']} refused", timeout=30)
     yield lab.api
     vela(lab.kubeconfig, "addon", "enable", ADDON)
     wait_until(lambda: not policies(lab.api), what="the policies gone", timeout=60)
@@ -275,6 +276,7 @@ OWN = f'namespace="{TEAM}"'
         (f"up{{{OWN}}} + up", False),
         (f"up{{{OWN}}} or(up)", False),
         (f"up{{{OWN}}} or_up", False),
+        (f"sum by (up) (up) + a{{{OWN}}}", False),
         (f"up{{{OWN}}} unless sum(count(secret))", False),
         ("up{}", False),
         ('up{namespace="admission-b"}', False),
