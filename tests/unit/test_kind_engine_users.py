@@ -365,6 +365,21 @@ def test_the_engine_takes_no_folder_that_holds_something_else(machine: Machine) 
     assert (theirs / "v").read_text() == "kept"
 
 
+def test_a_folder_that_is_mounted_as_a_volume_is_not_emptied(machine: Machine) -> None:
+    state = machine.lab("a")
+    found = find(Reporter(), state)
+    theirs, volume = machine.folder / "my data", Path(str(found.folder)) / "data" / "volumes" / "my data"
+    theirs.mkdir()
+    (theirs / "x").write_text("kept")
+    volume.mkdir(parents=True)
+    if subprocess.run(["mount", "--bind", theirs, volume], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this user can't mount")
+    stop([found.process] if found.process else [], patience=0)
+    found.release(state)
+    assert not Path(str(found.folder)).exists()
+    assert (theirs / "x").read_text() == "kept"
+
+
 def test_a_daemon_that_does_not_come_up_leaves_nothing_and_says_why(machine: Machine) -> None:
     (machine.folder / "bin" / "dockerd").write_text("#!/bin/sh\niptables --wait -t filter -N DOCKER\necho no overlay\n")
     with pytest.raises(VelagenError, match="does not answer; its last words:\n    no overlay"):

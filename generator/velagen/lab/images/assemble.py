@@ -394,12 +394,12 @@ def prune(keep: Callable[[Path], bool] = lambda _: False) -> int:
     if not folder.is_dir():
         return 0
     for path in sorted(folder.iterdir()):
-        if path.is_symlink() or keep(path) or _in_use(path):
+        if path.is_symlink():
             continue
-        if path.is_file() and _ARCHIVE.fullmatch(path.name):
+        if path.is_file() and _ARCHIVE.fullmatch(path.name) and not keep(path):
             freed += path.stat().st_size
             path.unlink()
-        elif path.is_dir() and _SCRATCH.fullmatch(path.name):
+        elif path.is_dir() and _SCRATCH.fullmatch(path.name) and not _in_use(path):
             freed += sum(found.lstat().st_size for found in path.rglob("*"))
             shutil.rmtree(path)
     for package in sorted((folder / "debs").glob("*.deb")):
@@ -415,8 +415,6 @@ _SCRATCH = re.compile(r"\.[a-z0-9-]+-[a-z0-9_]{6,8}")
 
 def _in_use(path: Path) -> bool:
     """Whether somebody assembles an image in this folder now: its name is that of the image's lock."""
-    if not (path.is_dir() and path.name.startswith(".")):
-        return False
     lock = FileLock(path.with_name(f"{path.name.rpartition('-')[0]}.lock"))
     try:
         lock.acquire(timeout=0)

@@ -136,8 +136,7 @@ class Engine:
         with _turn():
             shared = _read()
             latest = shared.engine if shared is not None and shared.engine.mark == self.mark else self
-            if latest._wake() and shared is not None and latest is shared.engine:
-                shared.write()
+            latest._wake()
             self.process = latest.process
 
     # The caller of these has the turn.
@@ -161,15 +160,18 @@ class Engine:
                 )
             folders.claim(folder, _CALLED)
             return True
+        # containerd of the killed engine would hold the socket and the locks.
+        stop(marked(self.mark), patience=3)
         # A second daemon would clear the chains of the one that runs.
         if not folder.is_dir() or _others():
             return False
-        # containerd of the killed engine would hold the socket and the locks.
-        stop(marked(self.mark), patience=3)
         # Where nobody reaps orphans, a killed containerd stays as a zombie, and its pid file makes dockerd wait for it.
         for pid_file in ("docker.pid", "run/containerd/containerd.pid"):
             (folder / pid_file).unlink(missing_ok=True)
         self._spawn()
+        shared = _read()
+        if shared is not None and shared.engine.mark == self.mark:
+            _Shared(self, shared.users).write()
         return self._comes()
 
     def _spawn(self) -> None:
@@ -209,8 +211,9 @@ class Engine:
         stop(marked(self.mark), patience=1)
         if folders.owner(folder) == _CALLED:
             _kill_containers(folder)
-            _unmount_below(folder)
-            folders.clear(folder, _MADE, forget=True)
+            # A volume may be a folder of somebody's that is mounted there.
+            if _unmount_below(folder):
+                folders.clear(folder, _MADE, forget=True)
         if not _others():
             restore(self.before)
         _record().unlink(missing_ok=True)
@@ -527,14 +530,20 @@ def _kill_containers(folder: Path) -> None:
             continue
 
 
-def _unmount_below(folder: Path) -> None:
-    """Take away mounts a daemon that was killed left: its files could not be removed under them."""
+def _unmount_below(folder: Path) -> bool:
+    """Take away mounts that a killed daemon left; false where one stays, with files under it that are not its own."""
+    for point in sorted(_mounts_below(folder), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+    return not _mounts_below(folder)
+
+
+def _mounts_below(folder: Path) -> list[str]:
     mounts = Path("/proc/self/mounts")
     if not mounts.exists():
-        return
-    points = [line.split()[1] for line in mounts.read_text().splitlines()]
-    for point in sorted((point for point in points if Path(point).is_relative_to(folder)), reverse=True):
-        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+        return []
+    # fstab(5): a space is written as \040.
+    points = [line.split()[1].replace("\\040", " ") for line in mounts.read_text().splitlines()]
+    return [point for point in points if Path(point).is_relative_to(folder)]
 
 
 def registry_has(engine: Engine, reference: str, timeout: float = 20.0) -> bool:
