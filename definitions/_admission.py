@@ -53,8 +53,8 @@ class Kinds:
     by_name: bool = False
 
 
-#: A Service of the object's own namespace, as Istio and Knative write it.
-_OWN_SERVICE = f"x.matches('^[-a-z0-9]+([.]' + {OWN} + '([.]svc([.]cluster[.]local)?)?)?$')"
+#: A Service of the object's own namespace. Not m.NAMESPACE: in a namespace called dev that is a name of the internet.
+_OWN_SERVICE = f"x.matches('^[-a-z0-9]+([.]' + {OWN} + '[.]svc([.]cluster[.]local)?)?$')"
 _ROUTES = ("httproutes", "grpcroutes", "tlsroutes")
 _SERVICE_PARENTS = "(has(object.spec.parentRefs) && object.spec.parentRefs.all(r, has(r.kind) && r.kind == 'Service'))"
 

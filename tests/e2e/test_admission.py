@@ -174,7 +174,9 @@ ADDRESS, TYPES, QUERY = "Prometheus address not granted to namespace", "triggers
             HOSTS,
         ),
         (virtual_service(["m-predictor.admission-a.svc.cluster.local"]), ""),
-        (virtual_service(["m", "m.admission-a", "m.admission-a.svc"]), ""),
+        (virtual_service(["m", "m.admission-a.svc"]), ""),
+        # In a namespace called dev or app this would be a name of the internet.
+        (virtual_service(["m.admission-a"]), HOSTS),
         (virtual_service(["payments.billing.svc.cluster.local"]), "admission.hosts): payments.billing"),
         (virtual_service(["payments.billing"]), HOSTS),
         (virtual_service(["m.admission-a.svc.billing.svc.cluster.local"]), HOSTS),
