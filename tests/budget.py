@@ -1,4 +1,4 @@
-"""A bound on a test run's time: what no longer fits is left out, said and counted as skipped.
+"""A bound on a test run's time: what no longer fits is left out, named and counted as skipped.
 
 VELAGEN_TEST_UNTIL is the moment (seconds since 1970) at which the run must be over; without it nothing is left out.
 """
@@ -20,6 +20,8 @@ from velagen.lab.kind.engine import Engine, registry_has
 from velagen.tools import in_cache, on_path, table
 
 UNTIL = "VELAGEN_TEST_UNTIL"
+#: Names a file to which each of several runs adds what it left out, one line a file of tests.
+UNCHECKED = "VELAGEN_TEST_UNCHECKED"
 #: Seconds kept for taking down what was started, and for pytest's own report.
 RESERVE = 60.0
 #: Seconds a test is expected to take where it does not say so by the marker ``seconds``.
@@ -79,16 +81,30 @@ def leave_out_if_late(item: pytest.Item, before: float) -> None:
         pytest.skip(f"{_LEFT_OUT}it needs about {needed:.0f} s, and {max(left, 0):.0f} s of the run's time are left")
 
 
-def report(skipped: Iterable[pytest.TestReport]) -> list[str]:
-    """Give the lines that say what was left out; none where nothing was."""
-    files = Counter(
-        Path(one.nodeid.partition("::")[0]).name
-        for one in skipped
-        if isinstance(one.longrepr, tuple) and _LEFT_OUT in one.longrepr[2]
-    )
-    if not files:
-        return []
+def unchecked(skipped: Iterable[pytest.TestReport]) -> list[str]:
+    """Name what the tests that were left out would have held, file by file, as their names say it.
+
+    :return: such as ``test_kind_x: it answers (3); it scales``; empty where nothing was left out.
+    """
+    promises: dict[str, Counter[str]] = {}
+    for one in skipped:
+        if isinstance(one.longrepr, tuple) and _LEFT_OUT in one.longrepr[2]:
+            file, _, test = one.nodeid.partition("::")
+            # The name of the function, without its class and the case: what it holds.
+            name = test.partition("[")[0].rpartition("::")[2].removeprefix("test_").replace("_", " ")
+            promises.setdefault(Path(file).stem, Counter())[name] += 1
     return [
-        f"{files.total()} tests were left out for want of time (counted as skipped):",
-        *(f"  {count:4} of {name}" for name, count in files.items()),
+        f"{file}: " + "; ".join(f"{name} ({count})" if count > 1 else name for name, count in names.items())
+        for file, names in promises.items()
     ]
+
+
+def say_last(skipped: Iterable[pytest.TestReport]) -> str:
+    """Give the last line of a run that left something out, else nothing; the file of UNCHECKED gets its names too."""
+    names = unchecked(skipped)
+    if not names:
+        return ""
+    if file := os.environ.get(UNCHECKED):
+        with Path(file).open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{name}\n" for name in names)
+    return f"unchecked for want of time: {', '.join(names)}"

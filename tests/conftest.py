@@ -37,10 +37,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         budget.leave_out_if_late(item, 0.0)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end what was left out."""
-    for line in budget.report(terminalreporter.getreports("skipped")):
-        terminalreporter.write_line(line, yellow=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Name what was left out in the very last line, behind pytest's own."""
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")  # a worker of pytest-xdist has none
+    if terminal is not None and (line := budget.say_last(terminal.getreports("skipped"))):
+        terminal.write_line(line, yellow=True)
 
 
 class Cluster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -233,26 +234,22 @@ def test_a_deployment_mode_cannot_be_changed_and_the_user_is_told(cluster: Clust
 # ---------------------------------------------------------------- disabling
 
 
-def test_disable_refuses_while_it_is_used_and_cleans_up_after(cluster: Cluster) -> None:
+def test_disable_refuses_while_it_is_used(cluster: Cluster) -> None:
     cluster.up(app(BASE))
     cluster.wait_running("life")
     refused = cluster.vela("addon", "disable", "kfserving", check=False)
     assert refused.returncode != 0
     assert "life" in refused.stdout + refused.stderr
 
-    cluster.vela("delete", "life", "-n", cluster.namespace, "-y")
-    cluster.wait_for(lambda: cluster.application("life") is None, "the application gone")
-    others = cluster.api.list("core.oam.dev/v1beta1", "Application")
-    used = [one["metadata"] for one in others if not one["metadata"]["name"].startswith("addon-")]
-    for one in used:
-        cluster.api.delete("core.oam.dev/v1beta1", "Application", one["name"], one["namespace"])
-    cluster.wait_for(
-        lambda: all(
-            one["metadata"]["name"].startswith("addon-")
-            for one in cluster.api.list("core.oam.dev/v1beta1", "Application")
-        ),
-        "the other tests' applications gone",
-    )
+
+@pytest.mark.skipif("VELAGEN_TEST_LAB" in os.environ, reason="a lab that stands holds applications of its user's")
+def test_disable_cleans_up_after(cluster: Cluster) -> None:
+    def used() -> list[str]:
+        names = [one["metadata"]["name"] for one in cluster.api.list("core.oam.dev/v1beta1", "Application")]
+        return [name for name in names if not name.startswith("addon-")]
+
+    # Each test takes its own with it, and KubeVela takes its time.
+    cluster.wait_for(lambda: not used(), "the other tests' applications gone", timeout=120)
     cluster.vela("addon", "disable", "kfserving")
 
     def left() -> list[str]:

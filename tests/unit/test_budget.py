@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from tests import budget
 
 from velagen.lab.images import recipes
+
+ROOT = Path(__file__).parents[2]
 
 
 class Item:
@@ -34,7 +40,7 @@ def report(node: str, reason: str) -> pytest.TestReport:
 
 def test_without_a_bound_nothing_is_left_out() -> None:
     budget.leave_out_if_late(Item(), before=1e9)  # type: ignore[arg-type]
-    assert budget.report([]) == []
+    assert budget.say_last([]) == ""
 
 
 def test_a_test_that_fits_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,13 +59,32 @@ def test_one_that_does_not_is_skipped_and_said(monkeypatch: pytest.MonkeyPatch, 
     until(monkeypatch, 100)
     with pytest.raises(pytest.skip.Exception, match="left out") as skipped:
         budget.leave_out_if_late(item, before)  # type: ignore[arg-type]
-    assert budget.report([report(item.nodeid, str(skipped.value)), report("a.py::b", "no engine")]) == [
-        "1 tests were left out for want of time (counted as skipped):",
-        "     1 of test_kind_x.py",
-    ]
+    left_out = report(item.nodeid, str(skipped.value))
+    assert budget.say_last([left_out, report("a.py::b", "no engine")]) == "unchecked for want of time: test_kind_x: it"
 
 
-def test_what_is_not_there_costs_what_its_build_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_each_promise_is_named_once_and_for_all_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    collected = tmp_path / "unchecked"
+    monkeypatch.setenv(budget.UNCHECKED, str(collected))
+    late = "left out: it needs about 9 s, and 3 s of the run's time are left"
+    first = [report(f"tests/test_a.py::test_every_example_runs[{name}]", late) for name in ("iris", "bert")]
+    assert budget.say_last([*first, report("tests/test_a.py::test_it_scales", late)]) == (
+        "unchecked for want of time: test_a: every example runs (2); it scales"
+    )
+    budget.say_last([report("tests/test_b.py::Cases::test_no_request_fails", late)])
+    assert collected.read_text() == "test_a: every example runs (2); it scales\ntest_b: no request fails\n"
+
+
+@pytest.mark.parametrize("workers", [[], ["--numprocesses=1"]])
+def test_the_last_line_of_a_run_names_them(workers: list[str]) -> None:
+    """Also where the tests run in processes of their own, as those on kind clusters do."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "tests/unit/test_turns.py"]
+    over = {**os.environ, budget.UNTIL: "1"}
+    done = subprocess.run(command, cwd=ROOT, env=over, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1].startswith("unchecked for want of time: test_turns: "), done.stdout
+
+
+def test_what_is_not_there_costs_what_its_build_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "/nowhere")
     # Contour's row says five minutes, KServe's controller and the rest what theirs say; an image of Python packages
