@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,10 +15,12 @@ import click
 import yaml
 from rich.console import Console
 
+from velagen.check.releases import merged
 from velagen.errors import Place, Problem, VelagenError
+from velagen.kubevela import VERSIONS
 from velagen.project import Project
 from velagen.report import exits_with_problems, show_problems
-from velagen.tools import tool
+from velagen.tools import install, table
 
 if TYPE_CHECKING:
     from velagen.check.catalog import Catalog
@@ -37,6 +40,13 @@ _addon = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The folder of an addon, in the place of a project.",
 )
+_kubevela = click.option(
+    "--kubevela",
+    "versions",
+    multiple=True,
+    type=click.Choice(VERSIONS),
+    help="Ask this release of KubeVela only; may be given twice. By default all that are supported are asked.",
+)
 _verbose = click.option("--verbose", is_flag=True, help="Show KubeVela's own words where it refuses something.")
 
 
@@ -44,12 +54,20 @@ _verbose = click.option("--verbose", is_flag=True, help="Show KubeVela's own wor
 @_files
 @_project
 @_addon
+@_kubevela
 @_verbose
 @click.option("--no-render", is_flag=True, help="Schemas only: don't ask vela to render.")
 @click.option("--apps-only", is_flag=True, help="Only the files given: leave the addon's own checks out.")
 @exits_with_problems
 def check_command(
-    files: tuple[Path, ...], folder: Path | None, addon: Path | None, *, verbose: bool, no_render: bool, apps_only: bool
+    files: tuple[Path, ...],
+    folder: Path | None,
+    addon: Path | None,
+    versions: tuple[str, ...],
+    *,
+    verbose: bool,
+    no_render: bool,
+    apps_only: bool,
 ) -> None:
     """Check the addon and application FILES without a cluster.
 
@@ -57,24 +75,30 @@ def check_command(
     """
     if addon is not None and not files:
         raise click.UsageError("name an application file: an addon's folder has no examples to check")
-    setting = _Setting.find(folder, addon)
-    problems: list[Problem] = []
-    documents = setting.documents(files, problems)
+    asked = versions or VERSIONS
     if not no_render:
         # Brought once, before many ask for it.
-        tool("vela")
+        install([("vela", version) for version in asked])
+    setting = _Setting.find(folder, addon, asked)
+    problems: list[Problem] = []
+    documents = setting.documents(files, problems)
     # Rendering waits for vela, a process of its own.
     with ThreadPoolExecutor() as pool:
-        each = partial(_check_document, catalog=setting.catalog, verbose=verbose, render=not no_render)
-        for found in pool.map(each, documents):
-            problems += found
+        each = partial(_check_document, verbose=verbose, render=not no_render)
+        answers = [
+            {version: pool.submit(each, document, version, catalog) for version, catalog in setting.catalogs.items()}
+            for document in documents
+        ]
+        for one in answers:
+            problems += merged({version: found.result() for version, found in one.items()})
     wrong = {problem.place.file for problem in problems if problem.severity == "error"}
-    problems += [one for one in _without_application(documents, setting.catalog) if one.place.file not in wrong]
+    known = setting.catalogs[asked[-1]]
+    problems += [one for one in _without_application(documents, known) if one.place.file not in wrong]
     checked_addon = setting.project is not None and not apps_only and not no_render
     if setting.project is not None and checked_addon:
         from velagen.check.addon import check_addon
 
-        problems += [_shown(one) for one in check_addon(setting.project, setting.built, setting.catalog)]
+        problems += [_shown(one) for one in check_addon(setting.project, setting.built, setting.catalogs)]
     show_problems(problems)
     if any(problem.severity == "error" for problem in problems):
         sys.exit(1)
@@ -88,25 +112,28 @@ def check_command(
 @_files
 @_project
 @_addon
+@click.option("--kubevela", "version", type=click.Choice(VERSIONS), help="By default the release that a lab runs.")
 @_verbose
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @exits_with_problems
 def render_command(
-    files: tuple[Path, ...], folder: Path | None, addon: Path | None, output: str, *, verbose: bool
+    files: tuple[Path, ...], folder: Path | None, addon: Path | None, version: str | None, output: str, *, verbose: bool
 ) -> None:
     """Print the objects that KubeVela makes of application FILES."""
     from velagen.check.apps import is_application
 
     if not files:
         raise click.UsageError("name an application file")
-    setting = _Setting.find(folder, addon)
+    version = version or table().row("vela").version
+    setting = _Setting.find(folder, addon, (version,))
     problems: list[Problem] = []
     objects: list[Rendered] = []
     documents = setting.documents(files, problems)
     for document in documents:
         if is_application(document):
-            problems += _check_document(document, setting.catalog, verbose=verbose, render=True, into=objects)
-    problems += [replace(one, severity="error") for one in _without_application(documents, setting.catalog)]
+            catalog = setting.catalogs[version]
+            problems += _check_document(document, version, catalog, verbose=verbose, render=True, into=objects)
+    problems += [replace(one, severity="error") for one in _without_application(documents, setting.catalogs[version])]
     if problems:
         show_problems(problems)
     if any(problem.severity == "error" for problem in problems):
@@ -124,17 +151,19 @@ class _Setting:
 
     project: Project | None
     built: tuple[BuiltDefinition, ...]
-    catalog: Catalog
+    #: By the version of each KubeVela that is asked.
+    catalogs: Mapping[str, Catalog]
 
     @classmethod
-    def find(cls, folder: Path | None, addon: Path | None) -> _Setting:
+    def find(cls, folder: Path | None, addon: Path | None, versions: Collection[str]) -> _Setting:
         """Of a project or an addon folder. Raises VelagenError where neither is there, or the project fails."""
         from velagen.check.catalog import Catalog, of_addon, of_kubevela, of_project
         from velagen.check.crds import use_project_crds
         from velagen.definition.build import build_definitions
 
         if addon is not None:
-            return cls(None, (), Catalog.of([*of_kubevela(), *of_addon(addon)]))
+            own = list(of_addon(addon))
+            return cls(None, (), {version: Catalog.of([*of_kubevela(version), *own]) for version in versions})
         try:
             project = Project.find(folder)
         except VelagenError as error:
@@ -144,7 +173,8 @@ class _Setting:
             ) from error
         use_project_crds(project.root / "crds")
         built = build_definitions(project)
-        return cls(project, built, Catalog.of([*of_kubevela(), *of_project(built)]))
+        own = list(of_project(built))
+        return cls(project, built, {version: Catalog.of([*of_kubevela(version), *own]) for version in versions})
 
     def documents(self, files: tuple[Path, ...], problems: list[Problem]) -> list[Document]:
         """The documents of the files given, or of the project's examples; what can't be read goes to *problems*."""
@@ -167,9 +197,15 @@ class _Setting:
 
 
 def _check_document(
-    document: Document, catalog: Catalog, *, verbose: bool, render: bool, into: list[Rendered] | None = None
+    document: Document,
+    version: str,
+    catalog: Catalog,
+    *,
+    verbose: bool,
+    render: bool,
+    into: list[Rendered] | None = None,
 ) -> list[Problem]:
-    """The problems of one document; with *into*, the objects of it go there."""
+    """The problems of one document on one KubeVela; with *into*, the objects of it go there."""
     from velagen.check.apps import check_application, check_other, is_application, misplaced_traits
     from velagen.check.dryrun import dry_run
 
@@ -181,7 +217,7 @@ def _check_document(
         return [*problems, *misplaced.values()]
     # A part that is known to be wrong would only be refused once more, in worse words.
     wrong = {_part_of(one.place.pointer or "") for one in problems if one.severity == "error"}
-    outcome = dry_run(document, catalog, wrong - {""})
+    outcome = dry_run(document, catalog, wrong - {""}, version)
     problems += [one for pointer, one in misplaced.items() if pointer not in outcome.failed]
     if verbose:
         for text in outcome.raw:

@@ -21,17 +21,16 @@ from velagen.check.catalog import Catalog
 from velagen.check.crds import check_object
 from velagen.check.dryrun import dry_run, offline_environment
 from velagen.check.position import Document
+from velagen.check.releases import merged
 from velagen.check.sample import samples
 from velagen.definition.build import BuiltDefinition
 from velagen.definition.model import Component, Trait
 from velagen.errors import Place, Problem, VelagenError
-from velagen.oracle import Oracle, Version
+from velagen.kubevela import KubeVela, release
+from velagen.oracle import Oracle
 from velagen.project import Project
 from velagen.schema import validate
 
-#: The versions of CUE a definition has to live with: KubeVela 1.10's, and the one of KubeVela 1.11.
-CUE_VERSIONS: tuple[Version, ...] = ("0.9.2", "0.14.1")
-_KUBEVELA_CUE = CUE_VERSIONS[0]
 _TIME_LIMIT = 60.0
 
 #: What the webhook forgives. Source: kubevela pkg/webhook/utils/utils.go (ContextRegex).
@@ -68,32 +67,39 @@ class _Rendered:
     status: Mapping[str, str]
 
 
-def check_addon(project: Project, built: tuple[BuiltDefinition, ...], catalog: Catalog) -> list[Problem]:
+def check_addon(project: Project, built: tuple[BuiltDefinition, ...], catalogs: Mapping[str, Catalog]) -> list[Problem]:
     """Everything that can be told of a project's addon without a cluster.
 
-    In: the project, its built definitions, the catalog with them and KubeVela's own. Raises VelagenError where a tool
-    can't be had; what is wrong with the addon is returned.
+    In: the project, its built definitions, and by the version of each KubeVela that is asked the catalog with them and
+    its own. Raises VelagenError where a tool can't be had; what is wrong with the addon is returned.
     """
     problems = list(_stale(project))
+    for one in built:
+        problems += _examples(one)
+    with ThreadPoolExecutor() as pool:
+        asked = {version: pool.submit(_on, release(version), built, catalog) for version, catalog in catalogs.items()}
+        problems += merged({version: found.result() for version, found in asked.items()})
+    return list(dict.fromkeys(problems))
+
+
+def _on(kubevela: KubeVela, built: tuple[BuiltDefinition, ...], catalog: Catalog) -> list[Problem]:
+    """What one KubeVela says."""
+    problems: list[Problem] = []
     rendered: dict[str, _Rendered] = {}
     for one in built:
         try:
-            rendered[_key(one)] = _render_definition(one)
+            rendered[_key(one)] = _render_definition(one, kubevela)
         except VelagenError as error:
             problems += error.problems
-    for version in CUE_VERSIONS:
-        with Oracle(version) as oracle:
-            for one in built:
-                if _key(one) in rendered:
-                    problems += _definition(oracle, version, one, rendered[_key(one)])
-    for one in built:
-        problems += _examples(one)
+    whole = [one for one in built if _key(one) in rendered]
     # Rendering waits for vela, a process of its own.
-    with ThreadPoolExecutor() as pool:
-        whole = [one for one in built if _key(one) in rendered]
-        for found in pool.map(lambda one: list(_golden(one, built, catalog)), whole):
+    with ThreadPoolExecutor() as pool, Oracle(kubevela.cue) as oracle:
+        examples = pool.map(lambda one: list(_golden(one, built, catalog, kubevela)), whole)
+        for one in whole:
+            problems += _definition(oracle, one, rendered[_key(one)])
+        for found in examples:
             problems += found
-    return list(dict.fromkeys(problems))
+    return problems
 
 
 def _key(one: BuiltDefinition) -> str:
@@ -113,7 +119,7 @@ def _stale(project: Project) -> Iterator[Problem]:
         yield Problem(f"the addon is stale: {files}", Place(str(project.addon)), "run velagen build")
 
 
-def _render_definition(one: BuiltDefinition) -> _Rendered:
+def _render_definition(one: BuiltDefinition, kubevela: KubeVela) -> _Rendered:
     """The definition object, by ``vela def render``.
 
     Raises VelagenError where KubeVela's code does not take the file.
@@ -125,7 +131,7 @@ def _render_definition(one: BuiltDefinition) -> _Rendered:
         file, made = folder / f"{one.name}.cue", folder / f"{one.name}.yaml"
         file.write_text(one.cue, encoding="utf-8")
         done = subprocess.run(
-            [str(tool("vela")), "def", "render", str(file), "-o", str(made)],
+            [str(tool("vela", kubevela.version)), "def", "render", str(file), "-o", str(made)],
             env=offline_environment(folder),
             capture_output=True,
             text=True,
@@ -142,21 +148,28 @@ def _render_definition(one: BuiltDefinition) -> _Rendered:
     return _Rendered(template, spec.get("status") or {})
 
 
-def _definition(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
+def _definition(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
+    for what, text in (("the template", rendered.template), *rendered.status.items()):
+        for fix in oracle.rewritten(text):
+            yield Problem(
+                f"{what} of {_key(one)} is not evaluated as it stands, since KubeVela rewrites it ({fix})",
+                _at(one),
+                "write list.Concat and list.Repeat for lists, put operands of + and * in parentheses where they are "
+                'numbers, and quote a label "error"',
+            )
     refused = list(_refusals(oracle, one, rendered))
     for reason in dict.fromkeys(refused):
-        yield Problem(f"{_key(one)} does not compile on CUE {version}: {reason}", _at(one))
+        yield Problem(f"{_key(one)} does not compile: {reason}", _at(one))
     if refused:
         return
-    if version == _KUBEVELA_CUE:
-        answer = oracle.openapi(rendered.template)
-        if not answer.ok:
-            yield Problem(
-                f"KubeVela can't turn the parameter of {_key(one)} into OpenAPI: {_first(answer.error)}",
-                _at(one),
-                "applications would work, but the definition is not Synced and has no form",
-            )
-    yield from _status(oracle, version, one, rendered)
+    answer = oracle.openapi(rendered.template)
+    if not answer.ok:
+        yield Problem(
+            f"KubeVela can't turn the parameter of {_key(one)} into OpenAPI: {_first(answer.error)}",
+            _at(one),
+            "applications would work, but the definition is not Synced and has no form",
+        )
+    yield from _status(oracle, one, rendered)
 
 
 def _refusals(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterator[str]:
@@ -174,7 +187,7 @@ def _refusals(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iter
             yield _first(verdict.error)
 
 
-def _status(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
+def _status(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
     """Every status rule over every state: on a cluster an error there means "unhealthy", and a line in a log."""
     for state, parameter in itertools.product(_STATUSES, _parameters(one)):
         context = json.dumps(_context(one, _STATUSES[state]))
@@ -186,7 +199,7 @@ def _status(oracle: Oracle, version: Version, one: BuiltDefinition, rendered: _R
             answer = oracle.eval(text, path, extra)
             if not answer.ok:
                 yield Problem(
-                    f"{field} of {_key(one)} fails on CUE {version} over an object {state}: {_first(answer.error)}",
+                    f"{field} of {_key(one)} fails over an object {state}: {_first(answer.error)}",
                     _at(one),
                     "guard what is observed with first_given(..., default)",
                 )
@@ -233,7 +246,9 @@ def _examples(one: BuiltDefinition) -> Iterator[Problem]:
             )
 
 
-def _golden(one: BuiltDefinition, built: tuple[BuiltDefinition, ...], catalog: Catalog) -> Iterator[Problem]:
+def _golden(
+    one: BuiltDefinition, built: tuple[BuiltDefinition, ...], catalog: Catalog, kubevela: KubeVela
+) -> Iterator[Problem]:
     """Each example rendered by KubeVela, each object that comes out against its schema."""
     hosts = [(host.name, sample) for host in built if host.type == "component" for sample in samples(host.schema)]
     for sample in samples(one.schema):
@@ -251,7 +266,7 @@ def _golden(one: BuiltDefinition, built: tuple[BuiltDefinition, ...], catalog: C
             reasons = [found for found in check_application(document, catalog) if found.severity == "error"]
             if reasons:
                 continue
-            outcome = dry_run(document, catalog)
+            outcome = dry_run(document, catalog, kubevela=kubevela.version)
             reasons = list(outcome.problems)
             if not reasons:
                 yield from _objects(one, outcome.objects)

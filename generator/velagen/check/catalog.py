@@ -128,12 +128,12 @@ def of_addon(folder: Path) -> Iterator[Known]:
             yield found
 
 
-@lru_cache(maxsize=1)
-def of_kubevela() -> tuple[Known, ...]:
-    """What every KubeVela brings along, from the pinned source."""
+@lru_cache(maxsize=4)
+def of_kubevela(version: str | None = None) -> tuple[Known, ...]:
+    """What a KubeVela brings along, from the pinned source; by default the one that a lab runs."""
     from velagen.tools import source
 
-    root = source("kubevela")
+    root = source("kubevela", version)
     found = {(kind, name): Known(kind, name) for kind, name in _WITHOUT_DEFINITION}
     for file in sorted((root / _SYSTEM_FOLDER).glob("*.yaml")):
         # Helm templates, and so no YAML yet; kind and name stand at the same place in each.

@@ -69,17 +69,17 @@ class Outcome:
     raw: tuple[str, ...]
 
 
-def dry_run(document: Document, catalog: Catalog, skip: Collection[str] = ()) -> Outcome:
+def dry_run(document: Document, catalog: Catalog, skip: Collection[str] = (), kubevela: str | None = None) -> Outcome:
     """Render an application offline with the definitions of a catalog.
 
-    In: the application; the catalog; JSON pointers of parts to leave out because they are known to be wrong. A part
-    whose definition the catalog lacks is left out too. An error ends vela's run at once; here the part it names is left
-    out and the rest rendered again, so that every part is heard.
+    In: the application; the catalog; JSON pointers of parts to leave out because they are known to be wrong; the
+    version of vela, None = the default. A part whose definition the catalog lacks is left out too. An error ends vela's
+    run at once; here the part it names is left out and the rest rendered again, so that every part is heard.
     Raises VelagenError where vela can't be had, or hangs.
     """
     from velagen.tools import tool
 
-    vela = tool("vela")
+    vela = tool("vela", kubevela)
     application = copy.deepcopy(document.value)
     problems: list[Problem] = []
     failed: list[str] = []
@@ -155,7 +155,9 @@ def offline_environment(folder: Path) -> dict[str, str]:
     """The environment in which vela finds neither a cluster nor a person's settings; *folder* holds what it writes."""
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(DEAD_PORT_KUBECONFIG, encoding="utf-8")
-    return {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(folder), "VELA_HOME": str(folder)}
+    # An experiment of CUE's that one version of vela doesn't know ends it.
+    own = {name: value for name, value in os.environ.items() if name != "CUE_EXPERIMENT"}
+    return {**own, "KUBECONFIG": str(kubeconfig), "HOME": str(folder), "VELA_HOME": str(folder)}
 
 
 def _objects(text: str, application: dict[str, Any]) -> Iterator[Rendered]:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -124,24 +125,24 @@ def _remembered(name: str, make: Callable[[], list[Thing]]) -> list[Thing]:
     return things
 
 
-def vela_crds() -> list[Thing]:
-    """Give KubeVela's CRDs."""
+def vela_crds(version: str) -> list[Thing]:
+    """Give the CRDs of a KubeVela."""
 
     def make() -> list[Thing]:
-        folder = source("kubevela") / "charts/vela-core/crds"
+        folder = source("kubevela", version) / "charts/vela-core/crds"
         return _read_crds(folder, _yaml_names(folder))
 
-    return _remembered("vela-crds", make)
+    return _remembered(f"vela-crds-{version}", make)
 
 
-def vela_definitions() -> list[Thing]:
-    """Give KubeVela's built-in definitions and velaQL views, and a Deployment without pods.
+def vela_definitions(version: str) -> list[Thing]:
+    """Give the built-in definitions and velaQL views of a KubeVela, and a Deployment without pods.
 
     ``vela addon enable`` reads the version of KubeVela off that Deployment's image.
     """
 
     def make() -> list[Thing]:
-        templates = source("kubevela") / "charts/vela-core/templates"
+        templates = source("kubevela", version) / "charts/vela-core/templates"
         things = []
         for folder in (templates / "defwithtemplate", templates / "velaql"):
             for name in _yaml_names(folder):
@@ -152,7 +153,6 @@ def vela_definitions() -> list[Thing]:
         return things
 
     labels = {"app.kubernetes.io/name": "vela-core", "app.kubernetes.io/instance": "kubevela"}
-    version = table().row("vela-core").version
     marker = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -170,7 +170,60 @@ def vela_definitions() -> list[Thing]:
             },
         },
     }
-    return [*_remembered("vela-definitions", make), marker]
+    return [*_remembered(f"vela-definitions-{version}", make), marker]
+
+
+#: A line of the controller's arguments in the chart, such as ``- "--feature-gates=ApplyOnce={{- .Values.a.b -}}"``.
+_CHART_FLAG = re.compile(r'''^- "--(?P<name>[\w-]+)(?:=(?P<value>.*))?"$''')
+_CHART_VALUE = re.compile(r"\s*\{\{-? *\.Values\.(?P<path>[\w.]+) *(?:\| *toString *)?-?\}\}")
+_CHART_VARIABLE = re.compile(r'- name: (\w+)\n\s+value: "([^"]*)"')
+
+
+@dataclass(frozen=True)
+class VelaCore:
+    """How a KubeVela's chart starts vela-core where nobody sets a value."""
+
+    #: ``--name=value`` by name; those that may be given several times have several.
+    flags: dict[str, tuple[str, ...]]
+    environment: dict[str, str]
+
+    def arguments(self, **own: str | int | bool) -> list[str]:
+        """Give the arguments, with some flags of one's own.
+
+        :param own: value by the flag's name, _ for -.
+        """
+        given = {name.replace("_", "-"): str(value).lower() for name, value in own.items()}
+        chart = [f"--{name}={value}" for name, values in self.flags.items() if name not in given for value in values]
+        return [*chart, *(f"--{name}={value}" for name, value in given.items())]
+
+
+def vela_core(version: str) -> VelaCore:
+    """Read off a KubeVela's chart how it starts vela-core: its flags with the feature gates, and its environment.
+
+    Flags under a condition are left out, as are those whose value is no plain value of the chart: all of them are off,
+    or the lab sets them.
+    """
+    chart = source("kubevela", version) / "charts/vela-core"
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    text = (chart / "templates/kubevela-controller.yaml").read_text()
+    flags: dict[str, tuple[str, ...]] = {}
+    depth = 0
+    _, _, arguments = text.partition(" args:\n")
+    for line in map(str.strip, arguments.partition(" image:")[0].splitlines()):
+        depth += line.startswith("{{ if") - line.startswith("{{ end")
+        flag = _CHART_FLAG.match(line)
+        if flag is None or depth:
+            continue
+        value = _CHART_VALUE.sub(lambda found: _value(values, found["path"]), flag["value"] or "true")
+        if "{{" not in value:
+            flags[flag["name"]] = (*flags.get(flag["name"], ()), value)
+    return VelaCore(flags, dict(_CHART_VARIABLE.findall(text)))
+
+
+def _value(values: Any, path: str) -> str:
+    for step in path.split("."):
+        values = values[step]
+    return str(values).lower() if isinstance(values, bool) else str(values)
 
 
 def kserve_crds() -> list[Thing]:

@@ -1,7 +1,7 @@
 """What CUE itself says: a warm evaluator process that survives what kills or hangs an evaluator.
 
-The other side is ``go/main.go``. Version 0.9.2 is linked with KubeVela 1.10.9, so ``openapi`` is KubeVela's own
-conversion; 0.14.1 is CUE's library on the same road.
+The other side is ``go/main.go``. Version 0.9.2 is linked with KubeVela 1.10, 0.14.1 with KubeVela 1.11: the conversion
+to OpenAPI and the rewriting of older CUE are KubeVela's own code.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Self
 
+from velagen.errors import Problem, VelagenError
+from velagen.kubevela import RELEASES
+from velagen.kubevela import CueVersion as Version
 from velagen.tools import tool
 
-Version = Literal["0.9.2", "0.14.1"]
-VERSIONS: tuple[Version, ...] = ("0.9.2", "0.14.1")
+VERSIONS: tuple[Version, ...] = tuple(release.cue for release in RELEASES)
+#: The variable CUE reads experiments from; a version ends with an error where it names one that it doesn't know.
+_EXPERIMENT = "CUE_EXPERIMENT"
 #: What KubeVela puts beside a template when it renders.
 CONTEXT = 'context: {name: "app", appName: "app", namespace: "default"}'
 
@@ -44,12 +48,16 @@ class Oracle:
     """One evaluator process; a context manager.
 
     *seconds* is the time a question may take. A question that takes longer, or kills the process, gets a verdict that
-    says so, and the next question a new process.
+    says so, and the next question a new process. It evaluates as vela-core does where the chart starts it; with
+    *by_default*, as CUE does by itself: ``vela`` on a person's machine, or vela-core without the chart's environment.
     """
 
-    def __init__(self, version: Version = "0.9.2", *, seconds: float = 10.0) -> None:
+    def __init__(self, version: Version = "0.9.2", *, seconds: float = 10.0, by_default: bool = False) -> None:
         self.version = version
         self.seconds = seconds
+        self._environment = {name: value for name, value in os.environ.items() if name != _EXPERIMENT}
+        if not by_default:
+            self._environment |= dict(next(one.environment for one in RELEASES if one.cue == version))
         self._binary = str(tool("cue-oracle", version))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,6 +99,16 @@ class Oracle:
         """The OpenAPI schema that KubeVela derives from ``parameter`` in *text*, as the verdict's result."""
         return self.ask("openapi", text)
 
+    def rewritten(self, text: str) -> tuple[str, ...]:
+        """The passes of KubeVela's rewriting of older CUE that change *text* before it is evaluated; none up to 1.10.
+
+        Raises VelagenError where the evaluator does not survive it.
+        """
+        answer = self._exchange({"op": "rewrite", "text": text})
+        if isinstance(answer, str):
+            raise VelagenError(Problem(f"rewriting by KubeVela ended by {answer}"))
+        return tuple(answer.get("fixes") or ())
+
     def eval(self, text: str, path: str = "", extra: str = "") -> Verdict:
         """*text* with *extra* behind it, evaluated; the value at *path* as the verdict's result."""
         return self.ask("eval", text, path=path, extra=extra)
@@ -123,7 +141,11 @@ class Oracle:
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._process = subprocess.Popen(
-                [self._binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                [self._binary],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
             )
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:

@@ -41,6 +41,8 @@ type response struct {
 	Verdicts []verdict       `json:"verdicts,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
 	Text     string          `json:"text,omitempty"`
+	// Fixes are the passes of KubeVela's rewriting that changed the text.
+	Fixes []string `json:"fixes,omitempty"`
 }
 
 func message(err error) string {
@@ -80,12 +82,13 @@ func vet(req request) response {
 	return response{OK: true, Verdicts: out}
 }
 
-// render is what KubeVela does: template text, then `parameter: {json}` and the context, compiled as one text and
-// validated without asking for concrete values.
+// render is what KubeVela does: template text, rewritten, then `parameter: {json}` and the context, compiled as one
+// text and validated without asking for concrete values.
 func render(req request) response {
+	template, _ := rewrite(req.Text)
 	var out []verdict
 	for _, value := range req.Values {
-		text := strings.Join([]string{req.Text, req.Path + ": " + string(value), req.Extra}, "\n")
+		text := strings.Join([]string{template, req.Path + ": " + string(value), req.Extra}, "\n")
 		v := cuecontext.New().CompileString(text)
 		if err := v.Err(); err != nil {
 			out = append(out, judge(err))
@@ -98,7 +101,8 @@ func render(req request) response {
 
 // eval exports one field of a text, for health and status rules.
 func eval(req request) response {
-	v := cuecontext.New().CompileString(req.Text + "\n" + req.Extra)
+	text, _ := rewrite(req.Text)
+	v := cuecontext.New().CompileString(text + "\n" + req.Extra)
 	if req.Path != "" {
 		v = v.LookupPath(cue.ParsePath(req.Path))
 	}
@@ -112,9 +116,10 @@ func eval(req request) response {
 	return response{OK: true, Result: b}
 }
 
-// compile is what the admission webhook does with a template: compile it alone and validate it.
+// compile is what the admission webhook does with a template: rewrite it, compile it alone and validate it.
 func compile(req request) response {
-	v := cuecontext.New().CompileString(req.Text)
+	text, _ := rewrite(req.Text)
+	v := cuecontext.New().CompileString(text)
 	if err := v.Err(); err != nil {
 		return response{Error: message(err)}
 	}
@@ -131,7 +136,7 @@ func importSchema(req request) response {
 	if err := v.Err(); err != nil {
 		return response{Error: message(err)}
 	}
-	file, err := jsonschema.Extract(v, importConfig())
+	file, err := jsonschema.Extract(v, &jsonschema.Config{})
 	if err != nil {
 		return response{Error: message(err)}
 	}
@@ -145,6 +150,21 @@ func importSchema(req request) response {
 		out = append(out, judge(schema.Unify(data).Validate(cue.Concrete(true))))
 	}
 	return response{OK: true, Verdicts: out}
+}
+
+// version says what the binary is linked with: "cue v0.9.2, kubevela v1.10.9".
+func version() string {
+	build, _ := debug.ReadBuildInfo()
+	var parts []string
+	for _, module := range build.Deps {
+		switch module.Path {
+		case "cuelang.org/go":
+			parts = append(parts, "cue "+module.Version)
+		case "github.com/oam-dev/kubevela":
+			parts = append(parts, "kubevela "+module.Version)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func answer(req request) (res response) {
@@ -170,8 +190,11 @@ func answer(req request) (res response) {
 			return response{Error: message(err)}
 		}
 		return response{OK: true, Result: b}
+	case "rewrite":
+		text, fixes := rewrite(req.Text)
+		return response{OK: true, Text: text, Fixes: fixes}
 	case "version":
-		return response{OK: true, Text: version}
+		return response{OK: true, Text: version()}
 	}
 	return response{Error: "unknown op " + req.Op}
 }
