@@ -17,7 +17,7 @@ import pytest
 from velagen.errors import VelagenError
 from velagen.lab.images import archive_path, recipes
 from velagen.lab.kind.engine import Engine, registry_has
-from velagen.tools import in_cache, on_path, table
+from velagen.tools import in_cache, on_path, table, wanted
 
 UNTIL = "VELAGEN_TEST_UNTIL"
 #: Names a file to which each of several runs adds what it left out, one line a file of tests.
@@ -43,7 +43,7 @@ def missing(names: list[str]) -> float:
 
     :param names: recipes.
     """
-    rows = [table().row(part.tool) for name in names for part in recipes()[name].parts if part.tool]
+    rows = [table().row(*wanted(part.tool)) for name in names for part in recipes()[name].parts if part.tool]
     rows += [table().row(name) for name in ("kind", "kubectl", "vela")]
     building = {row: row.build.minutes * 60 for row in rows if row.build and not (in_cache(row) or on_path(row))}
     assembling = 0.0

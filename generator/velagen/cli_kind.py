@@ -35,6 +35,7 @@ def kind_up(
     gpus_per_node: int = 2,
     gpu_replicas: int = 1,
     gpu_config: Path | None = None,
+    kubevela: str | None = None,
 ) -> None:
     """Start a kind lab, with the project's addon enabled where there is a project that has one built."""
     from velagen.lab.kind import KindLab, KindOptions
@@ -46,6 +47,8 @@ def kind_up(
         gpus=(f"{gpu_model.lower()}x{gpus_per_node}",) if gpus_per_node else (),
         gpu_config=gpu_config.read_text() if gpu_config else shared(gpu_replicas),
     )
+    if kubevela is not None:
+        options = dataclasses.replace(options, kubevela=kubevela)
     try:
         addon = Project.find().addon
     except VelagenError:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from velagen.cli_kind import kind_down, kind_lab, kind_status, kind_up, lab_prune
 from velagen.errors import Problem, VelagenError
+from velagen.kubevela import VERSIONS
 from velagen.report import exits_with_problems
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
 
     Example: velagen tools install vela cue@0.14.1
     """
-    from velagen.tools import install, table
+    from velagen.tools import install, table, wanted
 
-    wanted = [_wanted(name) for name in names] or [
+    asked = [wanted(name) for name in names] or [
         (row.name, row.version) for row in table().tools if kind or not row.kind
     ]
     started = time.monotonic()
-    paths = install(wanted)
+    paths = install(asked)
     for path in paths:
         click.echo(path)
     click.echo(f"{len(paths)} tools are here ({time.monotonic() - started:.0f} s)", err=True)
@@ -90,14 +91,9 @@ def tools_path(name: str) -> None:
 
     Example: $(velagen tools path vela) version
     """
-    from velagen.tools import tool
+    from velagen.tools import tool, wanted
 
-    click.echo(tool(*_wanted(name)))
-
-
-def _wanted(text: str) -> tuple[str, str | None]:
-    name, _, version = text.partition("@")
-    return name, version or None
+    click.echo(tool(*wanted(name)))
 
 
 _name = click.option("--name", default="default", show_default=True, help="Which lab; several can live side by side.")
@@ -144,6 +140,7 @@ lab_group.add_command(lab_prune)
     help="With --kind: NVIDIA's device-plugin configuration, in the place of --gpu-replicas.",
 )
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
+@click.option("--kubevela", type=click.Choice(VERSIONS), help="Release of KubeVela.  [default: the pinned one]")
 @exits_with_problems
 def lab_up(name: str, folder: Path | None, *, kind: bool, gpu_config: Path | None, **given: int | str | None) -> None:
     """Start a lab; a running one is left as it is, what has died in it is started again.

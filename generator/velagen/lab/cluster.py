@@ -27,6 +27,7 @@ from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.certs import Authority, make_key
 from velagen.lab.home import LabHome, write_state
 from velagen.lab.process import MARK, Process, free_ports, marked, stop
+from velagen.lab.vela import PROGRAM, put_program
 from velagen.tools import cache_dir, install, table
 from velagen.tools.report import Reporter
 
@@ -82,6 +83,8 @@ class LabOptions:
     gpu_replicas: int = 1
     #: KServe's default deployment mode: Standard or Knative.
     deployment_mode: str = "Standard"
+    #: A version of vela-core in the table of tools.
+    kubevela: str = field(default_factory=lambda: table().row("vela-core").version)
     #: Seconds after which KubeVela looks again at an application that has settled (KubeVela's own default is 300).
     resync_seconds: int = 15
 
@@ -152,6 +155,8 @@ class Lab(LabHome):
         "tmp/",
         "home/",
         "webhook/",
+        PROGRAM,
+        "bin",
     )
 
     def __init__(
@@ -213,6 +218,11 @@ class Lab(LabHome):
         state = _State.read(self._state_file)
         return state is not None and state.ready and all(part.state == "ready" for part in self.status())
 
+    def wanted(self) -> LabOptions:
+        """Give the options that `up` starts it with: those given, else those it runs with, else the defaults."""
+        state = _State.read(self._state_file)
+        return self.options or (state.options if state is not None and state.ready else LabOptions())
+
     # -- what changes it
 
     def up(self) -> None:
@@ -223,14 +233,11 @@ class Lab(LabHome):
         """
         self.check_folder()
         with self._locked():
-            binaries = dict(
-                zip(
-                    COMPONENTS,
-                    install([(name, None) for name in COMPONENTS], reporter=self.reporter),
-                    strict=True,
-                )
-            )
             state = _State.read(self._state_file)
+            options = self.wanted()
+            wanted = tools_of(options.kubevela)
+            paths = install(wanted.items(), reporter=self.reporter)
+            binaries = dict(zip(wanted, paths, strict=True))
             if state is not None and state.ready:
                 kept = (self.folder / "etcd").is_dir() or any(process.alive for process in state.processes)
                 if kept and self.options is not None and self.options != state.options:
@@ -248,7 +255,7 @@ class Lab(LabHome):
             for attempt in range(3):
                 self._remove()
                 try:
-                    self._start(binaries)
+                    self._start(options, binaries)
                 except _PortTakenError as error:
                     if attempt == 2:
                         raise VelagenError(Problem(f"lab {self.name}: {error}", hint=self._how_up())) from error
@@ -367,11 +374,10 @@ class Lab(LabHome):
             state.processes.append(process)
         state.write(self._state_file)
 
-    def _start(self, binaries: dict[str, Path]) -> None:
+    def _start(self, options: LabOptions, binaries: dict[str, Path]) -> None:
         """Start everything in an empty folder, on a copy of the prepared data."""
-        options = self.options or LabOptions()
         state, commands = self._lay_out(options, binaries)
-        self._copy_prepared(binaries, self.folder / "etcd")
+        self._copy_prepared(options.kubevela, binaries, self.folder / "etcd")
         ca = (self.folder / "pki" / "ca.crt").read_bytes()
         self._begin(state, commands, "etcd")
         self._begin(state, commands, "kube-apiserver")
@@ -403,39 +409,42 @@ class Lab(LabHome):
         state.ready = True
         state.write(self._state_file)
 
-    def _copy_prepared(self, binaries: dict[str, Path], target: Path) -> None:
+    def _copy_prepared(self, kubevela: str, binaries: dict[str, Path], target: Path) -> None:
         """Copy etcd's data of a cluster that holds all CRDs, definitions and runtimes, settled; made where missing.
 
         Taking CRDs in is most of the work of a start: it is done once for these versions.
         """
         key = hashlib.sha256(objects.fingerprint())
-        key.update(repr([str(table().row(name)) for name in COMPONENTS]).encode())
+        key.update(repr([str(table().row(*wanted)) for wanted in tools_of(kubevela).items()]).encode())
         folder = cache_dir() / "lab-prepared"
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        done = folder / key.hexdigest()[:16]
+        done = folder / f"{kubevela}-{key.hexdigest()[:16]}"
         with FileLock(folder / "lock"):
             if not done.is_dir():
                 self.reporter.say("first lab with these versions: preparing its contents, about a minute, once")
                 for old in folder.iterdir():
-                    if re.fullmatch(r"[0-9a-f]{16}", old.name):
+                    # Of the other KubeVela what is prepared stays: tests run on both.
+                    if re.fullmatch(rf"({re.escape(kubevela)}-)?[0-9a-f]{{16}}", old.name):
                         shutil.rmtree(old)
                 maker = Lab("prepare", folder=folder / "making", reporter=self.reporter)
                 try:
                     maker._remove()
-                    maker._fill(binaries)
+                    maker._fill(kubevela, binaries)
                     (maker.folder / "etcd").replace(done)
                 finally:
                     maker.down()
             shutil.copytree(done, target, dirs_exist_ok=True)
 
-    def _fill(self, binaries: dict[str, Path]) -> None:
+    def _fill(self, kubevela: str, binaries: dict[str, Path]) -> None:
         """Start what takes objects in, put them in, wait until all is settled, and stop in good order."""
-        state, commands = self._lay_out(LabOptions(nodes=0), binaries)
+        state, commands = self._lay_out(LabOptions(nodes=0, kubevela=kubevela), binaries)
+        vela_crds = partial(objects.vela_crds, kubevela)
+        vela_definitions = partial(objects.vela_definitions, kubevela)
         with ThreadPoolExecutor(8) as pool:
             # Reading and parsing goes on while etcd and the API server start.
-            crds = [pool.submit(read) for read in (objects.vela_crds, objects.kserve_crds, objects.route_crds)]
-            rest = [pool.submit(read) for read in (objects.vela_definitions, objects.kserve_runtimes)]
+            crds = [pool.submit(read) for read in (vela_crds, objects.kserve_crds, objects.route_crds)]
+            rest = [pool.submit(read) for read in (vela_definitions, objects.kserve_runtimes)]
             self._begin(state, commands, "etcd")
             self._begin(state, commands, "kube-apiserver")
             api = self.api
@@ -466,6 +475,7 @@ class Lab(LabHome):
         self._claim()
         for name in ("logs", "etcd", "pki", "tmp", "home", "webhook"):
             (self.folder / name).mkdir(exist_ok=True, mode=0o700)
+        put_program(self.folder, binaries["vela"])
         state = _State(mark=uuid.uuid4().hex, options=options, ports=free_ports(_PORTS))
         state.write(self._state_file)
         return state, self._prepare(state, binaries)
@@ -511,6 +521,7 @@ class Lab(LabHome):
             )
         ]
         certificate, key = self._pair(_ETCD_CLIENT)
+        core = objects.vela_core(state.options.kubevela)
         secure = {name: f"--secure-port={ports[name]}" for name in COMPONENTS}
         flags: dict[str, list[str]] = {
             "etcd": [
@@ -580,18 +591,17 @@ class Lab(LabHome):
                 f"--server-address=127.0.0.1:{ports['kwok']}",
                 "-v=WARN",
             ],
-            "vela-core": [
-                f"--metrics-addr=127.0.0.1:{ports['vela-core-metrics']}",
-                f"--health-addr=127.0.0.1:{ports['vela-core']}",
-                "--use-webhook=true",
-                f"--webhook-port={ports['vela-core-webhook']}",
-                f"--webhook-cert-dir={self.folder / 'webhook'}",
-                f"--application-re-sync-period={state.options.resync_seconds}s",
-                "--max-workflow-wait-backoff-time=5",
-                "--max-workflow-failed-backoff-time=10",
-                "--kube-api-qps=200",
-                "--kube-api-burst=400",
-            ],
+            "vela-core": core.arguments(
+                metrics_addr=f"127.0.0.1:{ports['vela-core-metrics']}",
+                health_addr=f"127.0.0.1:{ports['vela-core']}",
+                enable_leader_election=False,
+                use_webhook=True,
+                webhook_port=ports["vela-core-webhook"],
+                webhook_cert_dir=str(self.folder / "webhook"),
+                application_re_sync_period=f"{state.options.resync_seconds}s",
+                max_workflow_wait_backoff_time=5,
+                max_workflow_failed_backoff_time=10,
+            ),
             "kserve-manager": [
                 f"-kubeconfig={kubeconfig}",
                 f"-health-probe-addr=127.0.0.1:{ports['kserve-manager']}",
@@ -611,8 +621,9 @@ class Lab(LabHome):
             "POD_NAMESPACE": objects.KSERVE_NAMESPACE,
             MARK: state.mark,
         }
+        more = {"vela-core": core.environment}
         return {
-            name: Process(name=name, argv=[str(binaries[name]), *arguments], env=environment)
+            name: Process(name=name, argv=[str(binaries[name]), *arguments], env=environment | more.get(name, {}))
             for name, arguments in flags.items()
         }
 
@@ -713,6 +724,9 @@ def _indent(text: str) -> str:
     return "\n".join("    " + line[:400] for line in text.splitlines())
 
 
-def tools_needed() -> tuple[str, ...]:
-    """Give the names of the tools a lab and the demo need."""
-    return (*COMPONENTS, "vela", *(row.name for row in table().tools if row.name == "cue" and row.default))
+def tools_of(kubevela: str) -> dict[str, str | None]:
+    """Give the tools a lab needs, by name: the version, or None for the pinned default.
+
+    :param kubevela: the version of KubeVela.
+    """
+    return {**dict.fromkeys((*COMPONENTS, "vela")), "vela-core": kubevela, "vela": kubevela}

@@ -17,9 +17,9 @@ from rich.table import Table
 from velagen.errors import Place, Problem, VelagenError
 from velagen.lab import objects
 from velagen.lab.api import Api, condition, wait_until
-from velagen.lab.cluster import Lab, tools_needed
-from velagen.lab.vela import vela
-from velagen.tools import install, on_path, table, tool
+from velagen.lab.cluster import Lab, tools_of
+from velagen.lab.vela import PROGRAM, vela
+from velagen.tools import install, on_path, table
 
 _T = TypeVar("_T")
 #: Seconds an application may take until it runs.
@@ -152,7 +152,7 @@ def demo(root: Path, addon: Path, app_file: Path, lab: Lab, console: Console, *,
     # Before tools are brought, which may take long.
     lab.check_folder()
     # Not in a step: it has bars of its own where something is missing.
-    install([(name, None) for name in tools_needed()], reporter=lab.reporter)
+    install([*tools_of(lab.wanted().kubevela).items(), ("cue", None)], reporter=lab.reporter)
     step("control plane up", lab.up)
     if build:
         step("velagen build", lambda: _build(root))
@@ -169,8 +169,8 @@ def demo(root: Path, addon: Path, app_file: Path, lab: Lab, console: Console, *,
     console.print(f"{time.monotonic() - started:.0f} s in all. Next:\n", highlight=False)
     name = app["metadata"]["name"]
     console.print(f"  export KUBECONFIG={lab.kubeconfig}", highlight=False, soft_wrap=True)
-    if on_path(table().row("vela")) is None:
-        console.print(f'  export PATH="{tool("vela").parent}:$PATH"', highlight=False, soft_wrap=True)
+    if on_path(table().row("vela", lab.wanted().kubevela)) is None:
+        console.print(f'  export PATH="{(lab.folder / PROGRAM).parent}:$PATH"', highlight=False, soft_wrap=True)
     for command, what in (
         (f"vela status {name} --tree", "what became of the application"),
         (f"velagen render {_short(app_file)}", "the objects it is rendered to"),

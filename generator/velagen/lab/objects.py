@@ -174,7 +174,7 @@ def vela_definitions(version: str) -> list[Thing]:
 
 
 #: A line of the controller's arguments in the chart, such as ``- "--feature-gates=ApplyOnce={{- .Values.a.b -}}"``.
-_CHART_FLAG = re.compile(r'''^- "--(?P<name>[\w-]+)(?:=(?P<value>.*))?"$''')
+_CHART_FLAG = re.compile(r"""^- "--(?P<name>[\w-]+)(?:=(?P<value>.*))?"$""")
 _CHART_VALUE = re.compile(r"\s*\{\{-? *\.Values\.(?P<path>[\w.]+) *(?:\| *toString *)?-?\}\}")
 _CHART_VARIABLE = re.compile(r'- name: (\w+)\n\s+value: "([^"]*)"')
 
@@ -192,7 +192,7 @@ class VelaCore:
 
         :param own: value by the flag's name, _ for -.
         """
-        given = {name.replace("_", "-"): str(value).lower() for name, value in own.items()}
+        given = {name.replace("_", "-"): _flag(value) for name, value in own.items()}
         chart = [f"--{name}={value}" for name, values in self.flags.items() if name not in given for value in values]
         return [*chart, *(f"--{name}={value}" for name, value in given.items())]
 
@@ -223,7 +223,11 @@ def vela_core(version: str) -> VelaCore:
 def _value(values: Any, path: str) -> str:
     for step in path.split("."):
         values = values[step]
-    return str(values).lower() if isinstance(values, bool) else str(values)
+    return _flag(values)
+
+
+def _flag(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def kserve_crds() -> list[Thing]:

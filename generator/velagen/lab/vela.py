@@ -9,6 +9,17 @@ from pathlib import Path
 from velagen.errors import Problem, VelagenError
 from velagen.tools import tool
 
+#: In a lab's folder: the vela of its own release, for people and for `vela` below.
+PROGRAM = "bin/vela"
+
+
+def put_program(folder: Path, path: Path) -> None:
+    """Link `PROGRAM` of a lab's folder to a vela."""
+    program = folder / PROGRAM
+    program.parent.mkdir(exist_ok=True, mode=0o700)
+    program.unlink(missing_ok=True)
+    program.symlink_to(path)
+
 
 def environment(kubeconfig: Path) -> dict[str, str]:
     """Give the environment in which vela and kubectl see one cluster, and nothing of the person's own settings."""
@@ -23,7 +34,7 @@ def environment(kubeconfig: Path) -> dict[str, str]:
 def vela(
     kubeconfig: Path, *arguments: str | Path, check: bool = True, timeout: float = 300, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run vela against a cluster.
+    """Run vela against a cluster: the one in the lab's folder, else the pinned default.
 
     :param check: a non-zero exit is an error.
     :param timeout: seconds.
@@ -31,7 +42,8 @@ def vela(
     :return: exit code, stdout and stderr.
     :raises VelagenError: it failed (with `check`), or did not end in time; the message holds what it printed.
     """
-    command = [str(tool("vela")), *map(str, arguments)]
+    program = kubeconfig.parent / PROGRAM
+    command = [str(program if program.exists() else tool("vela")), *map(str, arguments)]
     shown = " ".join(["vela", *map(str, arguments)])
     try:
         done = subprocess.run(

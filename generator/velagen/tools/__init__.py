@@ -1,7 +1,7 @@
 """Pinned tools and upstream sources: where they are, and the road that brings them."""
 
 from velagen.tools.road import ROADS, cache_dir, in_cache, install, on_path, source, tool
-from velagen.tools.table import Row, Source, Table, table, this_platform
+from velagen.tools.table import Row, Source, Table, table, this_platform, wanted
 
 __all__ = [
     "ROADS",
@@ -16,4 +16,5 @@ __all__ = [
     "table",
     "this_platform",
     "tool",
+    "wanted",
 ]

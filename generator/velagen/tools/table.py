@@ -156,6 +156,12 @@ class Table:
         )
 
 
+def wanted(text: str) -> tuple[str, str | None]:
+    """Give name and version of a tool written ``name`` or ``name@version``; the version is None where it says none."""
+    name, _, version = text.partition("@")
+    return name, version or None
+
+
 def this_platform() -> str:
     """Give this machine's platform in Go's words, such as ``linux-amd64``."""
     machine = platform.machine().lower()

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from velagen.errors import Problem, VelagenError
 from velagen.lab.images import archive
 from velagen.lab.images.recipe import HERE, PYTHON, SITE, SUITE, Part, Recipe, Recipes, recipes
-from velagen.tools import cache_dir, source, table, this_platform, tool
+from velagen.tools import cache_dir, source, table, this_platform, tool, wanted
 from velagen.tools.gobuild import key as tool_key
 from velagen.tools.report import Reporter
 
@@ -37,7 +37,7 @@ def identify(part: Part) -> str:
     beside the recipes or of velagen's own package by its hash.
     """
     if part.tool:
-        return f"{part.tool} {tool_key(table().row(part.tool))}"
+        return f"{part.tool} {tool_key(table().row(*wanted(part.tool)))}"
     if part.upstream:
         return f"{part.upstream} {table().source(part.upstream.partition(':')[0]).version}"
     if part.beside or part.package:
@@ -114,7 +114,7 @@ def image(name: str, reporter: Reporter | None = None) -> Path:
         # Asked for before the work starts: a tool that is missing must not be noticed after ten minutes of pip.
         for part in recipe.parts:
             if part.tool:
-                tool(part.tool)
+                tool(*wanted(part.tool))
         say.say(f"image {name}: assembling")
         # Not under /tmp, which may be small or not allow device files and programs.
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=images_dir()) as scratch:
@@ -191,7 +191,7 @@ def put(part: Part, root: Path) -> None:
         path.write_text(part.text)
         path.chmod(0o644 if part.mode is None else part.mode)
     elif part.tool is not None:
-        shutil.copyfile(tool(part.tool), path)
+        shutil.copyfile(tool(*wanted(part.tool)), path)
         path.chmod(0o755 if part.mode is None else part.mode)
     else:
         _copy(_origin(part), path, part, root)

@@ -27,7 +27,7 @@ class Part:
 
     #: Absolute path in the image.
     path: str
-    #: A tool of the table, by name.
+    #: A tool of the table: ``name``, or ``name@version`` where it is not the default.
     tool: str | None = None
     #: A file or folder of a pinned upstream module: ``kind:images/base/files``.
     upstream: str | None = None

@@ -25,7 +25,8 @@ from velagen.lab.kind import stack
 from velagen.lab.kind.engine import Engine, find, registry_has
 from velagen.lab.kind.gpus import WHOLE, advertised
 from velagen.lab.process import free_ports
-from velagen.tools import tool
+from velagen.lab.vela import PROGRAM, put_program
+from velagen.tools import table, tool
 from velagen.tools.report import Reporter
 
 #: Images the node must have before the kubelet starts.
@@ -64,6 +65,8 @@ class KindOptions:
     gpus: tuple[str, ...] = ("t4x2",)
     #: Text of NVIDIA's device-plugin configuration, which says how they are shared.
     gpu_config: str = WHOLE
+    #: A version of vela-core in the table of tools.
+    kubevela: str = field(default_factory=lambda: table().row("vela-core").version)
 
 
 @dataclass
@@ -113,6 +116,8 @@ class KindLab(LabHome):
         "ca.crt",
         "home/",
         "logs/",
+        PROGRAM,
+        "bin",
     )
 
     def __init__(
@@ -336,6 +341,7 @@ class KindLab(LabHome):
     def _start(self, options: KindOptions) -> None:
         self._claim()
         tool("kind"), tool("kubectl")
+        put_program(self.folder, tool("vela", options.kubevela))
         engine = find(self.reporter, self._state_file)
         state = _State(self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
         try:

@@ -73,28 +73,30 @@ def install(lab: KindLab, layers: Iterable[str], addon: Path | None) -> dict[str
 # -- KubeVela
 
 
-def vela_objects(pair: Pair) -> list[Thing]:
+def vela_objects(pair: Pair, version: str) -> list[Thing]:
     """Give KubeVela's controller as its chart installs it, with the webhooks on.
 
     :param pair: of the webhook's Service.
+    :param version: of KubeVela.
     """
     namespace = objects.SYSTEM_NAMESPACE
-    version = table().row("vela-core").version
+    core = objects.vela_core(version)
     certificates = "/k8s-webhook-server/serving-certs"
     probe = {"periodSeconds": 2, "timeoutSeconds": 3}
     container = {
         "name": "kubevela",
         "image": f"oamdev/vela-core:v{version}",
         "imagePullPolicy": "IfNotPresent",
-        "args": [
-            "--metrics-addr=:8080",
-            "--health-addr=:9440",
-            "--use-webhook=true",
-            "--webhook-port=9443",
-            f"--webhook-cert-dir={certificates}",
-            f"--system-definition-namespace={namespace}",
-            f"--application-re-sync-period={RESYNC_SECONDS}s",
-        ],
+        "args": core.arguments(
+            metrics_addr=":8080",
+            health_addr=":9440",
+            use_webhook=True,
+            webhook_port=9443,
+            webhook_cert_dir=certificates,
+            system_definition_namespace=namespace,
+            application_re_sync_period=f"{RESYNC_SECONDS}s",
+        ),
+        "env": [{"name": name, "value": value} for name, value in core.environment.items()],
         "ports": [
             {"containerPort": 9443, "name": "webhook-server"},
             {"containerPort": 9440, "name": "healthz"},
@@ -197,15 +199,16 @@ def in_cluster(hooks: Iterable[Thing], service: str, namespace: str, authority: 
 
 
 def _kubevela(lab: KindLab) -> None:
-    lab.load(["vela-core"])
+    version = lab.given.kubevela
+    lab.load([f"vela-core-{version}"])
     api = lab.api
     namespace = objects.SYSTEM_NAMESPACE
     pair = issue([f"{_VELA_WEBHOOK}.{namespace}.svc", f"{_VELA_WEBHOOK}.{namespace}.svc.cluster.local"])
     api.apply_all([_namespace(namespace)])
-    _crds(api, objects.vela_crds())
+    _crds(api, objects.vela_crds(version))
     # The embedded lab's list ends with a Deployment without pods; here the real one takes its place.
-    api.apply_all([thing for thing in objects.vela_definitions() if thing["kind"] != "Deployment"])
-    api.apply_all(vela_objects(pair))
+    api.apply_all([thing for thing in objects.vela_definitions(version) if thing["kind"] != "Deployment"])
+    api.apply_all(vela_objects(pair, version))
     lab.wait_deployment(namespace, _VELA)
     api.apply_all(in_cluster(objects.vela_webhooks(0, b""), _VELA_WEBHOOK, namespace, pair.certificate))
     wrong = {
@@ -510,7 +513,7 @@ def enable(lab: KindLab, folder: Path) -> None:
     :raises VelagenError: vela refuses it, or its application does not run within three minutes.
     """
     done = subprocess.run(
-        [str(tool("vela")), "addon", "enable", str(folder), "-y"],
+        [str(tool("vela", lab.given.kubevela)), "addon", "enable", str(folder), "-y"],
         env=lab.environment(),
         capture_output=True,
         text=True,
