@@ -15,22 +15,32 @@ from velagen.check.apps import check_application
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
 from velagen.check.position import Document, read_documents
-from velagen.definition.build import build_definitions
+from velagen.definition.build import BuiltDefinition, build_definitions
+from velagen.kubevela import VERSIONS
 from velagen.project import Project
 
 ROOT = Path(__file__).parents[2]
 CASES = sorted((ROOT / "tests" / "bad-input").glob("*.yaml"))
 
 
-@cache
-def catalog() -> Catalog:
-    return Catalog.of([*of_kubevela(), *of_project(build_definitions(Project(ROOT)))])
+#: Every case on every release.
+on_each = pytest.mark.parametrize("kubevela", VERSIONS)
 
 
 @cache
-def rendered(case: Path) -> tuple[Document, Outcome]:
+def definitions() -> tuple[BuiltDefinition, ...]:
+    return build_definitions(Project(ROOT))
+
+
+@cache
+def catalog(kubevela: str) -> Catalog:
+    return Catalog.of([*of_kubevela(kubevela), *of_project(definitions())])
+
+
+@cache
+def rendered(case: Path, kubevela: str) -> tuple[Document, Outcome]:
     (document,) = read_documents(case)
-    return document, dry_run(document, catalog())
+    return document, dry_run(document, catalog(kubevela), kubevela=kubevela)
 
 
 def wanted(case: Path) -> tuple[str, str, bool]:
@@ -42,22 +52,24 @@ def wanted(case: Path) -> tuple[str, str, bool]:
     return says[1], (up or says)[1], "# seen by velagen check only" not in text
 
 
+@on_each
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_velagen_check_refuses_it(case: Path) -> None:
+def test_velagen_check_refuses_it(case: Path, kubevela: str) -> None:
     says, _, _ = wanted(case)
-    document, outcome = rendered(case)
-    problems = [*check_application(document, catalog()), *outcome.problems]
+    document, outcome = rendered(case, kubevela)
+    problems = [*check_application(document, catalog(kubevela)), *outcome.problems]
     found = [problem for problem in problems if says in f"{problem.message} {problem.hint}"]
     assert found, f"said instead: {[problem.message for problem in problems]}"
     assert found[0].severity == "error"
     assert found[0].place.line is not None, "the error has a line in the file"
 
 
+@on_each
 @pytest.mark.parametrize("case", [case for case in CASES if wanted(case)[2]], ids=lambda path: path.stem)
-def test_kubevela_refuses_it(case: Path) -> None:
+def test_kubevela_refuses_it(case: Path, kubevela: str) -> None:
     """``vela up`` renders as ``vela dry-run`` does; what it refuses is never created."""
     _, says, _ = wanted(case)
-    _, outcome = rendered(case)
+    _, outcome = rendered(case, kubevela)
     assert outcome.raw, "KubeVela renders it"
     # KubeVela shows the first of CUE's errors only, so the sentence must be in that one.
     assert says in outcome.raw[0]
