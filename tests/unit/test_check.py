@@ -16,8 +16,10 @@ from velagen.addon.write import write_addon
 from velagen.check.catalog import Catalog, of_addon, of_kubevela
 from velagen.check.dryrun import _sentence
 from velagen.check.position import parse_documents, read_documents
+from velagen.check.releases import merged
 from velagen.cli_check import check_command, render_command
-from velagen.errors import Place, VelagenError
+from velagen.errors import Place, Problem, VelagenError
+from velagen.kubevela import VERSIONS
 from velagen.project import Project
 from velagen.tools import in_cache, on_path, table
 
@@ -29,7 +31,10 @@ def _is_here(name: str, version: str | None = None) -> bool:
     return bool(in_cache(row) or on_path(row))
 
 
-needs_vela = pytest.mark.skipif(not _is_here("vela"), reason="vela is not here: velagen tools install vela")
+needs_vela = pytest.mark.skipif(
+    not all(_is_here("vela", version) for version in VERSIONS),
+    reason="vela is not here: velagen tools install " + " ".join(f"vela@{version}" for version in VERSIONS),
+)
 needs_oracle = pytest.mark.skipif(
     not all(_is_here("cue-oracle", version) for version in ("0.9.2", "0.14.1")),
     reason="the evaluator is not here: velagen tools install cue-oracle",
@@ -439,8 +444,8 @@ def test_every_part_is_heard_in_one_run(app: Callable[[str], Path]) -> None:
     assert lines(check(file, "--apps-only"), file) == [
         "16:7: error: the name forbidden is kept for the tests  (/spec/components/1)",
         "23:11: error: scale needs an InferenceService  (/spec/components/2/traits/0)",
-        "25:7: error: output.spec.template.spec.containers.0.resources.requests.cpu can't be string and 3 at once"
-        "  (/spec/components/3) | velagen check --verbose shows KubeVela's own words",
+        "27:34: error: parameter.cpu can't be string and 3 at once"
+        "  (/spec/components/3/properties/cpu) | velagen check --verbose shows KubeVela's own words",
         "30:20: error: modelUri must begin with s3:// or gs://  (/spec/components/4/properties/modelUri)",
     ]
 
@@ -528,9 +533,50 @@ def test_what_is_wrong_with_an_addon_is_found_without_a_cluster(mini: Path) -> N
     _spoil(mini / "schemas/scale.json", '[{"max": 3}]', '[{"max": 0}]')
     result = check(project=mini)
     assert result.exit_code == 1
-    assert "customStatus of component server fails on CUE 0.9.2 over an object without a status" in result.stderr
+    assert "customStatus of component server fails over an object without a status" in result.stderr
     assert "guard what is observed with first_given(..., default)" in result.stderr
     assert "example of trait scale: max must be at least 1" in result.stderr
+
+
+@needs_vela
+@needs_oracle
+def test_what_a_kubevela_rewrites_before_it_renders_is_told(mini: Path) -> None:
+    scale = mini / "definitions/scale.py"
+    _spoil(scale, '"maxReplicas": p.max', '"maxReplicas": raw_cue("parameter.max * 2")')
+    _spoil(scale, "refuse, retain_keys", "raw_cue, refuse, retain_keys")
+    write_addon(Project(mini))
+    result = check(project=mini)
+    assert result.exit_code == 1
+    said = "on KubeVela 1.11.0: the template of trait scale is not evaluated as it stands, since KubeVela rewrites it"
+    assert said in result.stderr
+    assert "on KubeVela 1.10.9" not in result.stderr
+    one = check("--kubevela", "1.10.9", project=mini)
+    assert (one.exit_code, one.stderr) == (0, "3 definitions and 1 file checked: no errors\n")
+
+
+def test_what_releases_say_is_said_once() -> None:
+    at, elsewhere = Place("a.yaml", 3, 1, "/spec"), Place("a.yaml", 9, 1, "/kind")
+    same, older, newer = Problem("wrong", at), Problem("bad", elsewhere), Problem("no good", elsewhere)
+    vague, exact = (
+        Problem("bad", Place("a.yaml", 1, 1, "/c")),
+        Problem("x is bad", Place("a.yaml", 2, 1, "/c/properties/x")),
+    )
+    alone, of_the_file = Problem("not known", Place("a.yaml", 5, 1, "/x")), Problem("stale", Place("a.yaml"))
+    told = merged({"1.10.9": [same, older, alone], "1.11.0": [same, newer, of_the_file]})
+    assert [one.message for one in told] == [
+        "wrong",
+        "bad",
+        "on KubeVela 1.10.9: not known",
+        "on KubeVela 1.11.0: stale",
+    ]
+    assert merged({"1.11.0": [alone]}) == [alone]
+    assert merged({"1.10.9": [vague], "1.11.0": [exact]}) == [exact]
+    assert merged({"1.10.9": [exact], "1.11.0": [vague]}) == [exact]
+    # What both say of one part does not hide what one says of it besides.
+    assert [one.message for one in merged({"1.10.9": [vague, exact], "1.11.0": [exact]})] == [
+        "on KubeVela 1.10.9: bad",
+        "x is bad",
+    ]
 
 
 @needs_vela
@@ -542,7 +588,7 @@ def test_a_status_rule_sees_no_defaults(mini: Path) -> None:
     write_addon(Project(mini))
     result = check(project=mini)
     assert result.exit_code == 1
-    assert "customStatus of component server fails on CUE 0.9.2" in result.stderr
+    assert "customStatus of component server fails over an object" in result.stderr
     assert "undefined field: runtime" in result.stderr
 
 

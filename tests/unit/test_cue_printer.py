@@ -6,6 +6,7 @@ import json
 import subprocess
 import unicodedata
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from velagen import cue
 from velagen.cue import to_cue
-from velagen.tools import tool
+from velagen.oracle import Oracle
+from velagen.tools import in_cache, table, tool
 
 HOSTILE = [
     'closes" } injected: 1 //',
@@ -94,6 +96,36 @@ A, B, C = cue.Ident("a"), cue.Ident("b"), cue.Ident("c")
 )
 def test_one_node(node: cue.Node, text: str) -> None:
     assert to_cue(node) == text
+
+
+def test_numbers_are_numbers_for_kubevela_too() -> None:
+    """KubeVela 1.11 takes some operands of + and * for lists, by their syntax, and rewrites them."""
+    row = table().row("cue-oracle", "0.14.1")
+    if not in_cache(row):
+        pytest.skip("the evaluator is not here: velagen tools install cue-oracle@0.14.1")
+    parameter, known = cue.Ident("parameter"), cue.Ident("known")
+    numbers: list[cue.Expr] = [
+        cue.Lit(2),
+        cue.Selector(parameter, "x"),
+        cue.Selector(cue.Selector(parameter, "deep"), "x-y"),
+        cue.Selector(cue.Ident("context"), "appRevisionNum"),
+        cue.Selector(known, "list"),
+        known,
+        cue.call("list", "Sum", cue.Selector(parameter, "numbers")),
+        cue.call("math", "Floor", cue.Selector(parameter, "x")),
+        cue.Index(cue.ListLit((known,)), cue.Lit(0)),
+        cue.Binary("-", cue.Selector(parameter, "x"), cue.Lit(1)),
+    ]
+    fields = [
+        cue.Field(f"f{index}", cue.Binary(op, left, right))
+        for index, (op, left, right) in enumerate(product("+*", numbers, numbers))
+    ]
+    # Names of lists are looked up without regard to where they stand.
+    lists = cue.Field("patch", cue.Struct(tuple(cue.Field(name, cue.ListLit()) for name in ("known", "list", "x"))))
+    text = to_cue(cue.File((cue.LetDecl("known", cue.Lit(1)), lists, *fields)))
+    with Oracle("0.14.1") as oracle:
+        assert oracle.rewritten(text) == ()
+        assert oracle.rewritten("f: parameter.x * 2") == ("list-arithmetic",)
 
 
 def test_a_chain_longer_than_the_stack_is_deep() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from velagen.check.addon import _render_definition
 from velagen.definition.build import build_definitions
+from velagen.kubevela import RELEASES
 from velagen.oracle import VERSIONS, Oracle
 from velagen.project import Project
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @cache
 def template_of(name: str) -> str:
     (one,) = (one for one in build_definitions(Project(ROOT)) if one.name == name)
-    return _render_definition(one).template
+    return _render_definition(one, RELEASES[0]).template
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -193,6 +193,7 @@ def _culprit(text: str, application: Any) -> Part | None:
         re.search(pattern, text)
         for pattern in (
             r"template of workload ([\w-]+)",
+            r"(?:failed for|compile|of) workload ([\w-]+)",
             r"component/policy type of ([\w-]+)",
             r"workload=([\w-]+)",
             r"component[= \[]+([\w-]+)",
@@ -277,7 +278,7 @@ def _sentence(text: str, place: Place) -> Problem:
         # The other side is a number, or a name from the context: the sentence is the one with words in it.
         sides = [json.loads(side) for side in rule.groups() if side]
         return Problem(max(sides, key=lambda side: side.count(" ")), place)
-    rest = " ".join(text.split())
+    rest = " ".join(_first_listed(text).split())
     while (prefix := _PREFIX.match(rest)) is not None and prefix.end():
         rest = rest[prefix.end() :]
     rest = re.sub(r" \(and \d+ more errors?\)$", "", rest).removeprefix("cue: marshal error: ")
@@ -287,6 +288,18 @@ def _sentence(text: str, place: Place) -> Problem:
         if found:
             return Problem(sentence.format(*(group or "" for group in found.groups())), place, hint)
     return Problem(rest if len(rest) <= 300 else rest[:297] + "...", place, "" if len(rest) <= 120 else hint)
+
+
+def _first_listed(text: str) -> str:
+    """The first error of those KubeVela 1.11 lists, one that says more than that a value is missing; else the text.
+
+    Source: FormatCUEError of kubevela pkg/cue/definition/template.go.
+    """
+    _, heading, listed = text.partition(" errors:\n") if " errors:\n" in text else text.partition(" Errors:\n")
+    lines: list[str] = re.findall(r"^  (\S.*)$", listed, re.MULTILINE)
+    if not heading or not lines:
+        return text
+    return next((line for line in lines if not _incomplete(line)), lines[0])
 
 
 #: Source: cue's messages (cue/errors, internal/core/adt), the same in 0.9 and 0.14.
