@@ -16,6 +16,8 @@ from velagen.model.check import SINGLE_FILE, ModelReport, check_model
 from velagen.model.push import open_target, package_files, push, total_size
 from velagen.model.runtimes import load_runtimes
 
+#: How many files a line names.
+_SHOWN = 8
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _RUNTIMES = click.option(
     "--runtimes",
@@ -25,7 +27,7 @@ _RUNTIMES = click.option(
 )
 _RUNTIME = click.option(
     "--runtime",
-    type=click.Choice(["mlflow", "triton", "tensorflow", "pytorch", "huggingface", *SINGLE_FILE]),
+    type=click.Choice(["mlflow", "triton", "tensorflow", "pytorch", "huggingface", "vllm", *SINGLE_FILE]),
     help="Take the directory for a package of this runtime.",
 )
 
@@ -127,6 +129,9 @@ def _show(report: ModelReport) -> None:
     click.echo(f"{report.directory}: {report.layout or 'no package'}")
     for fact in report.facts:
         click.echo(f"  {fact}")
+    if report.unread:
+        more = f" and {len(report.unread) - _SHOWN} more" if len(report.unread) > _SHOWN else ""
+        click.echo(f"  not read (programs, archives, graphs): {', '.join(report.unread[:_SHOWN])}{more}")
     for problem in report.problems:
         click.echo(f"{problem.severity}: {problem}", err=True)
 
@@ -144,6 +149,7 @@ def _document(report: ModelReport) -> dict[str, object]:
         "runtime": report.layout,
         "serves": report.serves,
         "facts": list(report.facts),
+        "unread": list(report.unread),
         "problems": [
             {
                 "severity": problem.severity,

@@ -1,7 +1,11 @@
+import gzip
 import json
+import os
 import pickle
 import shutil
+import tarfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from velagen.errors import VelagenError
 from velagen.model import ModelReport, check_model, load_runtimes
 from velagen.model.triton import parse_config
 
+#: A file of safetensors with no tensor: the length of its header, and that.
+SAFETENSORS = b"\2" + b"\0" * 7 + b"{}"
 MODELS = Path(__file__).parent / "fixtures" / "models"
 
 
@@ -47,7 +53,7 @@ def mlflow(folder: Path, *, requirements: str = "scikit-learn==1.5.2\nnumpy==1.2
     (folder / "conda.yaml").write_text(yaml.safe_dump({"dependencies": ["python=3.10", pip]}))
     (folder / "python_env.yaml").write_text("python: 3.10.12\n")
     (folder / "requirements.txt").write_text(requirements)
-    shutil.copy(MODELS / "pipeline-p4.pkl", folder / "model.pkl")
+    shutil.copy(MODELS / "pipeline-1.5.pkl", folder / "model.pkl")
     return folder
 
 
@@ -116,7 +122,7 @@ def test_broken_mlmodel_is_named_with_its_line(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "MLmodel").write_text("flavors:\n  a: [\n")
     problem = check_model(package).problems[0]
-    assert problem.message == "not YAML"
+    assert problem.message == "invalid YAML"
     assert problem.place.file == f"{package}/MLmodel"
     assert problem.place.line == 3
 
@@ -132,7 +138,9 @@ def test_unsafe_pickle_is_named_as_such(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "model.pkl").write_bytes(pickle.dumps(Evil()))
     report = check_model(package)
-    assert said(report, "error") == ["unsafe pickle: it imports subprocess.check_output; loading it runs code"]
+    assert said(report, "error") == [
+        "unsafe pickle: it imports subprocess.check_output, which is not on the list of what models need"
+    ]
     assert report.problems[0].place.file == f"{package}/model.pkl"
 
 
@@ -161,7 +169,7 @@ def test_link_out_of_the_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("files", "layout", "error"), [
-    ({"model.joblib": MODELS / "pipeline.joblib"}, "sklearn", ""),
+    ({"model.joblib": MODELS / "pipeline-1.5.joblib"}, "sklearn", ""),
     ({"a.joblib": MODELS / "pipeline.joblib", "b.pkl": MODELS / "pipeline-p4.pkl"}, "sklearn", "2 model files"),
     ({"model.pkl": b""}, "sklearn", "the file is empty"),
     ({"model.bst": b"tree\nversion=v4\n"}, "lightgbm", ""),
@@ -173,8 +181,8 @@ def test_link_out_of_the_package(tmp_path: Path) -> None:
     ({"saved_model.pb": b"x"}, "tensorflow", "wants version folders"),
     ({"config/config.properties": b"", "model-store/m.mar": b"PK"}, "pytorch", ""),
     ({"m.mar": b"PK"}, "pytorch", "no model-store"),
-    ({"config.json": b"{}", "model.safetensors": b"x", "tokenizer.json": b"{}"}, "huggingface", ""),
-    ({"config.json": b"{}", "model.safetensors": b"x"}, "huggingface", "no tokenizer"),
+    ({"config.json": b"{}", "model.safetensors": SAFETENSORS, "tokenizer.json": b"{}"}, "huggingface", ""),
+    ({"config.json": b"{}", "model.safetensors": SAFETENSORS}, "huggingface", "no tokenizer"),
     ({"notes.txt": b"x"}, "", "no model that a runtime serves; it holds notes.txt"),
     ({}, "", "it holds nothing"),
 ])  # fmt: skip
@@ -259,12 +267,221 @@ def test_text_form() -> None:
         assert caught.value.problems[0].place.line == line, wrong
 
 
+def test_versions_that_nothing_pins(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m", requirements="scikit-learn", sklearn={"sklearn_version": "1.7.2"})
+    (error,) = said(check_model(package), "error")
+    assert error.startswith("written by scikit-learn 1.7.2, and kserve-mlserver 1.7.1 has 1.5.2")
+    # The pickle itself knows, whatever is written beside it, and where nothing is.
+    package = mlflow(tmp_path / "n")
+    shutil.copy(MODELS / "pipeline-p4.pkl", package / "model.pkl")
+    assert "written by scikit-learn 1.9.1" in said(check_model(package), "error")[0]
+    bare = make(tmp_path / "bare", {"model.joblib": MODELS / "pipeline.joblib"})
+    assert "kserve-sklearnserver v0.20.0 has 1.5.2" in said(check_model(bare), "error")[0]
+
+
+def environment(path: Path, *packages: str, python: str = "3.12") -> None:
+    """What conda-pack writes, by the names of its files."""
+    names = ["bin/activate", f"conda-meta/python-{python}.4-h1_0_cpython.json"]
+    names += [f"lib/python{python}/site-packages/{package}.dist-info/METADATA" for package in packages]
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name))
+
+
+def test_environment_that_a_package_brings_counts_and_the_servers_own_does_not(tmp_path: Path) -> None:
+    package = mlflow(
+        tmp_path / "m",
+        requirements="scikit-learn==1.9.1",
+        python_function={"python_version": "3.12.4"},
+        sklearn={"sklearn_version": "1.9.1"},
+    )
+    shutil.copy(MODELS / "pipeline-p4.pkl", package / "model.pkl")
+    assert not check_model(package).serves
+    tarball = package / "environment.tar.gz"
+    servers = ("mlserver-1.7.1", "mlserver_mlflow-1.7.1", "mlflow-2.19.0")
+    environment(tarball, *servers, "scikit_learn-1.9.1", "numpy-2.4.0")
+    report = check_model(package)
+    assert report.problems == ()
+    assert "runs in environment.tar.gz: Python 3.12.4, 5 packages" in report.facts
+    assert report.unread == ("environment.tar.gz",)
+    environment(tarball, *servers, "scikit_learn-1.6.1", "numpy-2.4.0")
+    assert "the package's environment has 1.6.1" in said(check_model(package), "error")[0]
+    environment(tarball, "scikit_learn-1.9.1", "mlflow-2.19.0")
+    assert "has no mlserver and no mlserver-mlflow" in said(check_model(package), "error")[0]
+    environment(tarball)
+    assert "no mlserver" in said(check_model(package), "error")[0]
+    tarball.write_bytes(b"\x1f\x8b\x08nothing")
+    assert "can't be unpacked" in said(check_model(package), "error")[0]
+    member = tarfile.TarInfo("zeros")
+    member.size = 400_000_000
+    tarball.write_bytes(gzip.compress(member.tobuf() + bytes(member.size), 1))
+    assert "can't be unpacked" in said(check_model(package), "error")[0]
+
+
+def index(*shards: str) -> str:
+    return json.dumps({"weight_map": {f"layer.{number}": shard for number, shard in enumerate(shards)}})
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+TENSOR = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+
+
+@pytest.mark.parametrize(("files", "error"), [
+    ({"model.safetensors.index.json": index("a-1.safetensors", "a-2.safetensors"), "a-1.safetensors": SAFETENSORS},
+     "a-2.safetensors is missing (model.safetensors.index.json names it)"),
+    ({"pytorch_model.bin.index.json": index("../x.bin"), "model.safetensors": SAFETENSORS}, "../x.bin is missing"),
+    ({"model.safetensors.index.json": "[]", "model.safetensors": SAFETENSORS}, "no weight_map"),
+    ({"model.safetensors.index.json": "[" * 100_000, "model.safetensors": SAFETENSORS}, "invalid JSON"),
+    ({"model.safetensors": LFS}, "a pointer of Git LFS in place of the file"),
+    ({"pytorch_model.bin": LFS}, "a pointer of Git LFS in place of the file"),
+    ({"model.safetensors": len(TENSOR).to_bytes(8, "little") + TENSOR + b"1234"}, "and its header says 70"),
+    ({"model.safetensors": (2**63).to_bytes(8, "little")}, "cut short"),
+    ({"model.safetensors": b"\2" + b"\0" * 7 + b"[]"}, "no header of safetensors"),
+])  # fmt: skip
+@pytest.mark.parametrize("runtime", ["huggingface", "vllm"])
+def test_weights_that_are_not_there(
+    tmp_path: Path, files: dict[str, bytes | str | Path], error: str, runtime: str
+) -> None:
+    report = check_model(make(tmp_path / "m", {"config.json": "{}", "tokenizer.json": "{}", **files}), runtime=runtime)
+    assert any(error in message for message in said(report, "error")), report.problems
+
+
+@pytest.mark.parametrize(
+    "name", ["sentencepiece.bpe.model", "tekken.json", "spiece.model", "tokenizer.model.v3", "qwen.tiktoken"]
+)
+def test_tokenizers_have_many_names(tmp_path: Path, name: str) -> None:
+    package = make(tmp_path / "m", {"config.json": "{}", "model.safetensors": SAFETENSORS, name: "x"})
+    assert check_model(package).problems == ()
+    assert check_model(package, runtime="vllm").layout == "vllm"
+
+
+@pytest.mark.parametrize("name", ["python_model.bin", "model.dat", "model"])
+def test_files_that_mlmodel_names_are_read_as_pickles_whatever_their_names(tmp_path: Path, name: str) -> None:
+    package = mlflow(tmp_path / "m", python_function={"python_model": name})
+    (package / name).write_bytes(b"no pickle at all")
+    assert "was not read to its end" in said(check_model(package), "error")[0]
+    (package / name).write_bytes(pickle.dumps(Evil(), 0))
+    assert "subprocess.check_output" in said(check_model(package), "error")[0]
+
+
+def test_programs_that_a_package_brings_are_named_as_not_read(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m", python_function={"code": "lib"})
+    (package / "lib").mkdir()
+    (package / "lib" / "features.py").write_text("x = 1")
+    shutil.copy(MODELS / "python_model.pkl", package / "python_model.pkl")
+    report = check_model(package)
+    assert report.serves
+    assert report.unread == ("lib/features.py",)
+    assert "carries functions as byte code, which was not read" in said(report, "warning")[0]
+    shown = CliRunner().invoke(model_group, ["check", str(package)])
+    assert "not read (programs, archives, graphs): lib/features.py" in shown.output
+
+
+def test_code_of_a_package_takes_no_name_of_pythons_or_of_a_library(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m")
+    for name in ("subprocess", "sklearn", "own"):
+        (package / "code" / name).mkdir(parents=True)
+    for module, error in (("subprocess", True), ("sklearn.utils._joblib", True), ("own.part", False)):
+        (package / "model.pkl").write_bytes(b"c%s\nload\n(tR." % module.encode())
+        assert bool(said(check_model(package), "error")) == error, module
+
+
+def test_loader_module_is_mlflows_or_the_packages(tmp_path: Path) -> None:
+    report = check_model(mlflow(tmp_path / "m", python_function={"loader_module": "antigravity"}))
+    assert "loader_module 'antigravity' is neither MLflow's nor in the package" in said(report, "error")[0]
+    package = mlflow(tmp_path / "n", python_function={"loader_module": "mine.loader", "code": "code"})
+    (package / "code").mkdir()
+    (package / "code" / "mine.py").write_text("")
+    assert check_model(package).serves
+
+
+def test_lambda_layers_of_keras_are_programs(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m")
+    (package / "model.h5").write_bytes(b"\x89HDF" + bytes(70_000) + b'{"class_name": "Lambda", "config": {}}')
+    assert any("a Lambda layer" in message for message in said(check_model(package), "error"))
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in pairwise("abcdefghij")
+)
+MERGES = "a: &a {k: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join(['*' + before] * 30)}]}}\n" for before, name in pairwise("abcdefg")
+)
+
+
+@pytest.mark.parametrize(("text", "error"), [
+    ("[" * 5_000, "nested more than 64 deep"),
+    ("a:\n" + "".join(" " * depth + "a:\n" for depth in range(1, 500)), "nested more than 64 deep"),
+    (BOMB, "more than 500000 values"),
+    (MERGES, "more than 500000 values"),
+    ("a: &a [*a]", "refers to what it is in"),
+    ("flavors: " + "9" * 5_000, "invalid YAML"),
+    ("flavors: 2020-99-99", "invalid YAML"),
+    ("\0", "invalid YAML"),
+    (b"\xff\xfe\xff", "invalid YAML"),
+    ("a: " + "x" * 9_000_000, "larger than"),
+    ("flavors: {python_function: {python_version: " + "9" * 5_000 + "}}", "invalid YAML"),
+    ("flavors: {python_function: {python_version: 3" + ".9" * 5_000 + "}}", "is no version"),
+    ("flavors: {python_function: {model_path: " + "a" * 5_000 + "}}", "is missing"),
+    ('flavors: {python_function: {model_path: "a\\0b"}}', "is missing"),
+    ("flavors: {python_function: {env: [1, {a: b}], loader_module: [1]}, 1: {code: 2}}", "loader_module"),
+    ("- 1", "no flavors"),
+    ("", "MLmodel is missing"),
+])  # fmt: skip
+def test_mlmodel_that_is_made_to_harm(tmp_path: Path, text: str | bytes, error: str) -> None:
+    package = make(tmp_path / "m", {"MLmodel": text})
+    report = check_model(package)
+    assert any(error in message for message in said(report, "error")), report.problems
+    assert all(len(message) < 400 for message in said(report, "error"))
+
+
+def test_nothing_outside_the_package_is_read_or_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("dependencies: [{pip: [top-secret ???]}]\ntop-secret: ???\n")
+    for number, env in enumerate(("../secret", str(tmp_path / "secret"), "conda.yaml", "link")):
+        package = mlflow(tmp_path / f"m{number}", python_function={"env": {"conda": env}})
+        (package / "requirements.txt").unlink()
+        (package / "conda.yaml").unlink()
+        (package / "conda.yaml").symlink_to(tmp_path / "secret")
+        (package / "link").symlink_to(tmp_path)
+        report = check_model(package)
+        assert not report.serves
+        assert "top-secret" not in str(report.problems)
+    # Nor is a device or a pipe opened.
+    for number, goal in enumerate(("/dev/zero", "pipe")):
+        package = make(tmp_path / f"p{number}", {"model.pkl": MODELS / "pipeline-1.5.pkl"})
+        os.mkfifo(package / "pipe")
+        (package / "MLmodel").symlink_to(goal)
+        assert not check_model(package).serves
+
+
+def test_links_that_lead_nowhere_and_round(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m")
+    (package / "round").symlink_to("round")
+    (package / "there").symlink_to("back")
+    (package / "back").symlink_to("there")
+    (package / "gone").symlink_to("nowhere")
+    (package / "up").symlink_to(".")
+    messages = said(check_model(package), "error")
+    assert sum("round in a circle" in message for message in messages) == 3
+    assert any("nowhere, which is not there" in message for message in messages)
+    assert any("a link to a folder" in message for message in messages)
+    deep = package / "/".join("d" * 300)
+    deep.mkdir(parents=True)
+    assert any("nested more than 64 deep" in message for message in said(check_model(package), "error"))
+
+
 def test_own_runtimes(tmp_path: Path) -> None:
     table = tmp_path / "runtimes.yaml"
     table.write_text(
         "mlflow: {name: ours, python: '3.11.2', packages: {mlflow: 3.17.2, scikit-learn: 1.9.1, numpy: 2.4.6}}"
     )
-    package = mlflow(tmp_path / "m", requirements="scikit-learn==1.9.1", python_function={"python_version": "3.11.7"})
+    package = mlflow(
+        tmp_path / "m",
+        requirements="scikit-learn==1.9.1",
+        python_function={"python_version": "3.11.7"},
+        sklearn={"sklearn_version": "1.9.1"},
+    )
+    shutil.copy(MODELS / "pipeline-p4.pkl", package / "model.pkl")
     assert check_model(package, runtimes=load_runtimes(table)).problems == ()
     table.write_text("mlflow: {name: ours}")
     with pytest.raises(VelagenError, match="not a table of runtimes"):

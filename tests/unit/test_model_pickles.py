@@ -1,14 +1,21 @@
+import bz2
 import contextlib
+import gzip
 import io
+import lzma
 import os
 import pickle
 import random
+import tarfile
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from velagen.model.imports import imports_for
 from velagen.model.pickles import is_pickle, scan
 
 MODELS = Path(__file__).parent / "fixtures" / "models"
@@ -23,8 +30,8 @@ def write(path: Path, data: bytes) -> Path:
 def test_real_models_are_read_to_their_end_and_are_not_unsafe(name: str) -> None:
     report = scan(MODELS / name)
     assert (report.unsafe, report.unread) == ((), "")
-    assert {"sklearn", "numpy"} <= report.modules
-    assert report.brings_code == (name == "lambda.pkl")
+    assert report.modules & {"sklearn", "cloudpickle"}
+    assert report.brings_code == (name in ("lambda.pkl", "python_model.pkl"))
     assert is_pickle(MODELS / name)
 
 
@@ -179,3 +186,155 @@ def test_pickles_are_known_by_name_or_by_their_first_bytes(tmp_path: Path) -> No
     assert is_pickle(write(tmp_path / "weights.bin", pickle.dumps(1)))
     assert not is_pickle(write(tmp_path / "notes.txt", b"plain"))
     assert not is_pickle(tmp_path / "none")
+
+
+def call(module: str, name: str, *arguments: str) -> bytes:
+    """A pickle that calls what it imports."""
+    texts = b"".join(b"S'%s'\n" % argument.encode() for argument in arguments)
+    return b"c%s\n%s\n(%stR." % (module.encode(), name.encode(), texts)
+
+
+#: Some run programs or open what they are told to, some are only not what a model is made of.
+NOT_FOR_MODELS = """
+    uuid._get_command_stdout _osx_support._read_output joblib.numpy_pickle.load sklearn.utils._joblib.load
+    joblib.load logging.config.listen logging.config.dictConfig types.FunctionType types.CodeType
+    numpy.ctypeslib.load_library numpy.distutils.exec_command numpy.distutils.exec_command.exec_command numpy.load
+    numpy.memmap numpy.fromfile numpy.lib.npyio.load numpy.testing.rundocs numpy.f2py.capi_maps.load_f2cmap_file
+    scipy._lib._testutils.run pandas.read_pickle pandas.io.common.get_handle pandas.eval pandas.HDFStore
+    pandas.core.computation.eval.eval sklearn.datasets.fetch_openml sklearn.datasets._base.fetch_file
+    sklearn.utils._testing.run sklearn.utils.parallel.Parallel sklearn.ensemble._forest.Parallel
+    sklearn.svm._base.os.system sklearn.tests.random_seed.Pwn joblib.Parallel
+    joblib.numpy_pickle_compat.ZNDArrayWrapper joblib.memory.Memory torch.load torch.hub.load
+    torch.PyTorchFileWriter torch.utils.cpp_extension.load torch.serialization.load transformers.pipeline
+    transformers.AutoModel.from_pretrained mlflow.pyfunc.load_model mlflow.projects.run xgboost.dask.run
+    lightgbm.basic._load_lib cloudpickle.load cloudpickle.cloudpickle.exec functools.reduce builtins.map
+    builtins.filter builtins.apply builtins.delattr builtins.print operator.methodcaller operator.attrgetter
+    pydoc.locate pkgutil.resolve_name importlib.import_module runpy._run_code timeit.timeit bdb.Bdb
+    asyncio.unix_events._UnixSubprocessTransport._start multiprocessing.util.spawnv_passfds webbrowser.open
+    ensurepip._run_pip venv.create pip.main idlelib.pyshell.ModifiedInterpreter lib2to3.pgen2.grammar.Grammar.loads
+    trace.Trace.run ctypes.CDLL _io.open io.FileIO tempfile.mktemp shutil.rmtree pathlib.Path.write_text
+    pathlib.Path.unlink urllib.request.urlopen code.InteractiveInterpreter codeop.compile_command
+    typing.get_type_hints enum._test dataclasses.make_dataclass re._parser.parse collections.namedtuple
+    random._urandom decimal.os.system zoneinfo._common.load_data array.array.fromfile
+"""
+
+
+@pytest.mark.parametrize("runtime", ["mlflow", "sklearn", "huggingface", "pytorch", "triton"])
+def test_what_no_list_names_is_unsafe_whether_or_not_harm_is_known(tmp_path: Path, runtime: str) -> None:
+    for name in NOT_FOR_MODELS.split():
+        module, _, attribute = name.rpartition(".")
+        report = scan(write(tmp_path / "m.pkl", call(module, attribute, "id")), imports_for(runtime))
+        assert report.unsafe == (f"it imports {module}.{attribute}",)
+
+
+HIDDEN = call("posix", "system", "id")
+
+
+def zipped(**members: bytes) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return held.getvalue()
+
+
+def tarred(name: str, content: bytes) -> bytes:
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return held.getvalue()
+
+
+def array_of_objects(content: bytes) -> bytes:
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize("data", [
+    HIDDEN + zipped(notes=b"nothing"),
+    zipped(weights=HIDDEN),
+    zipped(inner=zipped(weights=HIDDEN)),
+    zipped(arrays=array_of_objects(HIDDEN)),
+    tarred("pickle", HIDDEN),
+    array_of_objects(HIDDEN),
+    gzip.compress(HIDDEN), bz2.compress(HIDDEN), lzma.compress(HIDDEN), zlib.compress(HIDDEN),
+    lzma.compress(HIDDEN, lzma.FORMAT_ALONE),
+    # What comes after the call can't be read, and a loader has made it by then.
+    HIDDEN[:-1] + b"\xff\xff",
+], ids=range(12))  # fmt: skip
+@pytest.mark.parametrize("name", ["model.pt", "python_model.bin", "weights.dat", "model"])
+def test_program_is_found_whatever_else_the_file_is_and_whatever_its_name(
+    tmp_path: Path, data: bytes, name: str
+) -> None:
+    assert scan(write(tmp_path / name, data)).unsafe == ("it imports posix.system",)
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    # A class whose constructor runs a program, made by a helper that is listed.
+    (b"ccopyreg\n_reconstructor\n(csubprocess\nPopen\ncsubprocess\nPopen\nS'id'\ntR.", "subprocess.Popen"),
+    # SciPy runs the text of a distribution's state when it is filled.
+    (b"cscipy.stats._continuous_distns\nexpon_gen\n)\x81}(S'_parse_arg_template'\nS'import os'\nub.", "text that runs"),
+    (b"cscipy.stats._continuous_distns\nexpon_gen\n)\x81(ccollections\nOrderedDict\n)Rtb.", "text that runs"),
+    (b"csklearn.svm._classes\nSVC\n}(S'x'\nI1\nub.", "changes what it imports"),
+    (b"csklearn.utils._bunch\nBunch\n(S'a'\nI1\nu.", "changes what it imports"),
+    (b"ccloudpickle.cloudpickle\n_class_setstate\n(csklearn.svm._classes\nSVC\n)tR.", "changes what it imports"),
+    (b"ccloudpickle.cloudpickle\nsubimport\n(S'os'\ntR}(S'system'\nI1\nub.", "changes what it imports"),
+    (b"ccloudpickle.cloudpickle\nsubimport\n(S'antigravity'\ntR.", "imports the module antigravity"),
+    (b"ccloudpickle.cloudpickle\nsubimport\n(cbuiltins\nstr\n)RtR.", "computes the name of a module"),
+    (b"cnumpy.random._pickle\n__generator_ctor\n(S'this'\nccloudpickle.cloudpickle\nsubimport\ntR.", "hands on"),
+    (b"cnumpy.core\n_ufunc_reconstruct\n(S'os'\nS'system'\ntR.", "os.system"),
+    (b"cbuiltins\ngetattr\n(cpathlib\nPath\nS'unlink'\ntR.", "builtins.getattr"),
+    (b"ctorch.storage\n_load_from_bytes\n(B" + len(HIDDEN).to_bytes(4, "little") + HIDDEN + b"tR.", "posix.system"),
+    (b"ctorch.storage\n_load_from_bytes\n(ccollections\nOrderedDict\n)RtR.", "a pickle within"),
+    (b"ccloudpickle.cloudpickle\n_make_function\n)R)R.", "another call returned"),
+    (b"cjoblib\nos.system\n.", "joblib.os.system"),
+])  # fmt: skip
+def test_listed_names_that_lead_to_others(tmp_path: Path, data: bytes, said: str) -> None:
+    assert any(said in sentence for sentence in scan(write(tmp_path / "m.pkl", data)).unsafe)
+
+
+def test_files_that_only_look_like_pickles_are_no_fault(tmp_path: Path) -> None:
+    for data in (
+        b"cat\ndog\n",
+        b"channels:\n- defaults\n",
+        b"].",
+        b"(" * 50,
+        zipped(readme=b"cat\ndog\n"),
+        gzip.compress(b"x"),
+    ):
+        report = scan(write(tmp_path / "file", data))
+        assert (report.unsafe, report.unread) == ((), ""), data
+    # What is to be a pickle and is none is one.
+    assert scan(write(tmp_path / "file", b"nothing"), expected=True).unread
+
+
+def test_weights_as_pytorch_wrote_them_before_archives(tmp_path: Path) -> None:
+    parts = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"w": 1}, ["0"]]
+    data = b"".join(pickle.dumps(part, 2) for part in parts) + b"\xff raw bytes of a storage"
+    assert scan(write(tmp_path / "pytorch_model.bin", data)).unread == ""
+    assert scan(write(tmp_path / "pytorch_model.bin", data.replace(b"\x01", b"\x02", 1))).unsafe == ()
+
+
+def test_versions_of_scikit_learn_are_read(tmp_path: Path) -> None:
+    assert scan(MODELS / "pipeline-1.5.joblib").sklearn_versions == {"1.5.2"}
+    assert scan(MODELS / "pipeline-zlib.joblib").sklearn_versions == {"1.9.1"}
+
+
+@pytest.mark.parametrize("data", [
+    # Zeros that unpack to a thousand times their size; and a constant that says it is longer than the file.
+    pytest.param(zlib.compress(b"\x80\x04\x8e" + (2**31).to_bytes(8, "little") + bytes(400_000_000)), id="bomb"),
+    pytest.param(b"\x80\x04\x8e" + (2**62).to_bytes(8, "little"), id="long constant"),
+    pytest.param(b"\x80\x02I" + b"9" * 5000 + b"\n.", id="long number"),
+    pytest.param(b"\x80\x02S'" + b"a" * 3_000_000, id="long line"),
+    pytest.param(b"\x80\x04\x8b" + (2**31 - 1).to_bytes(4, "little"), id="long integer"),
+    pytest.param(b"\x80\x02" + b"(" * 100_000 + b"t" * 100_001, id="deep"),
+])  # fmt: skip
+def test_time_and_memory_are_bounded(tmp_path: Path, data: bytes) -> None:
+    path = write(tmp_path / "m.pkl", data)
+    tracemalloc.start()
+    assert scan(path).unread
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 64 * 2**20

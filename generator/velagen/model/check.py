@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import yaml
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from velagen.errors import Place, Problem, VelagenError
 from velagen.model import triton
-from velagen.model.pickles import PickleReport, is_pickle, scan
+from velagen.model.environment import NAME, read_environment
+from velagen.model.files import entries, inside, read_bytes, read_json, read_yaml, short
+from velagen.model.imports import imports_for
+from velagen.model.pickles import PickleReport, scan
 from velagen.model.runtimes import Runtime, distribution_of, load_runtimes
+from velagen.model.weights import check_safetensors, has_keras_lambda, is_pointer
 
 #: File endings that each of KServe's single-file servers looks for; exactly one file may have them.
 SINGLE_FILE: Final = {
@@ -50,6 +54,8 @@ class ModelReport:
     problems: tuple[Problem, ...] = ()
     #: Lines worth knowing that are no problems: flavours, versions, models.
     facts: tuple[str, ...] = ()
+    #: Files that a server runs or loads and that were not read: programs, archives, graphs.
+    unread: tuple[str, ...] = ()
     #: Folder that modelUri must name, relative to the directory: ".." when one model of a Triton repository was given.
     root: str = "."
 
@@ -81,17 +87,29 @@ def check_model(
         )
     checker = _Checker(directory, load_runtimes() if runtimes is None else runtimes)
     layout = runtime or checker.layout()
-    getattr(checker, f"check_{layout or 'nothing'}")()
-    return ModelReport(directory, layout, tuple(checker.problems), tuple(checker.facts), checker.root)
+    try:
+        getattr(checker, f"check_{layout or 'nothing'}")()
+        checker.check_files(layout)
+    except VelagenError as error:
+        checker.problems += error.problems
+    problems = tuple(dict.fromkeys(checker.problems))
+    return ModelReport(directory, layout, problems, tuple(checker.facts), tuple(checker.unread), checker.root)
 
 
 class _Checker:
     def __init__(self, directory: Path, runtimes: Mapping[str, Runtime]) -> None:
         self.directory = directory
-        self.runtimes = runtimes
+        self.runtimes = dict(runtimes)
         self.problems: list[Problem] = []
         self.facts: list[str] = []
+        self.unread: list[str] = []
         self.root = "."
+        #: Files that a server takes for pickles, whatever their names.
+        self.pickles: set[str] = set()
+        #: Distributions whose versions are complained of already.
+        self.complained: set[str] = set()
+        #: Where a package's own modules lie.
+        self.code = ["code"]
         self.files = sorted(entry for entry in directory.iterdir() if entry.is_file())
         self.folders = sorted(entry for entry in directory.iterdir() if entry.is_dir())
 
@@ -122,8 +140,8 @@ class _Checker:
             if file.suffix in SINGLE_FILE["sklearn"]:
                 return "sklearn"
             if file.suffix == ".bst":
-                return "lightgbm" if file.open("rb").read(4) == b"tree" else "xgboost"
-            if file.suffix == ".ubj" or (file.suffix == ".json" and b'"learner"' in file.open("rb").read(4096)):
+                return "lightgbm" if _head(file, 4) == b"tree" else "xgboost"
+            if file.suffix == ".ubj" or (file.suffix == ".json" and b'"learner"' in _head(file, 4096)):
                 return "xgboost"
         return ""
 
@@ -142,14 +160,9 @@ class _Checker:
 
     def check_mlflow(self) -> None:
         place = self.place("MLmodel")
-        try:
-            document = yaml.safe_load((self.directory / "MLmodel").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        document = read_yaml(self.directory, "MLmodel")
+        if document is None:
             self.error("MLmodel is missing", hint="mlflow.<flavour>.save_model writes it")
-            return
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            line = getattr(getattr(error, "problem_mark", None), "line", None)
-            self.problems.append(Problem("not YAML", Place(place.file, None if line is None else line + 1)))
             return
         flavours = document.get("flavors") if isinstance(document, dict) else None
         if not isinstance(flavours, dict) or not flavours:
@@ -166,21 +179,37 @@ class _Checker:
                 "no signature: clients can't ask for the inputs' names and types", place, "save_model(signature=...)"
             )
         self._mlflow_files(flavours, place)
+        self._mlflow_loader(function, place)
         requirements = self._requirements(function)
         if runtime is None:
             return
+        if inside(self.directory, NAME) is not None:
+            runtime = self.runtimes["mlflow"] = read_environment(self.directory / NAME, runtime)
+            self.facts.append(f"runs in {NAME}: Python {runtime.python}, {len(runtime.packages)} packages")
         self._mlflow_versions(document, flavours, requirements, runtime, place)
-        self._scan_pickles(runtime, set(requirements))
+
+    def _mlflow_loader(self, function: Mapping[str, object], place: Place) -> None:
+        """MLflow imports the loader's module and calls it (mlflow/pyfunc/__init__.py, load_model)."""
+        loader = function.get("loader_module")
+        if loader is None or (isinstance(loader, str) and re.fullmatch(r"mlflow(\.\w+)+", loader)):
+            return
+        own = isinstance(loader, str) and loader.partition(".")[0] in self._own_modules()
+        if not own:
+            self.error(f"loader_module {short(loader)} is neither MLflow's nor in the package", place)
 
     def _mlflow_files(self, flavours: Mapping[str, object], place: Place) -> None:
         for flavour, content in flavours.items():
             if not isinstance(content, dict):
                 self.error(f"flavour {flavour} is no table", place)
                 continue
-            for key in ("data", "model_path", "pickled_model", "model_data", "code", "python_model", "saved_model_dir"):
+            for key in _FILES:
                 value = content.get(key)
                 if isinstance(value, str) and value:
                     self._must_exist(value, f"flavors.{flavour}.{key}", place)
+                    if key in ("pickled_model", "python_model") and not value.endswith(".py"):
+                        self.pickles.add(value)
+                    if key == "code":
+                        self.code.append(value)
             artifacts = content.get("artifacts")
             for name, entry in (artifacts if isinstance(artifacts, dict) else {}).items():
                 if isinstance(entry, dict) and isinstance(entry.get("path"), str):
@@ -210,16 +239,16 @@ class _Checker:
     def _must_exist(self, relative: str, key: str, place: Place) -> None:
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
-            self.error(f"{key} points out of the package: {relative}", place, "a package carries all its files")
-        elif not (self.directory / relative).exists():
-            self.error(f"{relative} is missing ({key} names it)", place)
+            self.error(f"{key} points out of the package: {short(relative)}", place, "a package carries all its files")
+        elif inside(self.directory, relative) is None:
+            self.error(f"{relative if len(relative) < _LONG else short(relative)} is missing ({key} names it)", place)
 
     def _requirements(self, function: Mapping[str, object]) -> dict[str, Requirement]:
         """Distribution -> what the package asks for, from requirements.txt, else from conda.yaml."""
         lines: list[tuple[str, str, int | None]] = []
-        file = self.directory / "requirements.txt"
-        if file.is_file():
-            text = file.read_text(encoding="utf-8", errors="replace")
+        data = read_bytes(self.directory, "requirements.txt")
+        if data is not None:
+            text = data.decode("utf-8", "replace")
             lines = [("requirements.txt", line, number) for number, line in enumerate(text.splitlines(), 1)]
         else:
             lines = [("conda.yaml", line, None) for line in self._conda_pip(function)]
@@ -229,31 +258,26 @@ class _Checker:
             if not line or line.startswith(("#", "-")):
                 continue
             try:
-                requirement = Requirement(line)
-            except InvalidRequirement:
+                requirement = Requirement(line if len(line) < _LONG else "")
+                applies = requirement.marker is None or requirement.marker.evaluate()
+            except (InvalidRequirement, UndefinedEnvironmentName, UndefinedComparison, ValueError):
                 place = Place(self.place(name).file, number)
-                self.warn(f"{line!r} is no requirement that can be compared", place)
+                self.warn(f"{short(line)} is no requirement that can be compared", place)
                 continue
-            if requirement.marker is None or requirement.marker.evaluate():
+            if applies:
                 found[canonicalize_name(requirement.name)] = requirement
         return found
 
     def _conda_pip(self, function: Mapping[str, object]) -> list[str]:
         env = function.get("env")
         name = env.get("conda") if isinstance(env, dict) else env
-        file = self.directory / str(name or "conda.yaml")
-        try:
-            document = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-        except yaml.YAMLError:
-            self.error("not YAML", self.place(file.name))
-            return []
-        entries = document.get("dependencies") if isinstance(document, dict) else None
-        return [
-            str(line)
-            for entry in (entries if isinstance(entries, list) else [])
-            if isinstance(entry, dict)
-            for line in (entry.get("pip") or [])
-        ]
+        document = read_yaml(self.directory, name if isinstance(name, str) and name else "conda.yaml")
+        dependencies = document.get("dependencies") if isinstance(document, dict) else None
+        lines: list[str] = []
+        for entry in dependencies if isinstance(dependencies, list) else []:
+            pip = entry.get("pip") if isinstance(entry, dict) else None
+            lines += [str(line) for line in pip if isinstance(line, str)] if isinstance(pip, list) else []
+        return lines
 
     def _mlflow_versions(
         self,
@@ -266,12 +290,13 @@ class _Checker:
         function = flavours.get("python_function")
         python = function.get("python_version") if isinstance(function, dict) else None
         if python is not None:
-            self.facts.append(f"saved with Python {python}; {runtime.name} runs {runtime.python}")
             version = _version(python)
             if version is None:
-                self.error(f"python_version {python!r} is no version", place)
-            elif version.release[:2] != runtime.python.release[:2]:
-                self.warn(f"saved with Python {python}, the server runs {runtime.python}", place)
+                self.error(f"python_version {short(python)} is no version", place)
+            else:
+                self.facts.append(f"saved with Python {version}; {runtime.name} runs {runtime.python}")
+                if version.release[:2] != runtime.python.release[:2]:
+                    self.warn(f"saved with Python {version}, the server runs {runtime.python}", place)
         saved = _version(document.get("mlflow_version"))
         server = runtime.packages.get("mlflow")
         if saved is not None and server is not None and saved.major > server.major:
@@ -284,6 +309,23 @@ class _Checker:
                 )
         for name, requirement in requirements.items():
             self._compare(name, requirement, runtime)
+        for content in flavours.values():
+            for key, package in _FLAVOUR_VERSIONS.items():
+                if isinstance(content, dict) and content.get(key) is not None:
+                    self._wrote(package, content[key], runtime, place)
+
+    def _wrote(self, package: str, version: object, runtime: Runtime, place: Place) -> None:
+        """A release of ``package`` wrote the model; where it is newer than the server's, the server may not read it."""
+        saved, there = _version(version), runtime.packages.get(package)
+        if saved is None:
+            self.error(f"{short(version)} is no version of {package}", place)
+        elif there is not None and package not in self.complained and saved.release[:2] != there.release[:2]:
+            self.complained.add(package)
+            message = f"written by {package} {saved}, and {runtime.name} has {there}"
+            if saved > there:
+                self.error(f"{message}, which need not read what a newer one wrote", place, _train(package, there))
+            else:
+                self.warn(message, place)
 
     def _compare(self, name: str, requirement: Requirement, runtime: Runtime) -> None:
         place = self.place("requirements.txt")
@@ -299,12 +341,12 @@ class _Checker:
             return
         pins = [_version(one.version) for one in requirement.specifier if one.operator in ("==", "===", "~=")]
         pin = next((version for version in pins if version is not None), None)
-        message = f"{name}{requirement.specifier} is asked for, {runtime.name} has {there}"
-        newer = pin is not None and pin.release[:2] > there.release[:2]
         if pin is not None and pin.release[:2] == there.release[:2]:
             return
-        if newer and name in _WRITERS:
-            self.error(f"{message}, which need not read what a newer one wrote", place, f"train with {name} {there}")
+        self.complained.add(name)
+        message = f"{name}{requirement.specifier} is asked for, {runtime.name} has {there}"
+        if pin is not None and pin > there and name in _WRITERS:
+            self.error(f"{message}, which need not read what a newer one wrote", place, _train(name, there))
         else:
             self.warn(message, place)
 
@@ -334,7 +376,6 @@ class _Checker:
             f"versions {', '.join(map(str, model.versions)) or 'none'}"
             for model in models
         ]
-        self._scan_pickles(None, set())
 
     def check_sklearn(self) -> None:
         self._single("sklearn")
@@ -359,7 +400,6 @@ class _Checker:
             self.facts.append(f"model file: {found[0].name}")
             if not found[0].stat().st_size:
                 self.error("the file is empty", self.place(found[0].name))
-        self._scan_pickles(self.runtimes.get(runtime), set())
 
     def check_tensorflow(self) -> None:
         if (self.directory / "saved_model.pb").is_file():
@@ -385,53 +425,116 @@ class _Checker:
             )
         if not (self.directory / "config" / "config.properties").is_file():
             self.error("config/config.properties is missing")
-        self._scan_pickles(None, set())
 
     def check_huggingface(self) -> None:
         names = {file.name for file in self.files}
-        weights = [file for file in self.files if file.suffix == ".safetensors"]
-        self.facts.append(f"{len(weights)} safetensors files")
-        if not names & {"tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json", "spiece.model"}:
+        if "config.json" not in names and "params.json" not in names:
+            self.error("config.json is missing", hint="model.save_pretrained(directory)")
+        weights = [file for file in self.files if file.suffix in _WEIGHTS]
+        if not weights:
+            self.error("no weights: no file that ends in .safetensors or .bin")
+        self.facts.append(f"{sum(file.suffix == '.safetensors' for file in weights)} safetensors files")
+        if not any(_is_tokenizer(name) for name in names):
             self.error("no tokenizer", hint="tokenizer.save_pretrained(directory)")
-        self._scan_pickles(None, set())
+        for file in self.files:
+            if file.name.endswith(".index.json"):
+                self._shards(file.name)
+            if file.suffix == ".safetensors" and not is_pointer(file):
+                self.problems += check_safetensors(file)
 
-    def _scan_pickles(self, runtime: Runtime | None, promised: set[str]) -> None:
-        """Every pickle of the package; ``promised`` are distributions already spoken of."""
-        for path in sorted(self.directory.rglob("*")):
-            relative = path.relative_to(self.directory).as_posix()
-            if path.is_symlink() and not path.resolve().is_relative_to(self.directory.resolve()):
-                self.error(f"a link out of the package, to {path.resolve()}", self.place(relative), "copy the file in")
-                continue
-            if path.is_file() and (is_pickle(path) or path.suffix in (".pt", ".pth", ".bin")):
-                if path.suffix in (".pt", ".pth", ".bin") and path.open("rb").read(2) not in (b"PK", b"\x80\x02"):
-                    continue
-                self._judge(relative, scan(path), runtime, promised)
+    def check_vllm(self) -> None:
+        """The same files; vLLM reads them itself."""
+        self.check_huggingface()
 
-    def _judge(self, relative: str, report: PickleReport, runtime: Runtime | None, promised: set[str]) -> None:
-        place = self.place(relative)
-        for sentence in report.unsafe:
-            self.error(f"unsafe pickle: {sentence}; loading it runs code", place, "don't serve it unless you wrote it")
-        if report.unread:
-            self.error(f"the pickle was not read to its end ({report.unread}): what follows is unknown", place)
-        if runtime is None:
+    def _shards(self, index: str) -> None:
+        document = read_json(self.directory, index)
+        weights = document.get("weight_map") if isinstance(document, dict) else None
+        if not isinstance(weights, dict):
+            self.error("no weight_map: this is no index of shards", self.place(index))
             return
-        if report.brings_code:
-            self.warn(f"carries functions as byte code: they run only on Python {_minor(runtime.python)}", place)
-        local = {
-            entry.name.removesuffix(".py") for entry in (*self.directory.glob("code/*"), *self.directory.glob("*.py"))
-        }
-        for module in sorted(report.modules - _STANDARD - local):
-            package = distribution_of(module)
-            # An extension module's name starts with "_" and belongs to a package that is imported too.
-            private = module.startswith("_") and module != "__main__"
-            if runtime.has(package) or private or package in promised:
+        for shard in sorted({str(name) for name in weights.values()}):
+            if inside(self.directory, shard) is None:
+                self.error(f"{shard} is missing ({index} names it)", self.place(index), "fetch the whole repository")
+
+    # All files, whatever the layout.
+
+    def check_files(self, layout: str) -> None:
+        """Links, pointers in place of files, and pickles; and which files nobody read."""
+        runtime = self.runtimes.get(layout)
+        allowed = imports_for(layout)
+        if runtime is not None:
+            allowed = allowed.with_more(runtime.imports)
+        for entry in entries(self.directory):
+            if entry.wrong and not (self.root == ".." and entry.wrong.startswith("a link to a folder")):
+                self.error(entry.wrong, self.place(entry.name), "copy in what is meant, or take it away")
+            if not entry.is_file:
                 continue
-            if module == "__main__":
+            if is_pointer(entry.path):
+                self.error(
+                    "a pointer of Git LFS in place of the file", self.place(entry.name), "git lfs pull brings the file"
+                )
+                continue
+            if entry.name.lower().endswith(_NOT_READ):
+                self.unread.append(entry.name)
+            if has_keras_lambda(entry.path):
+                self.error("a Lambda layer of Keras, which is byte code that runs", self.place(entry.name))
+            expected = True if entry.name in self.pickles else None
+            if entry.name != NAME:
+                self._judge(entry.name, scan(entry.path, allowed, expected=expected), runtime)
+
+    def _own_modules(self) -> set[str]:
+        """Modules that come with the package and stand in nobody's way: Python takes its own, and installed, ones."""
+        folders = [path for name in self.code if (path := inside(self.directory, name)) is not None and path.is_dir()]
+        names = {entry.name.removesuffix(".py") for folder in folders for entry in folder.iterdir()}
+        runtime = self.runtimes.get("mlflow")
+        return {
+            name
+            for name in names
+            if name not in _STANDARD and (runtime is None or not runtime.has(distribution_of(name)))
+        }
+
+    def _judge(self, relative: str, report: PickleReport, runtime: Runtime | None) -> None:
+        place = self.place(relative)
+        own = self._own_modules()
+        lacking = set()
+        for module, name in report.unlisted:
+            top = module.partition(".")[0]
+            if top in own:
+                continue
+            if top == "__main__":
                 self.error(
                     "needs a class of the script that trained it (__main__)", place, "put the class into a module"
                 )
+            elif runtime is not None and top not in _STANDARD and not self._has(runtime, top):
+                lacking.add(top)
             else:
-                self.error(f"needs the module {module}, which {runtime.name} does not have", place, _OWN_RUNTIME)
+                self.error(
+                    f"unsafe pickle: it imports {module}.{name}, which is not on the list of what models need",
+                    place,
+                    _UNLISTED,
+                )
+        for module in report.unlisted_modules:
+            if module.partition(".")[0] not in own:
+                self.error(f"unsafe pickle: it imports the module {module}", place, _UNLISTED)
+        for sentence in report.doubts:
+            self.error(f"unsafe pickle: {sentence}; loading it runs code", place, "don't serve it unless you wrote it")
+        if report.unread:
+            self.error(f"the pickle was not read to its end ({report.unread}): what follows is unknown", place)
+        if report.brings_code:
+            only = f": they run only on Python {_minor(runtime.python)}" if runtime else ""
+            self.warn(f"carries functions as byte code, which was not read{only}", place)
+        if runtime is None:
+            return
+        listed = {module.partition(".")[0] for module, _ in report.imports - set(report.unlisted)}
+        lacking |= {top for top in listed - _STANDARD if not self._has(runtime, top)}
+        for top in sorted(lacking):
+            self.error(f"needs the module {top}, which {runtime.name} does not have", place, _OWN_RUNTIME)
+        for version in sorted(report.sklearn_versions):
+            self._wrote("scikit-learn", version, runtime, place)
+
+    def _has(self, runtime: Runtime, top: str) -> bool:
+        # The names of two modules that are no distributions: scikit-learn's extension _loss, and TorchScript's own.
+        return runtime.has(distribution_of(top)) or top in ("_loss", "__torch__")
 
     def place(self, relative: str) -> Place:
         return Place(f"{self.directory}/{relative}")
@@ -443,12 +546,56 @@ class _Checker:
         self.problems.append(Problem(message, place or Place(str(self.directory)), hint, "warning"))
 
 
+#: Keys of a flavour that name a file or folder.
+_FILES: Final = (
+    "data",
+    "model_path",
+    "pickled_model",
+    "model_data",
+    "code",
+    "python_model",
+    "saved_model_dir",
+    "model_binary",
+    "model_code_path",
+)
+#: Keys of a flavour that say which release of a distribution wrote the model.
+_FLAVOUR_VERSIONS: Final = {
+    "sklearn_version": "scikit-learn",
+    "xgb_version": "xgboost",
+    "lgb_version": "lightgbm",
+    "catboost_version": "catboost",
+    "pytorch_version": "torch",
+}
+_WEIGHTS: Final = (".safetensors", ".bin")
+#: Files of a package that a server runs, or that hold programs, and that nothing here reads.
+_NOT_READ: Final = (
+    ".py", ".pyc", ".so", ".sh", ".mar", ".jar", ".whl", ".h5", ".hdf5", ".keras", "saved_model.pb", ".tar.gz", ".tgz",
+    ".tar.bz2", ".tar.xz", ".7z",
+)  # fmt: skip
+_LONG: Final = 500
+_UNLISTED: Final = "don't serve it unless you wrote it; a table of your own can list it (--runtimes FILE, imports:)"
 _OWN_RUNTIME: Final = "serve it with a ServingRuntime of your own that has it (property servingRuntime)"
 
 
+def _train(package: str, there: Version) -> str:
+    return f"train with {package} {there}, or bring {NAME} (conda-pack)"
+
+
+def _is_tokenizer(name: str) -> bool:
+    """Whether Transformers or vLLM can make a tokenizer of the file: its own format, SentencePiece, vocabularies."""
+    known = ("tokenizer.json", "vocab.txt", "vocab.json", "vocab.bpe", "tekken.json", "merges.txt")
+    # SentencePiece (spiece.model, sentencepiece.bpe.model, tokenizer.model.v3, source.spm) and tiktoken: many names.
+    return name in known or re.search(r"\.(model|spm|tiktoken)(\.v\d+)?$", name) is not None
+
+
+def _head(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
+
+
 def _version(value: object) -> Version | None:
-    text = str(value) if value is not None else ""
-    if not re.match(r"\d", text):
+    text = str(value) if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**9) else ""
+    if not re.match(r"\d", text) or len(text) > _LONG:
         return None
     try:
         return Version(text)

@@ -31,6 +31,7 @@ import yaml
 from urllib3.exceptions import HTTPError
 
 from velagen.errors import Place, Problem, VelagenError
+from velagen.model.files import entries
 
 #: Bytes read at a time.
 CHUNK: Final = 1024 * 1024
@@ -106,8 +107,8 @@ class PushReport:
 
 
 def package_files(directory: Path) -> dict[str, Path]:
-    """Relative path -> file, for all that is part of the package; VelagenError for a link that leads out of it, for
-    what is neither file nor folder, or for no files.
+    """Relative path -> file, for all that is part of the package; VelagenError for a link that leads out of it or to
+    a folder, for what is neither file nor folder, or for no files.
     """
     return _package(directory)[0]
 
@@ -115,46 +116,24 @@ def package_files(directory: Path) -> dict[str, Path]:
 def _package(directory: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The files of the package, and its folders that hold nothing."""
     files: dict[str, Path] = {}
-    empty: list[str] = []
+    folders: set[str] = set()
     problems = []
-    for folder, names, entries in os.walk(directory):
-        for link in [name for name in names if (Path(folder) / name).is_symlink()]:
-            problems.append(
-                Problem("a link to a folder can't be pushed", Place(str(Path(folder) / link)), "copy it in")
-            )
-        names[:] = sorted(name for name in names if name not in _LEFT_OUT)
-        kept = sorted(entry for entry in entries if entry not in _LEFT_OUT)
-        if not names and not kept and Path(folder) != directory:
-            empty.append(Path(folder).relative_to(directory).as_posix())
-        for entry in kept:
-            path = Path(folder) / entry
-            stray = stray_link(path, directory)
-            if stray:
-                problems.append(Problem(stray, Place(str(path)), "copy the file in"))
-            elif path.is_file():
-                files[path.relative_to(directory).as_posix()] = path
-            else:
-                problems.append(Problem("not a file (a socket, pipe or device)", Place(str(path)), "move it away"))
+    for entry in entries(directory):
+        parts = PurePosixPath(entry.name).parts
+        if not _LEFT_OUT.isdisjoint(parts):
+            continue
+        folders.discard(str(PurePosixPath(entry.name).parent))
+        if entry.wrong:
+            problems.append(Problem(entry.wrong, Place(str(entry.path)), "copy in what is meant, or take it away"))
+        elif entry.is_file:
+            files[entry.name] = entry.path
+        elif entry.is_folder:
+            folders.add(entry.name)
     if not files and not problems:
         problems.append(Problem("nothing to push: no file in it", Place(str(directory))))
     if problems:
         raise VelagenError(problems)
-    return files, tuple(empty)
-
-
-def stray_link(path: Path, top: Path) -> str:
-    """What is wrong with a link at ``path``: it leads out of ``top``, to nothing, or round in a circle; "" if
-    nothing is, or it is no link.
-    """
-    if not path.is_symlink():
-        return ""
-    try:
-        goal = path.resolve(strict=True)
-    except FileNotFoundError:
-        return f"a link to {path.readlink()}, which is not there"
-    except (OSError, RuntimeError):  # a RuntimeError is Python 3.11's word for a loop
-        return "a link that leads round in a circle"
-    return "" if goal.is_relative_to(top.resolve()) else f"a link out of the package, to {goal}"
+    return dict(sorted(files.items())), tuple(sorted(folders))
 
 
 def push(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
 import yaml
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from velagen.errors import Place, Problem, VelagenError
 
@@ -24,6 +24,8 @@ class Runtime:
     python: Version
     packages: Mapping[str, Version]
     others: frozenset[str]
+    #: What its pickles may import beside imports.yaml: module (or ``package.*``) -> names.
+    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def has(self, distribution: str) -> bool:
         """Whether the image holds the distribution (normalised name)."""
@@ -47,9 +49,10 @@ def load_runtimes(path: Path | None = None) -> dict[str, Runtime]:
                 Version(str(entry["python"])),
                 {str(name): Version(str(version)) for name, version in (entry.get("packages") or {}).items()},
                 frozenset(map(str, entry.get("others") or ())),
+                {str(module): tuple(map(str, names)) for module, names in (entry.get("imports") or {}).items()},
             )
             for key, entry in document.items()
         }
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, KeyError, InvalidVersion) as error:
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
         message = f"not a table of runtimes: {type(error).__name__}: {error}"
         raise VelagenError(Problem(message, Place(str(resource)), "see velagen/model/runtimes.yaml")) from error
