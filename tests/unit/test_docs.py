@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import velagen
 from velagen.definition.build import build_definitions
 from velagen.errors import VelagenError
 from velagen.project import Project
@@ -43,9 +44,20 @@ def test_the_guides_mistakes_are_found_at_their_line(guide: Path) -> None:
     with pytest.raises(VelagenError) as caught:
         build_definitions(Project.find(guide))
     messages = [str(problem) for problem in caught.value.problems]
-    line = next(number for number, content in enumerate(text.splitlines(), 1) if "p.cpus" in content)
+    line, column = next(
+        (number, content.index("p.cpus") + 1)
+        for number, content in enumerate(text.splitlines(), 1)
+        if "p.cpus" in content
+    )
     assert any("outputs.quota.spec.hrd: there is no such field; did you mean 'hard'?" in one for one in messages)
-    assert any(f"quota.py:{line}: parameter has no 'cpus'; did you mean 'cpu'?" in one for one in messages)
+    assert any(f"quota.py:{line}:{column}: parameter has no 'cpus'; did you mean 'cpu'?" in one for one in messages)
+
+
+def test_each_word_of_the_language_is_documented() -> None:
+    text = (ROOT / "docs/templates.md").read_text(encoding="utf-8")
+    # If and Each are what when and each were called as keys; the others are types for annotations.
+    beside = {"If", "Each", "Expression", "Reference", "Refusal", "Value"}
+    assert [word for word in velagen.__all__ if word not in beside and not re.search(rf"\b{word}\b", text)] == []
 
 
 def test_the_readme_shows_the_example_that_the_demo_runs() -> None:

@@ -166,8 +166,6 @@ def problems_of(body: object) -> list[Problem]:
             {If(given(p.replicas) & (p.replicas > 2)): {"mode": "all"}},
             'if parameter.replicas != _|_ if parameter.replicas > 2 {\nmode: "all"\n}',
         ),
-        ({"mode": retain_keys("all")}, '// +patchStrategy=retainKeys\nmode: "all"'),
-        ({"env": merge_by("name", [{"name": "x"}])}, '// +patchKey=name\nenv: [{\nname: "x"\n}]'),
         # No field that the kind has: what a trait writes there is dropped by the API server.
         ({"template": never("no pods here")}, 'template?: "no pods here"'),
         ({"port": 80}, "port: 80"),
@@ -223,7 +221,7 @@ def test_is_accepted(spec: dict[Any, Any]) -> None:
         (widget({"uri": context.nme}), "context has no 'nme'; did you mean 'name'?"),
         (widget({"uri": context.output.spec.urri}), "context.output.spec has no 'urri'; did you mean 'uri'?"),
         (widget({"uri": object()}), "output.spec.uri: object can't stand in a template"),
-        (widget({"uri": when(p.verbose, "x")}), "output.spec.uri: When can't stand here"),
+        (widget({"uri": when(p.verbose, "x")}), "output.spec.uri: when(…) can't stand here"),
         ({"apiVersion": "example.org/v1", "kind": "Gadget"}, "nothing is known of Gadget in example.org/v1"),
     ],
 )
@@ -235,7 +233,7 @@ def test_is_refused_with_a_sentence_and_a_line(body: object, sentence: str) -> N
 def test_a_problem_knows_the_line_of_the_definition() -> None:
     wrong = p.modelUrl
     (problem,) = problems_of(widget({"uri": wrong}))
-    assert problem.place.file == __file__
+    assert (problem.place.file, problem.place.column) == (__file__, 13)
     assert "wrong = p.modelUrl" in open(__file__, encoding="utf-8").read().splitlines()[problem.place.line - 1]  # type: ignore[operator]  # noqa: SIM115, PTH123
 
 
@@ -259,6 +257,46 @@ def test_an_intermediate_cannot_rely_on_a_condition() -> None:
 def test_what_python_would_do_silently_is_an_error(use: str) -> None:
     with pytest.raises(TypeError, match=r"template|^use "):
         exec(use, {"p": p})
+
+
+def patch_of(spec: dict[Any, Any]) -> tuple[str, list[Problem]]:
+    build = compiler()
+    body = build.patch({"spec": spec}, [ObjectType(WIDGET, is_root=True)], what="patch")
+    return cue.to_cue(body), build.problems
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"mode": retain_keys("all")}, '// +patchStrategy=retainKeys\n\t\tmode: "all"'),
+        ({"env": merge_by("name", [{"name": "x"}])}, '// +patchKey=name\n\t\tenv: [{\n\t\t\tname: "x"\n\t\t}]'),
+        ({"replicas": optional(retain_keys(p.replicas))}, "// +patchStrategy=retainKeys\n\t\t\treplicas: parameter."),
+        ({"replicas": retain_keys(optional(p.replicas))}, "// +patchStrategy=retainKeys\n\t\t\treplicas: parameter."),
+    ],
+)
+def test_a_patch_keeps_its_marks(spec: dict[Any, Any], text: str) -> None:
+    compiled, problems = patch_of(spec)
+    assert problems == []
+    assert text in compiled
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"env": merge_by("nmae", [{"name": "x"}])}, "its items have no 'nmae' to merge by; did you mean 'name'?"),
+        ({"mode": merge_by("name", "all")}, "merge_by(…) is for a list, and the field takes a string"),
+        ({"env": [retain_keys({"name": "x"})]}, "retain_keys(…) stands right after the name of a field"),
+        ({"mode": if_else(p.verbose, retain_keys("all"), "some")}, "retain_keys(…) stands right after the name of"),
+    ],
+)
+def test_a_mark_that_would_be_lost_is_refused(spec: dict[Any, Any], sentence: str) -> None:
+    _, problems = patch_of(spec)
+    assert any(sentence in problem.message for problem in problems), problems
+
+
+def test_a_mark_outside_a_patch_is_refused() -> None:
+    (problem,) = problems_of(widget({"mode": retain_keys("all")}))
+    assert problem.message == "output.spec.mode: retain_keys(…) has a meaning in a patch only"
 
 
 def test_refusals_of_a_trait_are_errs() -> None:

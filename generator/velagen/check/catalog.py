@@ -135,19 +135,33 @@ def of_kubevela(version: str | None = None) -> tuple[Known, ...]:
 
     root = source("kubevela", version)
     found = {(kind, name): Known(kind, name) for kind, name in _WITHOUT_DEFINITION}
+    for kind, name in _names_in(root):
+        found.setdefault((kind, name), Known(kind, name))
+    for file in sorted((root / _SOURCE_FOLDER).rglob("*.cue")):
+        one = _of_cue(file.read_text(encoding="utf-8"), own=False)
+        if one is not None and (one.kind, one.name) in found:
+            found[one.kind, one.name] = one
+    return tuple(found.values())
+
+
+@lru_cache(maxsize=1)
+def builtin_names() -> frozenset[tuple[str, str]]:
+    """Kind and name of each definition that a supported KubeVela brings along."""
+    from velagen.tools import source, table
+
+    versions = [row.version.removeprefix("v") for row in table().sources if row.name == "kubevela"]
+    theirs = [one for version in versions for one in _names_in(source("kubevela", version))]
+    return frozenset([*_WITHOUT_DEFINITION, *theirs])
+
+
+def _names_in(root: Path) -> Iterator[tuple[Kind, str]]:
     for file in sorted((root / _SYSTEM_FOLDER).glob("*.yaml")):
         # Helm templates, and so no YAML yet; kind and name stand at the same place in each.
         text = file.read_text(encoding="utf-8")
         kind = re.search(r"^kind: (\w+)", text, re.MULTILINE)
         name = re.search(r"^  name: ([\w-]+)", text, re.MULTILINE)
         if kind and name and kind[1] in _KINDS:
-            known = Known(_KINDS[kind[1]], name[1])
-            found.setdefault((known.kind, known.name), known)
-    for file in sorted((root / _SOURCE_FOLDER).rglob("*.cue")):
-        one = _of_cue(file.read_text(encoding="utf-8"), own=False)
-        if one is not None and (one.kind, one.name) in found:
-            found[one.kind, one.name] = one
-    return tuple(found.values())
+            yield _KINDS[kind[1]], name[1]
 
 
 _HEAD = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,8 +27,9 @@ from velagen.definition.model import (
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
+from velagen.template.body import Else, If
 from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type
-from velagen.template.types import UNKNOWN, JsonType, ObjectType, Type
+from velagen.template.types import ANY_OBJECT, UNKNOWN, Fields, JsonType, Member, ObjectType, Type, any_of
 
 #: Source: kubevela pkg/definition/ast/transformer.go.
 _LONGEST_DETAIL = 31
@@ -120,19 +121,20 @@ class _Builder:
         self._source, self._definition, self._compiled, self._schemas = source, definition, compiled, schemas
         self._parameter = parameter_type(source.schema.shape)
         self._problems: list[Problem] = []
+        #: Names that no intermediate may have.
+        self._avoid: frozenset[str] = frozenset()
 
     def text(self) -> str:
         template = self._template()
         metadata = cue.Field(self._definition.name, self._metadata())
         if self._problems:
-            raise VelagenError(
-                Problem(one.message, one.place if one.place.file else self._definition.place, one.hint)
-                for one in self._problems
-            )
+            raise VelagenError(_placed(self._problems, self._definition, self._source))
         return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), template))))
 
     def _compiler(self, output: Type = UNKNOWN) -> TemplateCompiler:
-        return TemplateCompiler(parameter=self._parameter, output=output, object_schemas=self._schemas)
+        return TemplateCompiler(
+            parameter=self._parameter, output=output, object_schemas=self._schemas, avoid=self._avoid
+        )
 
     def _workload_type(self, workload: Workload | None) -> Type:
         if workload is None:
@@ -143,7 +145,7 @@ class _Builder:
                 Problem(
                     f"nothing is known of {workload.kind} in {workload.api_version}",
                     self._definition.place,
-                    "put its CustomResourceDefinition into crds/ of the project, or mend the name",
+                    "put its CustomResourceDefinition into crds/ of the project, or correct the name",
                 )
             )
             return UNKNOWN
@@ -222,22 +224,45 @@ class _Builder:
             attributes.append(cue.Field("status", cue.Struct(tuple(fields))))
 
     def _status_field(self, name: str, values: Mapping[str, Any], output: Type) -> cue.Field:
-        compiler = TemplateCompiler(
-            parameter=self._parameter,
-            output=output,
-            object_schemas=self._schemas,
-            lets_are_fields=name == "details",
-            context=STATUS_CONTEXT,
-        )
-        body = compiler.body(values, UNKNOWN, f"status.{name}")
-        compiler.check_names(body)
+        avoid: frozenset[str] = frozenset()
+        while True:
+            compiler = TemplateCompiler(
+                parameter=self._parameter,
+                output=output,
+                object_schemas=self._schemas,
+                lets_are_fields=name == "details",
+                context=STATUS_CONTEXT,
+                avoid=avoid,
+            )
+            body = compiler.body(values, _STATUS[name], f"status.{name}")
+            decls = (*compiler.intermediates(), *(body.decls if isinstance(body, cue.Struct) else ()))
+            clashes = compiler.clashes(*decls)
+            if not clashes - avoid:
+                break
+            avoid |= clashes
         self._problems += compiler.problems
-        decls = (*compiler.intermediates(), *(body.decls if isinstance(body, cue.Struct) else ()))
         return cue.Field(name, cue.Lit(cue.to_cue(cue.File(decls)).rstrip("\n") + "\n", raw=True))
 
     # ------------------------------------------------------------ template
 
     def _template(self) -> cue.Struct:
+        """The template; compiled again where an intermediate is called as a field is, with another name for it."""
+        while True:
+            earlier = list(self._problems)
+            compiler, checks, decls = self._compiled_template()
+            clashes = compiler.clashes(*checks, *decls, *compiler.intermediates())
+            if not clashes - self._avoid:
+                break
+            self._avoid |= clashes
+            self._problems = earlier
+        self._problems += compiler.problems
+        parameter = cue.Field(cue.Name("parameter"), self._compiled.parameter)
+        # KubeVela shows the first of CUE's errors only, so what the user wrote is judged before what is made of it.
+        judged = (parameter, *self._compiled.declarations, *checks)
+        return cue.Struct((*judged, *compiler.intermediates(), *decls))
+
+    def _compiled_template(self) -> tuple[TemplateCompiler, list[cue.Decl], list[cue.Decl]]:
+        """The compiler with its problems, the checks, and what is made."""
         checks: list[cue.Decl] = []
         decls: list[cue.Decl] = []
         match self._definition:
@@ -247,14 +272,15 @@ class _Builder:
                 decls.append(self._output(compiler, component))
                 decls += _outputs(compiler, component.outputs)
             case Trait() as trait:
-                target = self._workload_type(trait.patches)
-                compiler = self._compiler(target)
+                targets = self._targets(trait)
+                compiler = self._compiler(any_of(targets))
                 if trait.checks:
                     checks.append(cue.Field(cue.Name("errs"), compiler.errs(trait.checks)))
                 if trait.patch is not None:
-                    decls.append(cue.Field(cue.Name("patch"), compiler.patch(trait.patch, target, what="patch")))
+                    self._patches_what(trait)
+                    decls.append(cue.Field(cue.Name("patch"), compiler.patch(trait.patch, targets, what="patch")))
                 if trait.patch_outputs is not None:
-                    body = compiler.body(trait.patch_outputs, UNKNOWN, "patchOutputs")
+                    body = compiler.patch(trait.patch_outputs, [UNKNOWN], what="patchOutputs")
                     decls.append(cue.Field(cue.Name("patchOutputs"), body))
                 decls += _outputs(compiler, trait.outputs)
             case Policy() as policy:
@@ -267,13 +293,30 @@ class _Builder:
                 compiler = self._compiler()
                 checks += compiler.conflicts(step.checks)
                 decls += _step_body(compiler, step.body)
-        for decl in (*checks, *decls):
-            compiler.check_names(decl)
-        self._problems += compiler.problems
-        parameter = cue.Field(cue.Name("parameter"), self._compiled.parameter)
-        # KubeVela shows the first of CUE's errors only, so what the user wrote is judged before what is made of it.
-        judged = (parameter, *self._compiled.declarations, *checks)
-        return cue.Struct((*judged, *compiler.intermediates(), *decls))
+        return compiler, checks, decls
+
+    def _targets(self, trait: Trait) -> list[Type]:
+        """What the output that a trait patches may be."""
+        match trait.patches:
+            case None:
+                return [ANY_OBJECT]
+            case Workload() as workload:
+                return [self._workload_type(workload)]
+        return [self._workload_type(workload) for workload in trait.patches]
+
+    def _patches_what(self, trait: Trait) -> None:
+        """Without ``patches=`` nothing is known of the output but its metadata, so nothing else may be written."""
+        if trait.patches is not None or not isinstance(trait.patch, Mapping):
+            return
+        for name in _top_fields(trait.patch):
+            if name not in {"metadata", "apiVersion", "kind"}:
+                self._problems.append(
+                    Problem(
+                        f"patch.{name}: it isn't said what kind of object is patched, so its fields can't be checked",
+                        getattr(name, "place", trait.place),
+                        'write patches=Workload("apps/v1", "Deployment"), or a list of workloads',
+                    )
+                )
 
     def _output(self, compiler: TemplateCompiler, component: Component) -> cue.Decl:
         output = component.output
@@ -288,6 +331,51 @@ class _Builder:
                     )
                 )
         return cue.Field(cue.Name("output"), compiler.manifest(output, what="output"))
+
+
+def _top_fields(body: Mapping[object, Any]) -> Iterator[str]:
+    for key, value in body.items():
+        if isinstance(key, str):
+            yield key
+        elif isinstance(key, (If, Else)) and isinstance(value, Mapping):
+            yield from _top_fields(value)
+
+
+def _placed(problems: Iterable[Problem], definition: Definition | AddonTemplate, source: Source) -> list[Problem]:
+    """Each with a place of the author's; where that is a shared module, with the definition that uses it."""
+    found = []
+    for one in problems:
+        place = one.place if one.place.file else _plain(definition.place)
+        hint = one.hint
+        if place.file and Path(place.file) != source.module:
+            used = f"used by {source.module.name}"
+            hint = f"{hint}; {used}" if hint else used
+        found.append(Problem(one.message, place, hint, one.severity))
+    return found
+
+
+def _plain(place: Place) -> Place:
+    return Place(place.file, place.line, place.column)
+
+
+_SCALAR = JsonType("string", "integer", "number", "boolean")
+
+
+class _Details(Type):
+    """Names and scalars."""
+
+    types = frozenset({"object"})
+
+    def member(self, name: str) -> Member | None:  # noqa: ARG002  # any name may be one
+        return Member(_SCALAR, present=True)
+
+
+#: What KubeVela reads of each rule. Source: kubevela pkg/cue/definition/health/health.go.
+_STATUS: dict[str, Type] = {
+    "details": _Details(),
+    "customStatus": Fields({"message": Member(JsonType("string"), present=True)}),
+    "healthPolicy": Fields({"isHealth": Member(JsonType("boolean"), present=True)}),
+}
 
 
 class _NoOutput(Type):
@@ -310,7 +398,7 @@ def _outputs(compiler: TemplateCompiler, outputs: Mapping[object, Any]) -> list[
 
 def _step_body(compiler: TemplateCompiler, body: Mapping[object, Any]) -> list[cue.Decl]:
     """The fields of a step; each is a name that the others may refer to."""
-    struct = compiler.body(body, UNKNOWN, "step")
+    struct = compiler.step(body)
     decls = struct.decls if isinstance(struct, cue.Struct) else ()
     return [_referable(decl) for decl in decls]
 
@@ -343,16 +431,22 @@ _EMPTY_TEMPLATE = cue.to_cue(
 def _addon_template(source: Source, template: AddonTemplate, schemas: ObjectSchemas) -> BuiltAddonTemplate:
     compiled = compile_schema(source.schema)
     parameter = parameter_type(source.schema.shape)
-    compiler = TemplateCompiler(parameter=parameter, object_schemas=schemas)
-    decls: list[cue.Decl] = [
-        cue.Field(cue.Name("output"), compiler.manifest(template.output, what="output")),
-        *_outputs(compiler, template.outputs),
-    ]
+    avoid: frozenset[str] = frozenset()
+    while True:
+        compiler = TemplateCompiler(parameter=parameter, object_schemas=schemas, avoid=avoid)
+        decls: list[cue.Decl] = [
+            cue.Field(cue.Name("output"), compiler.manifest(template.output, what="output")),
+            *_outputs(compiler, template.outputs),
+        ]
+        clashes = compiler.clashes(*decls, *compiler.intermediates())
+        if not clashes - avoid:
+            break
+        avoid |= clashes
     notes = TemplateCompiler(parameter=parameter, object_schemas=schemas)
     text = "" if template.notes is None else _notes(notes, template.notes)
     problems = [*compiler.problems, *notes.problems]
     if problems:
-        raise VelagenError(Problem(p.message, p.place if p.place.file else template.place, p.hint) for p in problems)
+        raise VelagenError(_placed(problems, template, source))
     parameter_file = cue.File((*compiled.declarations, cue.Field(cue.Name("parameter"), compiled.parameter)))
     return BuiltAddonTemplate(
         template_cue=cue.to_cue(cue.File((*compiler.intermediates(), *decls), package="main")),

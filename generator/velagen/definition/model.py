@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from velagen.errors import Place
 from velagen.template.body import Refusal
-from velagen.template.expression import Expression, Value, _here
+from velagen.template.expression import Expression, Value
+from velagen.template.places import Spot, here
 
 DefinitionType = Literal["component", "trait", "policy", "workflow-step"]
 
@@ -51,11 +51,14 @@ class Status:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Definition:
+    """*replaces_builtin* says that the definition of KubeVela's own of this name is to be replaced."""
+
     name: str
     description: str
+    replaces_builtin: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
-    place: Place = field(default_factory=_here)
+    place: Spot = field(default_factory=here)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,10 +84,11 @@ class Component(_Definition):
 class Trait(_Definition):
     """A TraitDefinition: *patch* changes the component's output, *outputs* are objects of its own.
 
-    *patches* says what the component's output is, so that the patch and ``context.output`` can be checked.
+    *patches* says what the component's output is, one kind or several, so that the patch and ``context.output`` can be
+    checked; without it a patch may change the output's metadata only.
     """
 
-    patches: Workload | None = None
+    patches: Workload | Sequence[Workload] | None = None
     patch: Value = None
     patch_outputs: Value = None
     outputs: Mapping[object, Value] = field(default_factory=dict)
@@ -124,9 +128,10 @@ class AddonTemplate:
     output: Value
     outputs: Mapping[object, Value] = field(default_factory=dict)
     notes: Value = None
-    place: Place = field(default_factory=_here)
+    place: Spot = field(default_factory=here)
 
 
+#: A definition of any kind.
 Definition = Component | Trait | Policy | WorkflowStep
 DEFINITION_TYPES: dict[type[_Definition], DefinitionType] = {
     Component: "component",

@@ -358,6 +358,45 @@ class Shape:
         )
 
     @property
+    def closed_by_itself(self) -> bool:
+        """Whether ``additionalProperties: false`` rules out what only an alternative names."""
+        return any(node.get("additionalProperties", True) is False for node in self._layers)
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The properties that must be there, named here or not."""
+        return frozenset(name for node in self._layers for name in node.get("required", ()))
+
+    @property
+    def limits(self) -> tuple[tuple[Any, ...], ...]:
+        """Each ``enum`` and each ``const``: a value must be in all of them."""
+        consts = [(node["const"],) for node in self._layers if "const" in node]
+        return (*consts, *(tuple(node["enum"]) for node in self._layers if "enum" in node))
+
+    @property
+    def alternatives(self) -> tuple[tuple[Shape, ...], ...]:
+        """The alternatives of each ``oneOf`` and each ``anyOf``: of each group one must hold."""
+        return tuple(
+            tuple(Shape(layers_of(node.sub(keyword, index))) for index in range(len(node[keyword])))
+            for node in self._layers
+            for keyword in ("oneOf", "anyOf")
+            if keyword in node
+        )
+
+    @property
+    def conditional(self) -> tuple[Shape, ...]:
+        """What holds for some values only: ``then``, ``else`` and ``dependentSchemas``."""
+        paths = [
+            (node, path)
+            for node in self._layers
+            for path in (
+                *((word,) for word in ("then", "else") if word in node),
+                *(("dependentSchemas", name) for name in node.get("dependentSchemas", ())),
+            )
+        ]
+        return tuple(Shape(layers_of(node.sub(*path))) for node, path in paths)
+
+    @property
     def branches(self) -> tuple[Shape, ...]:
         """The alternatives of ``oneOf`` and ``anyOf``, none if there are none."""
         return tuple(

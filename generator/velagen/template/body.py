@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, overload
 
-from velagen.errors import Place
-from velagen.template.expression import Expression, Value, _here
+from velagen.template.expression import Expression, FirstGiven, Literal, Value, is_constant, wrap
+from velagen.template.functions import matches
+from velagen.template.places import MisuseError, Spot, here
+
+_NOTHING: Any = object()
 
 
 class If:
-    """A dict key: the fields below it exist where *condition* holds. May stand several times in one dict."""
+    """A key made by :func:`when`."""
 
-    def __init__(self, condition: Expression) -> None:
-        self.condition = condition
-        self.place = _here()
+    def __init__(self, condition: Value) -> None:
+        self.condition = wrap(condition)
+        self.place = here()
+
+
+class Else:
+    """A key made by :func:`otherwise`."""
+
+    def __init__(self) -> None:
+        self.place = here()
 
 
 class Each:
-    """A dict key: fields for each entry of a map or list; the value is a function of (key, value) giving a dict."""
+    """A key made by :func:`each`."""
 
-    def __init__(self, source: Expression, *, where: Callable[..., Expression] | None = None) -> None:
-        self.source, self.where = source, where
-        self.place = _here()
+    def __init__(self, source: Value, *, where: Callable[..., Value] | None = None) -> None:
+        self.source, self.where = wrap(source), _function(where, "where=")
+        self.place = here()
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +42,17 @@ class Items:
 
     source: Expression
     make: Callable[..., Value]
-    where: Callable[..., Expression] | None
-    place: Place = field(default_factory=_here)
+    where: Callable[..., Value] | None
+    place: Spot = field(default_factory=here)
 
 
 @dataclass(frozen=True, eq=False)
 class When:
-    """See :func:`when`."""
+    """See :func:`when`; without a condition see :func:`otherwise`."""
 
-    condition: Expression
+    condition: Expression | None
     value: Value
-    place: Place = field(default_factory=_here)
+    place: Spot = field(default_factory=here)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +60,19 @@ class Optional:
     """See :func:`optional`."""
 
     value: Value
-    place: Place = field(default_factory=_here)
+    place: Spot = field(default_factory=here)
 
 
 @dataclass(frozen=True, eq=False)
 class Marked:
-    """A value with a comment KubeVela reads, or one for the reader."""
+    """A value with a comment KubeVela reads, or one for the reader; *word* made it."""
 
     comment: str
     value: Value
-    place: Place = field(default_factory=_here)
+    word: str
+    place: Spot = field(default_factory=here)
+    #: The field by which a patch tells the items of a list apart.
+    key: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +80,7 @@ class Never:
     """See :func:`never`."""
 
     message: str
-    place: Place = field(default_factory=_here)
+    place: Spot = field(default_factory=here)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +88,55 @@ class Refusal:
     """See :func:`refuse`."""
 
     condition: Expression
-    message: str
-    place: Place = field(default_factory=_here)
+    message: Value
+    place: Spot = field(default_factory=here)
 
 
-def each(source: Expression, make: Callable[..., Value], *, where: Callable[..., Expression] | None = None) -> Items:
-    """In a list: ``make(item)`` for each item of *source* for which ``where(item)`` holds.
+@overload
+def when(condition: Value) -> If: ...
+@overload
+def when(condition: Value, value: Value) -> When: ...
+
+
+def when(condition: Value, value: Value = _NOTHING) -> If | When:
+    """As a key, ``when(condition): {…}``: these fields where *condition* holds; a dict may have several such keys.
+
+    In a list, ``when(condition, value)``: this item where *condition* holds.
+    """
+    return If(condition) if value is _NOTHING else When(wrap(condition), value)
+
+
+@overload
+def otherwise() -> Else: ...
+@overload
+def otherwise(value: Value) -> When: ...
+
+
+def otherwise(value: Value = _NOTHING) -> Else | When:
+    """Behind one or more ``when(…)``, as a key or in a list: where none of those right before it holds."""
+    return Else() if value is _NOTHING else When(None, value)
+
+
+@overload
+def each(source: Value, *, where: Callable[..., Value] | None = None) -> Each: ...
+@overload
+def each(source: Value, make: Callable[..., Value], *, where: Callable[..., Value] | None = None) -> Items: ...
+
+
+def each(
+    source: Value, make: Callable[..., Value] = _NOTHING, *, where: Callable[..., Value] | None = None
+) -> Each | Items:
+    """In a list, ``each(source, make)``: ``make(item)`` for each item of *source* for which ``where(item)`` holds.
 
     A function of two arguments gets (index, item), or (key, value) of a map.
+    As a key, ``each(source): make``: the fields of ``make(key, value)`` for each entry for which ``where(key, value)``
+    holds.
     """
-    return Items(source, make, where)
-
-
-def when(condition: Expression, value: Value) -> When:
-    """In a list: *value*, where *condition* holds."""
-    return When(condition, value)
+    if make is _NOTHING:
+        return Each(source, where=where)
+    checked = _function(make, "each(source, make)")
+    assert checked is not None  # given, and so given back
+    return Items(wrap(source), checked, _function(where, "where="))
 
 
 def optional(value: Value) -> Optional:
@@ -103,12 +151,14 @@ def never(message: str) -> Never:
     has. Patches by JSON (labels, annotations, json-patch, json-merge-patch) unify nothing: they pass, and so does what
     comes after them; so does retainKeys on that very field. Source: kubevela/workflow pkg/cue/model/sets/operation.go.
     """
+    if not isinstance(message, str) or not is_constant(message):
+        raise MisuseError("never takes a constant text")
     return Never(message)
 
 
 def comment(text: str, value: Value) -> Marked:
     """*value* with a comment above it in the CUE."""
-    return Marked(text, value)
+    return Marked(_constant(text, "comment"), value, "comment")
 
 
 def retain_keys(value: Value) -> Marked:
@@ -116,19 +166,75 @@ def retain_keys(value: Value) -> Marked:
 
     Source: kubevela/workflow pkg/cue/model/sets/operation.go (patch strategies).
     """
-    return Marked("+patchStrategy=retainKeys", value)
+    return Marked("+patchStrategy=retainKeys", value, "retain_keys")
 
 
 def replace_list(value: Value) -> Marked:
     """In a patch: put this list in the place of the component's."""
-    return Marked("+patchStrategy=replace", value)
+    return Marked("+patchStrategy=replace", value, "replace_list")
 
 
 def merge_by(key: str, value: Value) -> Marked:
     """In a patch: merge this list into the component's, item by item, where the items' *key* is the same."""
-    return Marked(f"+patchKey={key}", value)
+    return Marked(f"+patchKey={_constant(key, 'merge_by')}", value, "merge_by", key=key)
 
 
-def refuse(condition: Expression, message: str) -> Refusal:
+def refuse(condition: Value, message: Value) -> Refusal:
     """Where *condition* holds the application is refused with *message* (a sentence, perhaps an f-string)."""
-    return Refusal(condition, message)
+    return Refusal(wrap(condition), message)
+
+
+def conditions(
+    of: Expression,
+    type: str = "",  # noqa: A002  # the field's own name
+    status: str = "",
+    *,
+    reason: str = "",
+    matching: str = "",
+    give: Callable[[Any], Value] | None = None,
+) -> Expression:
+    """Of the list *of* of Kubernetes conditions, which may be missing, those of this *type*, *status* and *reason*.
+
+    *matching* is a pattern of RE2 for the type. The result is a list of the conditions' types, or of what *give* makes
+    of each.
+    """
+
+    def read(value: Expression) -> Expression:
+        return FirstGiven((value, ""), lenient=True)
+
+    def fits(condition: Any) -> Value:
+        parts = [read(getattr(condition, name)) == wanted for name, wanted in asked.items() if wanted]
+        if matching:
+            parts.append(matches(read(condition.type), matching))
+        found = parts[0]
+        for part in parts[1:]:
+            found = found & part
+        return found
+
+    asked: Mapping[str, str] = {"type": type, "status": status, "reason": reason}
+    is_asked = any(asked.values()) or matching
+    return Literal(
+        [
+            Items(
+                FirstGiven((of, []), lenient=True),
+                _function(give, "give=") or (lambda condition: read(condition.type)),
+                fits if is_asked else None,
+            )
+        ]
+    )
+
+
+def _function(of: Callable[..., Value] | None, word: str) -> Callable[..., Value] | None:
+    if of is not None and (isinstance(of, Expression) or not callable(of)):
+        raise MisuseError(f"{word} takes a function, for instance lambda item: …, not {_kind(of)}")
+    return of
+
+
+def _constant(text: str, word: str) -> str:
+    if not isinstance(text, str) or not is_constant(text):
+        raise MisuseError(f"{word} takes a constant text here: it stands in a comment of the CUE")
+    return text
+
+
+def _kind(of: object) -> str:
+    return "an expression" if isinstance(of, Expression) else type(of).__name__

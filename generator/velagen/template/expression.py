@@ -6,35 +6,19 @@ comparison, which :mod:`velagen.template.compiler` checks against the schemas an
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from velagen.errors import Place
+from velagen.template.places import MisuseError, Spot, here
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
-
-# An expression inside an f-string is written as its number between two private-use characters, and found again there.
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_formatted: list[Expression] = []
+if TYPE_CHECKING:
+    from velagen.template.library import Library
 
 #: Anything that may stand in a template: JSON data with expressions, markers and conditional keys in it.
 Value: TypeAlias = Any
-
-
-def _here() -> Place:
-    """The line of the definition that is being written."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        # A data class builds its __init__ from a string.
-        if not frame.f_code.co_filename.startswith((_PACKAGE, "<string>")):
-            return Place(file=frame.f_code.co_filename, line=frame.f_lineno)
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return Place()
 
 
 class Expression:
@@ -43,8 +27,10 @@ class Expression:
     # Private, as all names of a reference's own are: any other may be a property of the user's.
     __slots__ = ("_place",)
 
+    _place: Spot
+
     def __init__(self) -> None:
-        self._place = _here()
+        self._place = here()
 
     # Comparison, arithmetic, logic -----------------------------------------------------------------
 
@@ -99,30 +85,44 @@ class Expression:
     def __invert__(self) -> Expression:
         return Not(self)
 
+    def __neg__(self) -> Expression:
+        return Operation("-", Constant(0), self)
+
+    def __getitem__(self, key: object) -> Expression:
+        return Item(self, wrap(key))
+
+    def __repr__(self) -> str:
+        return "the expression"
+
     __hash__ = object.__hash__
 
     # What Python would do silently and wrongly -----------------------------------------------------
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(
+        raise MisuseError(
             "a template expression has no truth value while the definition is built: "
-            "write & | ~ instead of and, or, not; If(…) or if_else(…) instead of if"
+            "write & | ~ instead of and, or, not; when(…) or cases(…) instead of if"
         )
 
     def __iter__(self) -> NoReturn:
-        raise TypeError("a template expression can't be looped over in Python: use each(…) in lists, Each(…) in dicts")
+        raise MisuseError("a template expression can't be looped over in Python: use each(…)")
 
     def __contains__(self, item: object) -> NoReturn:
-        raise TypeError("use contains(list, item) or matches(text, pattern) instead of Python's in")
+        raise MisuseError("use contains(list, item), contains_text(text, part) or one_of(…) instead of Python's in")
 
     def __len__(self) -> NoReturn:
-        raise TypeError("use length(…) instead of len(…)")
+        raise MisuseError("use length(…) instead of len(…)")
+
+    def __call__(self, *_args: object, **_more: object) -> NoReturn:
+        """No expression is a function."""
+        raise MisuseError(
+            f"a template expression has no methods, and {self!r} can't be called: write lower(x), not x.lower()"
+        )
 
     def __format__(self, spec: str) -> str:
         if spec:
-            raise TypeError(f"a format specification ({spec!r}) can't be used in a template")
-        _formatted.append(self)
-        return f"{_OPEN}{len(_formatted) - 1}{_CLOSE}"
+            raise MisuseError(f"a format specification ({spec!r}) can't be used in a template")
+        return _mark(self)
 
     def __str__(self) -> str:
         return format(self)
@@ -139,6 +139,7 @@ class Reference(Expression):
         self._path = path
 
     def __getattr__(self, name: str) -> Reference:
+        """The field *name* of it."""
         # Python asks objects for names of its own (copy, inspect, IPython); those are never properties.
         if name.startswith("_"):
             raise AttributeError(name)
@@ -148,7 +149,8 @@ class Reference(Expression):
         return Reference(self._root, (*self._path, key if isinstance(key, str) else wrap(key)))
 
     def __repr__(self) -> str:
-        return ".".join((self._root.name, *(part if isinstance(part, str) else "[…]" for part in self._path)))
+        name = self._root.name or "the intermediate"
+        return name + "".join(f".{part}" if isinstance(part, str) else "[…]" for part in self._path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,10 +162,15 @@ class Root:
 
 @dataclass(frozen=True, eq=False)
 class LetRoot(Root):
-    """A named intermediate: see :func:`let`."""
+    """A named intermediate: see :func:`velagen.let`."""
 
     value: Value = None
-    place: Place = field(default_factory=Place)
+    place: Spot = field(default_factory=Spot)
+
+
+@dataclass(frozen=True, eq=False)
+class StepRoot(Root):
+    """An operation of the same workflow step: see :func:`velagen.result_of`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,14 +230,34 @@ class Given(Expression):
         self.of = of
 
 
-class Function(Expression):
-    """A call of a function of CUE's library; *result* is the JSON type it gives (empty: unknown)."""
+class Item(Expression):
+    """``of[key]``: an item of a list or an entry of an object that an expression gives."""
 
-    __slots__ = ("args", "name", "package", "result")
+    __slots__ = ("key", "of")
 
-    def __init__(self, package: str, name: str, args: tuple[Expression, ...], result: str = "") -> None:
+    def __init__(self, of: Expression, key: Expression) -> None:
         super().__init__()
-        self.package, self.name, self.args, self.result = package, name, args, result
+        self.of, self.key = of, key
+
+
+class Function(Expression):
+    """A call of a function of CUE's library."""
+
+    __slots__ = ("args", "library")
+
+    def __init__(self, library: Library, args: tuple[Expression, ...]) -> None:
+        super().__init__()
+        self.library, self.args = library, args
+
+
+class Sorted(Expression):
+    """*items* in the order of what *key* gives for each; without a *key* in their own."""
+
+    __slots__ = ("descending", "items", "key")
+
+    def __init__(self, items: Expression, key: Callable[..., Value] | None, *, descending: bool) -> None:
+        super().__init__()
+        self.items, self.key, self.descending = items, key, descending
 
 
 class FirstOf(Expression):
@@ -244,13 +271,16 @@ class FirstOf(Expression):
 
 
 class FirstGiven(Expression):
-    """The first of *values* that exists; the last must always exist."""
+    """The first of *values* that exists; the last must always exist.
 
-    __slots__ = ("values",)
+    With *lenient* those before it may always exist too: for words that read what an object may or must have.
+    """
 
-    def __init__(self, values: tuple[Value, ...]) -> None:
+    __slots__ = ("lenient", "values")
+
+    def __init__(self, values: tuple[Value, ...], *, lenient: bool = False) -> None:
         super().__init__()
-        self.values = values
+        self.values, self.lenient = values, lenient
 
 
 class Choice(Expression):
@@ -274,13 +304,13 @@ class Literal(Expression):
 
 
 class RawCue(Expression):
-    """CUE text that is taken as it is."""
+    """CUE text that is taken as it is, with expressions in it."""
 
-    __slots__ = ("imports", "text")
+    __slots__ = ("imports", "parts")
 
-    def __init__(self, text: str, imports: tuple[str, ...] = ()) -> None:
+    def __init__(self, parts: tuple[str | Expression, ...], imports: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.text, self.imports = text, imports
+        self.parts, self.imports = parts, imports
 
 
 class Provider(Expression):
@@ -296,204 +326,81 @@ class Provider(Expression):
 def wrap(value: object) -> Expression:
     """*value* as an expression: f-strings become texts, JSON values constants, dicts and lists bodies.
 
-    Raises TypeError for what is none of these.
+    Raises MisuseError for what is none of these.
     """
     if isinstance(value, Expression):
         return value
     if isinstance(value, str):
         parts = split_text(value)
-        return Text(parts) if any(isinstance(part, Expression) for part in parts) else Constant(value)
+        return Text(parts) if any(isinstance(part, Expression) for part in parts) else Constant(str(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MisuseError(f"{value} is no JSON number")
     if value is None or isinstance(value, (bool, int, float)):
         return Constant(value)
     if isinstance(value, (dict, list, tuple)):
         return Literal(value)
-    raise TypeError(f"{type(value).__name__} can't stand in a template: {value!r}")
+    raise MisuseError(f"{type(value).__name__} can't stand in a template")
+
+
+# ---------------------------------------------------------------- f-strings
+
+# Python makes a plain text of an f-string. So an expression inside one is written as its number between private-use
+# characters and found again there. Behind the number stand all the characters that a method of str could change: what
+# .upper(), .replace(), .split() or a slice does to a text with an expression in it shows in them.
+_OPEN, _NUMBERED, _CLOSE = "\ue000", "\ue001", "\ue002"
+_TELLTALE = "".join(map(chr, range(0x20, 0x7F)))
+_MARK = re.compile(f"{_OPEN}([0-9]+){_NUMBERED}{re.escape(_TELLTALE)}{_CLOSE}")
+#: The marks, as they are and as JSON, Python and URLs escape them.
+_TRACE = re.compile(f"[{_OPEN}{_NUMBERED}{_CLOSE}]|\\\\ue00[012]|%EE%80%8[012]", re.IGNORECASE)
+_LOOSE = re.compile(f"{_OPEN}([0-9]+){_NUMBERED}[^{_CLOSE}]*{_CLOSE}")
+_TORN = re.compile(f"{_OPEN}[^{_CLOSE}]*{_CLOSE}?|[{_NUMBERED}{_CLOSE}]")
+_marked: list[Expression] = []
+
+
+def _mark(expression: Expression) -> str:
+    _marked.append(expression)
+    return f"{_OPEN}{len(_marked) - 1}{_NUMBERED}{_TELLTALE}{_CLOSE}"
 
 
 def split_text(text: str) -> tuple[str | Expression, ...]:
-    """An f-string's text and expressions in turn; a plain string is its only part."""
+    """An f-string's text and expressions in turn; a plain string is its only part.
+
+    Raises MisuseError where Python changed a text with expressions in it, or where it is no text that a file can hold.
+    """
     parts: list[str | Expression] = []
-    rest = text
-    while _OPEN in rest:
-        before, _, rest = rest.partition(_OPEN)
-        number, _, rest = rest.partition(_CLOSE)
-        if before:
-            parts.append(before)
-        parts.append(_formatted[int(number)])
-    if rest or not parts:
-        parts.append(rest)
-    return tuple(parts)
+    for number, part in enumerate(_MARK.split(text)):
+        if number % 2 == 0:
+            _plain(part)
+        if part:
+            parts.append(_marked[int(part)] if number % 2 else part)
+    return tuple(parts) or ("",)
+
+
+def _plain(part: str) -> None:
+    if _TRACE.search(part):
+        raise MisuseError(
+            "Python changed a text that has template expressions in it, whose values it can't know: "
+            "use upper, lower, replace_text, split, to_json and the like instead of Python's own"
+        )
+    try:
+        part.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MisuseError(f"{part!r} holds half a surrogate pair, which is not text") from error
+
+
+def is_constant(text: str) -> bool:
+    """Whether *text* is free of expressions."""
+    return not _TRACE.search(text)
+
+
+def readable(text: str) -> str:
+    """*text* for a message: each expression in it in braces."""
+    # What Python quotes, as a KeyError does its key.
+    text = re.sub(r"\\ue00([012])", lambda escaped: chr(0xE000 + int(escaped[1])), text)
+    return _TORN.sub("{…}", _LOOSE.sub(lambda mark: "{" + repr(_marked[int(mark[1])]) + "}", text))
 
 
 #: The properties the user wrote, with the defaults of the schema.
 parameter = Reference(Root("parameter"))
 #: What KubeVela tells a template: name, namespace, appName, and for traits the component's output.
 context = Reference(Root("context"))
-
-
-def given(of: Expression) -> Expression:
-    """True where the user wrote *of* (or it has a value for another reason)."""
-    return Given(of)
-
-
-def first_given(*values: Value) -> Expression:
-    """The first of *values* that exists; the last one must always exist, as a constant does."""
-    if len(values) < 2:
-        raise TypeError("first_given needs at least two values: what to look at, and what to fall back on")
-    return FirstGiven(values)
-
-
-def if_else(condition: Expression, then: Value, otherwise: Value) -> Expression:
-    """*then* where *condition* holds, else *otherwise*."""
-    return FirstOf(((condition, then), (None, otherwise)))
-
-
-_NOTHING = object()
-
-
-def choose(key: Expression | str, table: Mapping[str, Value], default: Value = _NOTHING) -> Expression:
-    """The entry of *table* under *key*; without *default* every value that *key* may have must be in the table."""
-    has_default = default is not _NOTHING
-    return Choice(wrap(key), table, default if has_default else None, has_default=has_default)
-
-
-def let(name: str, value: Value) -> Reference:
-    """A named intermediate: it is computed once, before the output, and reads under its name in the CUE.
-
-    The result refers to it; what is never referred to is not written.
-    """
-    return Reference(LetRoot(name, value, _here()))
-
-
-def raw_cue(text: str, *, imports: tuple[str, ...] = ()) -> Expression:
-    """CUE text that is taken as it is, for what the template language can't say; *imports* are the packages it uses."""
-    return RawCue(text, imports)
-
-
-def length(of: Expression) -> Expression:
-    """The number of items of a list, of fields of an object, of bytes of a text."""
-    return Function("", "len", (of,), "integer")
-
-
-def matches(text: Expression, pattern: str) -> Expression:
-    """True where *text* matches the RE2 *pattern* somewhere."""
-    return Operation("=~", wrap(text), Constant(pattern))
-
-
-def contains(items: Value, item: Value) -> Expression:
-    """True where the list *items* has *item*, or the text *items* the text *item*."""
-    package = "strings" if isinstance(items, str) else "list"
-    return Function(package, "Contains", (wrap(items), wrap(item)), "boolean")
-
-
-def has_prefix(text: Value, prefix: Value) -> Expression:
-    """True where *text* starts with *prefix*."""
-    return Function("strings", "HasPrefix", (wrap(text), wrap(prefix)), "boolean")
-
-
-def has_suffix(text: Value, suffix: Value) -> Expression:
-    """True where *text* ends with *suffix*."""
-    return Function("strings", "HasSuffix", (wrap(text), wrap(suffix)), "boolean")
-
-
-def contains_text(text: Value, part: Value) -> Expression:
-    """True where *text* has *part* in it."""
-    return Function("strings", "Contains", (wrap(text), wrap(part)), "boolean")
-
-
-def join(items: Value, separator: str) -> Expression:
-    """The texts of *items* in one, with *separator* between them."""
-    return Function("strings", "Join", (wrap(items), Constant(separator)), "string")
-
-
-def split(text: Value, separator: str) -> Expression:
-    """*text* cut at each *separator*: a list of texts."""
-    return Function("strings", "Split", (wrap(text), Constant(separator)), "array")
-
-
-def trim_prefix(text: Value, prefix: Value) -> Expression:
-    """*text* without *prefix* at its start."""
-    return Function("strings", "TrimPrefix", (wrap(text), wrap(prefix)), "string")
-
-
-def trim_suffix(text: Value, suffix: Value) -> Expression:
-    """*text* without *suffix* at its end."""
-    return Function("strings", "TrimSuffix", (wrap(text), wrap(suffix)), "string")
-
-
-def replace_text(text: Value, old: str, new: str) -> Expression:
-    """*text* with each *old* replaced by *new*."""
-    return Function("strings", "Replace", (wrap(text), Constant(old), Constant(new), Constant(-1)), "string")
-
-
-def replace_pattern(text: Value, pattern: str, new: str) -> Expression:
-    """*text* with each match of the RE2 *pattern* replaced by *new*, where ``$1`` is the first group."""
-    return Function("regexp", "ReplaceAll", (Constant(pattern), wrap(text), Constant(new)), "string")
-
-
-def lower(text: Value) -> Expression:
-    """*text* in small letters."""
-    return Function("strings", "ToLower", (wrap(text),), "string")
-
-
-def upper(text: Value) -> Expression:
-    """*text* in capitals."""
-    return Function("strings", "ToUpper", (wrap(text),), "string")
-
-
-def to_json(value: Value) -> Expression:
-    """*value* as JSON text."""
-    return Function("encoding/json", "Marshal", (wrap(value),), "string")
-
-
-def to_yaml(value: Value) -> Expression:
-    """*value* as YAML text."""
-    return Function("encoding/yaml", "Marshal", (wrap(value),), "string")
-
-
-def concat(*lists: Value) -> Expression:
-    """The items of all *lists* in one list (CUE 0.14 no longer adds lists with +)."""
-    return Function("list", "Concat", (Literal(list(lists)),), "array")
-
-
-def operation(package: str, name: str, params: Value) -> Expression:
-    """A provider of KubeVela's workflow engine with its parameters: ``kube.#Apply & {$params: …}``.
-
-    Source: kubevela/workflow pkg/providers/*/*.cue.
-    """
-    return Provider(package, name, params)
-
-
-def result_of(step: str) -> Reference:
-    """The value of a field of the same workflow step: ``result_of("read")["$returns"].value``."""
-    return Reference(Root(step))
-
-
-def as_string(value: Expression) -> Expression:
-    """A number or boolean as text."""
-    return Text((value,))
-
-
-def ceil(number: Value) -> Expression:
-    """The least whole number that is not below *number*."""
-    return Function("math", "Ceil", (wrap(number),), "integer")
-
-
-def floor(number: Value) -> Expression:
-    """The greatest whole number that is not above *number*."""
-    return Function("math", "Floor", (wrap(number),), "integer")
-
-
-def div(number: Value, by: Value) -> Expression:
-    """*number* divided by *by*, both whole, rounded down for positive numbers."""
-    return Function("", "div", (wrap(number), wrap(by)), "integer")
-
-
-def maximum(*numbers: Value) -> Expression:
-    """The greatest of *numbers*."""
-    return Function("list", "Max", (Literal(list(numbers)),), "number")
-
-
-def minimum(*numbers: Value) -> Expression:
-    """The least of *numbers*."""
-    return Function("list", "Min", (Literal(list(numbers)),), "number")

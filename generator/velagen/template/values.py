@@ -1,0 +1,1017 @@
+"""Expressions to CUE: each reference checked against what is known, and guarded where it may be absent."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from velagen import cue
+from velagen.errors import Place, Problem
+from velagen.template import expression as e
+from velagen.template.body import Each, Items, Marked, Optional, When
+from velagen.template.library import LIBRARY, SORT, Takes
+from velagen.template.places import MisuseError, Spot, blamed, sentence
+from velagen.template.types import UNKNOWN, JsonType, Type, a, common, constant, has
+
+#: Source: kubevela pkg/cue/process/keyword.go, and context.go of the health checks for ``status``.
+CONTEXT = {
+    "name": "string",
+    "appName": "string",
+    "namespace": "string",
+    "appRevision": "string",
+    "revision": "string",
+    "cluster": "string",
+    "publishVersion": "string",
+    "workflowName": "string",
+    "componentType": "string",
+    "replicaKey": "string",
+    "appRevisionNum": "integer",
+    "components": "array",
+    "appLabels": "",
+    "appAnnotations": "",
+    "clusterVersion": "",
+    "output": "",
+    "outputs": "",
+    "artifacts": "",
+    "metadata": "",
+    "installer": "",
+}
+_ALWAYS_IN_CONTEXT = frozenset({"name", "appName", "namespace", "appRevision", "output", "outputs", "metadata"})
+_MAY_BE_ABSENT = " may be absent here"
+_NUMBERS = frozenset({"integer", "number"})
+_TEXT = frozenset({"string"})
+_SCALARS = _TEXT | _NUMBERS | {"boolean"}
+#: An intermediate of one of these names would hide what CUE or KubeVela means by it.
+_TAKEN = frozenset(
+    [
+        *("parameter", "context", "output", "outputs", "patch", "patchOutputs", "errs", "template", "x", "y", "less"),
+        *("true", "false", "null", "for", "in", "if", "let", "import", "package", "func", "len", "close", "and", "or"),
+        *("div", "mod", "quo", "rem", "error", "bool", "string", "bytes", "number", "int", "float", "rune", "uint"),
+        *("strings", "list", "math", "regexp", "strconv", "json", "yaml", "base64", "hex", "sha256", "struct", "time"),
+        *("kube", "builtin", "http", "oam", "util", "query", "email", "metrics", "multicluster", "config", "terraform"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A compiled expression and what is known of its value."""
+
+    cue: cue.Expr
+    type: Type
+
+
+class ValueCompiler:
+    """Compiles the expressions of one definition; problems are collected in :attr:`problems`.
+
+    *parameter* is what the user may write, *output* the object that ``context.output`` holds where it is known. With
+    *lets_are_fields* an intermediate is written as a field ``$name``, for status details, where KubeVela allows nothing
+    else (kubevela pkg/definition/ast/transformer.go). *context* are the keys that KubeVela's context has there. *avoid*
+    are names that no intermediate may have, since fields are called so.
+    """
+
+    def __init__(
+        self,
+        *,
+        parameter: Type,
+        output: Type = UNKNOWN,
+        lets_are_fields: bool = False,
+        context: Collection[str] = frozenset(CONTEXT),
+        avoid: Collection[str] = frozenset(),
+    ) -> None:
+        #: Problems found so far; set aside where something is compiled to see whether it can be.
+        self._found: list[Problem] = []
+        #: Problems of intermediates, which are compiled once, whoever asks.
+        self._firm: list[Problem] = []
+        self._lets_are_fields = lets_are_fields
+        self._parameter = parameter
+        self._output = output
+        self._context = context
+        self._avoid = frozenset(avoid) | _TAKEN
+        #: CUE text of references known to exist here.
+        self._present: list[set[str]] = [set()]
+        #: Names of intermediates by what they are, and what is known of those that are compiled.
+        self._names: dict[int, str] = {}
+        self._lets: dict[int, tuple[e.LetRoot, cue.Decl, Type]] = {}
+        self._lets_open: list[e.LetRoot] = []
+        self._tables: dict[str, cue.Expr] = {}
+        self._loops = 0
+        self._loop_names: set[str] = set()
+        #: Definition lines, innermost last: where a problem is reported if its node knows no line.
+        self._places: list[Place] = [Place()]
+        #: Where what is compiled is written to, innermost last.
+        self._uses: list[Spot] = [Spot()]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What was found wrong so far."""
+        return list(dict.fromkeys([*self._firm, *self._found]))
+
+    def typed(self, value: e.Value, place: Type, path: str) -> Typed:
+        """A value that goes to a *place* of the given type, at *path*; bodies are the subclass's."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ expressions
+
+    def expression(self, node: e.Expression) -> Typed:
+        """An expression with its type."""
+        with self._at(node._place):
+            return self._expression(node)
+
+    def wrapped(self, value: e.Value) -> e.Expression:
+        """*value* as an expression; where it can't be one, a problem and a null."""
+        try:
+            return e.wrap(value)
+        except MisuseError as error:
+            self._problem(str(error))
+            return e.Constant(None)
+
+    def _expression(self, node: e.Expression) -> Typed:
+        match node:
+            case e.Reference():
+                return self._reference(node)
+            case e.Constant(value=value):
+                return Typed(cue.literal(value), constant(value))
+            case e.Text(parts=parts):
+                return Typed(self._interpolation(parts), JsonType("string"))
+            case e.Literal(value=value):
+                return self.typed(value, UNKNOWN, "value")
+            case e.Item(of=of, key=key):
+                found = self.expression(of)
+                return self._follow(found.cue, found.type, (_plain(key),), has_to_exist=True)
+            case e.Given(of=of):
+                with self._assumed(_references(of)):
+                    return Typed(cue.present(self.expression(of).cue), JsonType("boolean"))
+            case e.Not(of=e.Given(of=of)):
+                with self._assumed(_references(of)):
+                    return Typed(cue.absent(self.expression(of).cue), JsonType("boolean"))
+            case e.Not(of=of):
+                return Typed(cue.Unary("!", self._boolean(of, "~")), JsonType("boolean"))
+            case e.Operation():
+                return self._operation(node)
+            case e.Function():
+                return self._call(node)
+            case e.Sorted():
+                return self._sorted(node)
+            case e.FirstOf(branches=branches):
+                types: list[Type] = []
+                return Typed(self._first_of(branches, self._collecting(types)), common(types))
+            case e.FirstGiven():
+                types = []
+                return Typed(self._first_given(node, self._collecting(types)), common(types))
+            case e.Choice():
+                return self._choice(node)
+            case e.RawCue():
+                return Typed(self._raw(node), UNKNOWN)
+            case e.Provider():
+                return self._provider(node)
+        raise TypeError(f"no expression: {type(node).__name__}")
+
+    def _provider(self, node: e.Provider) -> Typed:
+        self._problem(f"operation({node.package!r}, {node.name!r}, …) belongs to the body of a workflow step")
+        return Typed(cue.BOTTOM, UNKNOWN)
+
+    def _collecting(self, types: list[Type]) -> Callable[[e.Value], cue.Expr]:
+        def compile_one(value: e.Value) -> cue.Expr:
+            typed = self.expression(self.wrapped(value))
+            types.append(typed.type)
+            return typed.cue
+
+        return compile_one
+
+    def _raw(self, node: e.RawCue) -> cue.Raw:
+        texts: list[str] = []
+        imports = set(node.imports)
+        for part in node.parts:
+            if isinstance(part, str):
+                texts.append(part)
+                continue
+            compiled = self.expression(part).cue
+            imports.update(one.path for one in compiled.walk() if isinstance(one, cue.Package))
+            is_operand = isinstance(
+                compiled, (cue.Ident, cue.Selector, cue.Index, cue.Call, cue.Lit, cue.Interpolation)
+            )
+            texts.append(cue.to_cue(compiled) if is_operand else f"({cue.to_cue(compiled)})")
+        return cue.Raw("".join(texts), tuple(sorted(imports)))
+
+    def _first_of(
+        self, branches: Sequence[tuple[e.Expression | None, e.Value]], compile_one: Callable[[e.Value], cue.Expr]
+    ) -> cue.Expr:
+        """``[if a {x}, if b {y}, z][0]``; where a condition does not hold, what it says is missing is there."""
+        items: list[cue.Node] = []
+        denied: list[e.Expression] = []
+        for condition, value in branches:
+            with self._assumed(denied):
+                if condition is None:
+                    items.append(compile_one(value))
+                    continue
+                guards = self._guards(one for one in denied if _mentions(condition, one))
+                with self._guarded(condition) as clauses:
+                    items.append(cue.Comprehension((*guards, *clauses), _yielded(compile_one(value))))
+            denied += _denied(condition)
+        return cue.Index(cue.ListLit(tuple(items)), cue.Lit(0))
+
+    def _guards(self, nodes: Iterator[e.Expression]) -> list[cue.Node]:
+        return [cue.Guard(cue.present(self._silently(node))) for node in nodes]
+
+    def _first_given(self, node: e.FirstGiven, compile_one: Callable[[e.Value], cue.Expr]) -> cue.Expr:
+        items: list[cue.Node] = []
+        for value in node.values[:-1]:
+            with self._asked_for(value, "first_given") as clauses:
+                if not clauses and node.lenient:
+                    return compile_one(value)
+                if not clauses:
+                    self._always_exists("first_given")
+                items.append(cue.Comprehension(clauses or (cue.Guard(cue.Lit(True)),), _yielded(compile_one(value))))
+        items.append(compile_one(node.values[-1]))
+        return cue.Index(cue.ListLit(tuple(items)), cue.Lit(0))
+
+    def _choice(self, node: e.Choice) -> Typed:
+        key = self.expression(node.key)
+        self._must_be(key.type, _TEXT, f"{describe(node.key)}, by which choose looks up,")
+        table = dict(node.table)
+        if not node.has_default:
+            missing = [one for one in key.type.enum if one not in table]
+            if missing or not key.type.enum:
+                what = f"has no entry for {', '.join(map(repr, missing))}" if missing else "may be asked for any text"
+                self._problem(f"the table of choose({describe(node.key)}) {what}", hint="add it, or give a default")
+        for name in table:
+            if key.type.enum and not has(key.type.enum, str(name)):
+                names = tuple(map(str, key.type.enum))
+                self._problem(
+                    f"{describe(node.key)} is never {str(name)!r}{_did_you_mean(name, names)}", _spot_of(name)
+                )
+        types: list[Type] = []
+        compile_one = self._collecting(types)
+        struct = cue.Struct(tuple(cue.Field(str(name), compile_one(value)) for name, value in table.items()))
+        name = self._table_name(node.key, struct)
+        entry = cue.Index(cue.Ident(self._let_name(name)), key.cue)
+        if not node.has_default:
+            return Typed(entry, common(types))
+        fallback = compile_one(node.default)
+        found = cue.Comprehension((cue.Guard(cue.present(entry)),), _yielded(entry))
+        return Typed(cue.Index(cue.ListLit((found, fallback)), cue.Lit(0)), common(types))
+
+    def _table_name(self, key: e.Expression, struct: cue.Expr) -> str:
+        last = key._path[-1] if isinstance(key, e.Reference) and key._path else None
+        if isinstance(key, e.Reference) and isinstance(key._root, e.LetRoot) and not key._path:
+            last = self._name_of(key._root)
+        base = f"by{last[:1].upper()}{last[1:]}" if isinstance(last, str) and last.isidentifier() else "byValue"
+        name, number = base, 1
+        while self._tables.get(name, struct) != struct or name in self._avoid:
+            number += 1
+            name = f"{base}{number}"
+        self._tables[name] = struct
+        return name
+
+    def _boolean(self, node: e.Expression, operator: str) -> cue.Expr:
+        typed = self.expression(node)
+        if typed.type.known and typed.type.types != {"boolean"}:
+            self._problem(
+                f"{describe(node)} is no condition ({_may_be(typed.type)}), so {operator} can't be applied to it",
+                _place_of(node),
+            )
+        return typed.cue
+
+    def _must_be(self, found: Type, wanted: frozenset[str], what: str) -> bool:
+        wrong = {one for one in found.types if one not in wanted and not (one == "integer" and "number" in wanted)}
+        if wrong:
+            self._problem(f"{what} may be {a(wrong)}, and takes {a(wanted)}")
+        return not wrong
+
+    # ------------------------------------------------------------------ operators
+
+    def _operation(self, node: e.Operation) -> Typed:
+        if node.op in {"&&", "||"}:
+            return Typed(self._logical(node), JsonType("boolean"))
+        left_typed, right_typed = self.expression(node.left), self.expression(node.right)
+        result = self._result_of(node, left_typed.type, right_typed.type)
+        return Typed(cue.Binary(node.op, left_typed.cue, right_typed.cue), result)
+
+    def _logical(self, node: e.Operation) -> cue.Expr:
+        """Both sides of CUE's ``&&`` and ``||`` are evaluated: a side that needs the other goes behind a guard."""
+        symbol = "&" if node.op == "&&" else "|"
+        left = self._boolean(node.left, symbol)
+        sure = _asserted(node.left) if node.op == "&&" else _denied(node.left)
+        with self._assumed(sure):
+            right = self._boolean(node.right, symbol)
+        if not any(_mentions(node.right, one) for one in sure):
+            return cue.Binary(node.op, left, right)
+        if node.op == "||":
+            return cue.Index(
+                cue.ListLit((cue.Comprehension((cue.Guard(left),), _yielded(cue.Lit(True))), right)), cue.Lit(0)
+            )
+        with self._guarded(node) as clauses:
+            both = cue.Comprehension(clauses, _yielded(cue.Lit(True)))
+        return cue.Index(cue.ListLit((both, cue.Lit(False))), cue.Lit(0))
+
+    def _result_of(self, node: e.Operation, left: Type, right: Type) -> Type:
+        if node.op in {"==", "!="}:
+            self._comparable(node, left, right)
+            return JsonType("boolean")
+        if node.op in {"+", "-", "*", "/"}:
+            texts = node.op == "+" and _TEXT in (left.types, right.types)
+            for side, of in ((left, node.left), (right, node.right)):
+                if side.types - (_TEXT if texts else _NUMBERS):
+                    what = "text" if texts else "number"
+                    self._problem(
+                        f"{describe(of)} is no {what} ({_may_be(side)}), so {node.op} can't be applied to it",
+                        _place_of(of),
+                    )
+            if texts:
+                return JsonType("string")
+            whole = left.types == right.types == {"integer"} and node.op != "/"
+            return JsonType("integer") if whole else JsonType("number")
+        if (
+            left.known
+            and right.known
+            and not ((left.types <= _NUMBERS and right.types <= _NUMBERS) or left.types == right.types == _TEXT)
+        ):
+            self._problem(f"{describe(node.left)} and {describe(node.right)} can't be ordered with {node.op}")
+        return JsonType("boolean")
+
+    def _comparable(self, node: e.Operation, left: Type, right: Type) -> None:
+        if left.known and right.known:
+            both = left.types & right.types or (left.types & _NUMBERS and right.types & _NUMBERS)
+            if not both and {"null"} not in (left.types, right.types):
+                self._problem(f"{describe(node.left)} and {describe(node.right)} are never of the same type")
+        for of, one, other in ((node.left, left, right), (node.right, right, left)):
+            if one.enum and len(other.enum) == 1 and not has(one.enum, other.enum[0]):
+                if isinstance(of, e.Constant):
+                    continue
+                names = tuple(map(str, one.enum))
+                self._problem(f"{describe(of)} is never {other.enum[0]!r}{_did_you_mean(str(other.enum[0]), names)}")
+
+    # ------------------------------------------------------------------ functions
+
+    def _call(self, node: e.Function) -> Typed:
+        args = [self.expression(arg) for arg in node.args]
+        for takes, arg, typed in zip(node.library.arguments, node.args, args, strict=True):
+            self._argument(node.library.word, takes, arg, typed, args[0].type)
+        return Typed(node.library.call([one.cue for one in args]), node.library.gives([one.type for one in args]))
+
+    def _argument(self, word: str, takes: Takes, arg: e.Expression, typed: Typed, first: Type) -> None:
+        place = _place_of(arg)
+        what = f"{word}: {describe(arg)}"
+        hint = ""
+        if takes.types and typed.type.known:
+            wrong = {one for one in typed.type.types if one not in takes.types}
+            if wrong:
+                if word == "contains" and wrong == _TEXT:
+                    hint = "write contains_text(text, part)"
+                elif takes.types == _TEXT and wrong <= _NUMBERS | {"boolean"}:
+                    hint = 'write as_string(…), or f"{…}"'
+                self._problem(f"{what} may be {a(wrong)}, and {takes.name} takes {a(takes.types)}", place, hint=hint)
+                return
+        inside = typed.type.items
+        if takes.items and inside.known and (wrong := {one for one in inside.types if one not in takes.items}):
+            self._problem(f"{what} may hold {a(wrong)}, and {takes.name} takes a list of {_plural(takes.items)}", place)
+        if takes.literal and not isinstance(arg, e.Constant):
+            self._problem(f"{what} is no constant, which {takes.name} has to be", place)
+        if (
+            takes.filled
+            and typed.type.known
+            and typed.type.at_least == 0
+            and not self._is_present(cue.Index(typed.cue, cue.Lit(0)))
+        ):
+            self._problem(
+                f"{what} may be an empty list, of which there is no {word}",
+                place,
+                hint=f"write cases((length(…) > 0, {word}(…)), otherwise=…), or minItems in the schema",
+            )
+        if takes.of_first and first.items.known and typed.type.known:
+            self._never_in(what, first.items, typed.type, place)
+        if takes.pattern:
+            for pattern in typed.type.enum:
+                self._compile_pattern(str(pattern), word, place)
+
+    def _never_in(self, what: str, items: Type, item: Type, place: Place | None) -> None:
+        if not (items.types & item.types or (items.types & _NUMBERS and item.types & _NUMBERS)):
+            self._problem(f"{what} is never in the list, whose items are {_plural(items.types)}", place)
+        elif items.enum and item.enum and not any(has(items.enum, one) for one in item.enum):
+            names = tuple(map(str, items.enum))
+            self._problem(f"{what} is never in the list{_did_you_mean(str(item.enum[0]), names)}", place)
+
+    def _compile_pattern(self, pattern: str, word: str, place: Place | None) -> None:
+        # A compiled library, which few definitions need.
+        import re2
+
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            re2.compile(pattern, options)
+        except re2.error as error:
+            reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+            self._problem(f"{word}: {pattern!r} is no pattern of RE2, which CUE has: {reason}", place)
+
+    def _sorted(self, node: e.Sorted) -> Typed:
+        items = self.expression(node.items)
+        self._argument("sort_by", SORT.arguments[0], node.items, items, items.type)
+        gives = SORT.gives([items.type])
+        if node.key is None:
+            self._orderable(items.type.items, "the items")
+            order = cue.Selector(cue.Package("list"), "Descending" if node.descending else "Ascending")
+            return Typed(cue.call("list", "Sort", items.cue, order), gives)
+        sides = []
+        for name in ("x", "y"):
+            root = e.LoopRoot(name, items.type.items)
+            key = self.expression(self.wrapped(self._made(node.key, [e.Reference(root)], "sort_by")))
+            self._orderable(key.type, "what the function gives")
+            sides.append(key.cue)
+        if node.descending:
+            sides.reverse()
+        fields = [cue.Field(cue.Name(name), cue.TOP) for name in ("x", "y")]
+        less = cue.Field(cue.Name("less"), cue.Binary("<", sides[0], sides[1]))
+        return Typed(cue.call("list", "Sort", items.cue, cue.Struct((*fields, less))), gives)
+
+    def _orderable(self, of: Type, what: str) -> None:
+        if of.known and not (of.types <= _NUMBERS or of.types == _TEXT):
+            self._problem(f"sort_by orders numbers or texts, and {what} may be {a(of.types)}")
+
+    def _interpolation(self, parts: Sequence[str | e.Expression]) -> cue.Interpolation:
+        compiled: list[str | cue.Expr] = []
+        for part in parts:
+            if isinstance(part, str):
+                compiled.append(part)
+                continue
+            typed = self.expression(part)
+            wrong = typed.type.types - _SCALARS
+            if wrong:
+                self._problem(
+                    f"{describe(part)} may be {a(wrong)}, so it can't stand inside a text, as a text or a number can",
+                    _place_of(part),
+                )
+            compiled.append(typed.cue)
+        return cue.Interpolation(tuple(compiled))
+
+    # ------------------------------------------------------------------ references
+
+    def _reference(self, node: e.Reference) -> Typed:
+        match node._root:
+            case e.LetRoot() as root:
+                kind = self._let(root)
+                at = cue.Ident(self._let_name(self._name_of(root)))
+            case e.LoopRoot() as root:
+                at, kind = cue.Ident(root.name), root.type
+            case e.StepRoot() as root:
+                return self._step_reference(root, node)
+            case _ if node._root.name == "parameter":
+                at, kind = cue.Ident("parameter"), self._parameter
+            case _:
+                return self._context_reference(node)
+        return self._follow(at, kind, node._path, has_to_exist=True)
+
+    def _step_reference(self, root: e.StepRoot, node: e.Reference) -> Typed:
+        return self._follow(cue.Ident(root.name), UNKNOWN, node._path, has_to_exist=True)
+
+    def _context_reference(self, node: e.Reference) -> Typed:
+        if not node._path:
+            return Typed(cue.Ident("context"), UNKNOWN)
+        first, *rest = node._path
+        if not isinstance(first, str) or first not in CONTEXT:
+            self._problem(f"context has no {first!r}{_did_you_mean(str(first), tuple(CONTEXT))}")
+            return Typed(cue.Ident("context"), UNKNOWN)
+        if first not in self._context:
+            self._problem(
+                f"context.{first} is not there where KubeVela computes a status: it has "
+                f"{', '.join(sorted(self._context))}",
+                hint='write first_given(context.output.metadata.namespace, "")' if first == "namespace" else "",
+            )
+            return Typed(cue.Ident("context"), UNKNOWN)
+        kind = self._output if first == "output" else JsonType(CONTEXT[first]) if CONTEXT[first] else UNKNOWN
+        at = cue.Selector(cue.Ident("context"), first)
+        if first not in _ALWAYS_IN_CONTEXT:
+            self._demand(at)
+        # Below metadata and the like nothing is declared, so nothing can be demanded.
+        strict = first in {"output", "outputs", "components"}
+        return self._follow(at, kind, tuple(rest), has_to_exist=strict)
+
+    def _follow(self, at: cue.Expr, kind: Type, path: Sequence[str | e.Expression], *, has_to_exist: bool) -> Typed:
+        present = True
+        for part in path:
+            if not isinstance(part, str):
+                at, kind, is_there = self._index(at, kind, part)
+                present = present and (is_there or self._is_present(at))
+                continue
+            member = kind.member(part)
+            if member is None:
+                what = _short(at)
+                if kind.known and "object" not in kind.types:
+                    self._problem(f"{what} is {' or '.join(sorted(kind.types))}: it has no {part!r}")
+                else:
+                    self._problem(f"{what} has no {part!r}{_did_you_mean(part, kind.names)}")
+                return Typed(cue.Selector(at, part), UNKNOWN)
+            at, kind = cue.Selector(at, part), member.type
+            present = present and (member.present or self._is_present(at))
+        if has_to_exist and not present:
+            self._demand(at)
+        return Typed(at, kind)
+
+    def _index(self, at: cue.Expr, kind: Type, key: e.Expression) -> tuple[cue.Expr, Type, bool]:
+        """``at[key]``, what it is, and whether it is there in any case: a list may be shorter than that."""
+        index = self.expression(key)
+        found = cue.Index(at, index.cue)
+        numbers, texts = bool(index.type.types & _NUMBERS), "string" in index.type.types
+        if index.type.known and not (index.type.types <= {"integer"} or index.type.types == _TEXT):
+            self._problem(
+                f"{describe(key)} may be {a(index.type.types)}, and a list is asked by number, an object by name"
+            )
+        elif kind.known and not (("array" in kind.types and not texts) or ("object" in kind.types and not numbers)):
+            self._problem(f"{_short(at)} is {' or '.join(sorted(kind.types))}: it has no {_short(found)}")
+            return found, UNKNOWN, True
+        if numbers:
+            number = index.type.enum[0] if len(index.type.enum) == 1 else None
+            if isinstance(number, int) and number < 0:
+                self._problem(f"CUE counts from the start of a list: there is no [{number}]")
+            return found, kind.items, isinstance(number, int) and number < kind.at_least
+        return found, kind.values, False
+
+    def _demand(self, at: cue.Expr) -> None:
+        if not self._is_present(at):
+            self._problem(
+                f"{_short(at)}{_MAY_BE_ABSENT}",
+                self._use(),
+                hint="write optional(…) for the field, when(given(…)) around it, or first_given(…, default)"
+                if not isinstance(at, cue.Index)
+                else "write when(length(…) > …) around it, or first_given(…, default)",
+            )
+
+    def _is_present(self, at: cue.Expr) -> bool:
+        text = cue.to_cue(at)
+        return any(text in known for known in self._present)
+
+    # ------------------------------------------------------------------ intermediates
+
+    def _let(self, root: e.LetRoot) -> Type:
+        if root in self._lets_open:
+            self._problem(f"let({self._name_of(root)}) refers to itself", root.place)
+            return UNKNOWN
+        known = self._lets.get(id(root))
+        if known is not None:
+            return known[2]
+        name = self._name_of(root)
+        self._lets_open.append(root)
+        # An intermediate is computed before all conditions, so it can't rely on any.
+        saved, self._present = self._present, [set()]
+        loops, self._loops = self._loops, 0
+        others, self._found = self._found, []
+        with self._used(root.place):
+            typed = self.expression(self.wrapped(root.value))
+        self._firm += self._found
+        self._found = others
+        self._present, self._loops = saved, loops
+        self._lets_open.pop()
+        self._lets[id(root)] = (root, self._let_decl(name, typed.cue), typed.type)
+        return typed.type
+
+    def _name_of(self, root: e.LetRoot) -> str:
+        """The name in CUE: the variable's in camel case, with a number where another intermediate or a field has it."""
+        known = self._names.get(id(root))
+        if known is not None:
+            return known
+        if not isinstance(root.name, str) or not e.is_constant(root.name):
+            self._problem("the name of an intermediate is a constant text", root.place)
+            base = "value"
+        else:
+            base = _camel(root.name)
+        name, number = base, 1
+        while name in self._avoid | self._loop_names or name in self._names.values() or name in self._tables:
+            number += 1
+            name = f"{base}{number}"
+        self._names[id(root)] = name
+        return name
+
+    def _let_name(self, name: str) -> str:
+        return f"${name}" if self._lets_are_fields else name
+
+    def _let_decl(self, name: str, value: cue.Expr) -> cue.Decl:
+        label = self._let_name(name)
+        return cue.Field(cue.Name(label), value) if self._lets_are_fields else cue.LetDecl(label, value)
+
+    def intermediates(self) -> tuple[cue.Decl, ...]:
+        """The tables and lets that the bodies compiled so far use, in the order they need each other."""
+        tables = tuple(self._let_decl(name, table) for name, table in self._tables.items())
+        return (*tables, *(decl for _, decl, _ in self._lets.values()))
+
+    def clashes(self, *nodes: cue.Node) -> frozenset[str]:
+        """The fields of *nodes* that are called as an intermediate is: CUE takes no such pair."""
+        if self._lets_are_fields:
+            return frozenset()
+        fields = {
+            one.label if isinstance(one.label, str) else one.label.name
+            for node in nodes
+            for one in node.walk()
+            if isinstance(one, cue.Field) and isinstance(one.label, (str, cue.Name))
+        }
+        return frozenset(fields & {*self._names.values(), *self._tables})
+
+    # ------------------------------------------------------------------ guards, loops, places
+
+    @contextmanager
+    def _guarded(self, condition: e.Expression | None) -> Iterator[tuple[cue.Node, ...]]:
+        """The clauses of *condition*; inside, what it asserts to be given is present."""
+        clauses: list[cue.Node] = []
+        with self._assumed([]):
+            for part in _conjunction(condition):
+                compiled = self._boolean(part, "when")
+                clauses.append(cue.Guard(compiled))
+                self._present[-1].update(self._texts(_asserted(part)))
+            yield tuple(clauses)
+
+    @contextmanager
+    def _given(self, value: e.Value, path: str) -> Iterator[tuple[cue.Node, ...]]:
+        """Clauses that ask for all that *value* refers to and that may be absent; there must be such a thing."""
+        with self._asked_for(value, path) as clauses:
+            if not clauses:
+                self._always_exists(path)
+            yield clauses or (cue.Guard(cue.Lit(True)),)
+
+    def _always_exists(self, path: str) -> None:
+        self._problem(
+            f"{path}: all that this value refers to always exists", hint="leave out optional(…) or first_given(…)"
+        )
+
+    @contextmanager
+    def _asked_for(self, value: e.Value, path: str) -> Iterator[tuple[cue.Node, ...]]:
+        """Clauses that ask for what *value* refers to and that may be absent; inside it is present."""
+        clauses: list[cue.Node] = []
+        try:
+            references = _references(value)
+        except MisuseError as error:
+            self._problem(f"{path}: {error}")
+            references = []
+        with self._assumed([]):
+            for reference in references:
+                others, self._found = self._found, []
+                compiled = self.expression(reference)
+                found, self._found = self._found, others
+                if any(problem.message.endswith(_MAY_BE_ABSENT) for problem in found):
+                    clauses.append(cue.Guard(cue.present(compiled.cue)))
+                    self._present[-1].update(self._texts([reference]))
+            yield tuple(clauses)
+
+    @contextmanager
+    def _assumed(self, nodes: Sequence[e.Expression]) -> Iterator[None]:
+        self._present.append(self._texts(nodes))
+        try:
+            yield
+        finally:
+            self._present.pop()
+
+    def _silently(self, node: e.Expression) -> cue.Expr:
+        others, self._found = self._found, []
+        compiled = self.expression(node).cue
+        self._found = others
+        return compiled
+
+    def _texts(self, nodes: Sequence[e.Expression]) -> set[str]:
+        """References and all that lies on their way, as CUE text."""
+        texts: set[str] = set()
+        for node in nodes:
+            at: cue.Expr = self._silently(node)
+            while isinstance(at, (cue.Selector, cue.Index)):
+                texts.add(cue.to_cue(at))
+                at = at.of
+        return texts
+
+    @contextmanager
+    def _loop(
+        self, source: Typed, make: Callable[..., e.Value], *, always_two: bool = False
+    ) -> Iterator[tuple[list[str], list[e.Reference]]]:
+        kind = source.type
+        names = self._names_of(make, always_two=always_two)
+        self._loops += 1
+        if self._loops > 1:
+            names = [f"{name}{self._loops}" for name in names]
+        is_list = "array" in kind.types
+        element = kind.items if is_list else kind.values
+        types: list[Type] = [JsonType("integer" if is_list else "string"), element]
+        roots = [e.LoopRoot(name, type_) for name, type_ in zip(names, types[-len(names) :], strict=True)]
+        # What is looped over has an entry under each of its keys.
+        entry = {cue.to_cue(cue.Index(source.cue, cue.Ident(names[0])))} if len(names) == 2 else set()
+        self._present.append(entry)
+        try:
+            yield names, [e.Reference(root) for root in roots]
+        finally:
+            self._present.pop()
+            self._loops -= 1
+
+    def _names_of(self, function: Callable[..., object], *, always_two: bool) -> list[str]:
+        """The function's own argument names, in CUE's manner: that is what the reader of the CUE should see."""
+        written = parameters_of(function)
+        count = 2 if always_two or len(written) == 2 else 1
+        if len(written) != count:
+            written = ["key", "value"][-count:]
+        names = [_camel(name.strip("_") or "item") for name in written]
+        # sort_by calls what it compares x and y; an intermediate of the name would be hidden.
+        names = [f"{name}1" if name in _TAKEN or name in self._names.values() else name for name in names]
+        self._loop_names.update(names)
+        return names
+
+    def _made(self, function: Callable[..., e.Value], variables: Sequence[e.Reference], word: str) -> e.Value:
+        """What an author's function gives; what goes wrong in it is a problem at its line."""
+        wanted = len(parameters_of(function))
+        if wanted not in {0, len(variables)} or (wanted == 0 and not _takes_any(function)):
+            takes = "one argument" if len(variables) == 1 else f"{len(variables)} arguments"
+            self._problem(f"the function of {word} takes {takes}, and this one {wanted}", function_place(function))
+            return None
+        try:
+            return function(*variables)
+        except Exception as error:  # an author's code may raise anything
+            self._problem(e.readable(sentence(error)), blamed(error))
+            return None
+
+    @contextmanager
+    def _at(self, place: Place) -> Iterator[None]:
+        self._places.append(place if place.line is not None else self._places[-1])
+        try:
+            yield
+        finally:
+            self._places.pop()
+
+    @contextmanager
+    def _used(self, spot: Spot | None) -> Iterator[None]:
+        """What is compiled inside is written to the field, item or condition at *spot*."""
+        known = spot is not None and spot.line is not None
+        self._uses.append(spot if spot is not None and known else self._uses[-1])
+        self._places.append(spot if spot is not None and known else self._places[-1])
+        try:
+            yield
+        finally:
+            self._places.pop()
+            self._uses.pop()
+
+    def _use(self) -> Place:
+        """Where a value is wrong for its use: its own line if it stands there, else the line that uses it."""
+        use, own = self._uses[-1], self._places[-1]
+        return own if use.line is None or use.holds(own) else use
+
+    def _problem(self, message: str, place: Place | None = None, *, hint: str = "") -> None:
+        where = place if place is not None and place.line is not None else self._places[-1]
+        if isinstance(where, Spot):
+            where = Place(where.file, where.line, where.column)
+        problem = Problem(e.readable(message), where, e.readable(hint))
+        if problem not in self._found:
+            self._found.append(problem)
+
+
+# ---------------------------------------------------------------- what conditions say
+
+
+def _conjunction(condition: e.Expression | None) -> list[e.Expression]:
+    """The parts of ``a & b & c``: as clauses in a row, a later one is only evaluated where the earlier ones hold."""
+    if condition is None:
+        return []
+    if isinstance(condition, e.Operation) and condition.op == "&&":
+        return [*_conjunction(condition.left), *_conjunction(condition.right)]
+    return [condition]
+
+
+def _asserted(condition: e.Expression) -> list[e.Expression]:
+    """What certainly exists where *condition* holds."""
+    match condition:
+        case e.Operation(op="&&", left=left, right=right):
+            return [*_asserted(left), *_asserted(right)]
+        case e.Operation():
+            return _items_of(condition)
+        case e.Given(of=of):
+            return _references(of)
+        case e.Not(of=of):
+            return _denied(of)
+        case e.Reference(_root=e.LetRoot(value=value), _path=()) if isinstance(value, e.Expression):
+            return _asserted(value)
+    return []
+
+
+def _denied(condition: e.Expression) -> list[e.Expression]:
+    """What certainly exists where *condition* does not hold."""
+    match condition:
+        case e.Operation(op="||", left=left, right=right):
+            return [*_denied(left), *_denied(right)]
+        case e.Operation(op=op) if op in _OPPOSITE:
+            return _items_of(e.Operation(_OPPOSITE[op], condition.left, condition.right))
+        case e.Not(of=of):
+            return _asserted(of)
+        case e.Reference(_root=e.LetRoot(value=value), _path=()) if isinstance(value, e.Expression):
+            return _denied(value)
+    return []
+
+
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+#: The items of a list that a condition on its length can name.
+_MOST_ITEMS = 32
+
+
+def _items_of(condition: e.Operation) -> list[e.Expression]:
+    """The items that exist where ``length(list) > 1`` and the like hold."""
+    match condition:
+        case e.Operation(left=e.Function(library=library, args=(of,)), right=e.Constant(value=int(number))) if (
+            library is LIBRARY["length"]
+        ):
+            least = {">": number + 1, ">=": number, "==": number}.get(condition.op, 0)
+            if condition.op == "!=" and number == 0:
+                least = 1
+            return [of[index] for index in range(min(least, _MOST_ITEMS))]
+    return []
+
+
+def _mentions(value: object, node: e.Expression) -> bool:
+    """Whether *value* refers to *node* or below it, in branches and conditions too."""
+    return any(_is_below(one, node) for one in _all_references(value))
+
+
+def _is_below(one: e.Expression, node: e.Expression) -> bool:
+    if isinstance(one, e.Reference) and isinstance(node, e.Reference):
+        above = node._path
+        return (
+            one._root is node._root
+            and len(one._path) >= len(above)
+            and all(_same(left, right) for left, right in zip(above, one._path, strict=False))
+        )
+    if isinstance(one, e.Item) and isinstance(node, e.Item):
+        return one.of is node.of
+    return False
+
+
+def _same(left: str | e.Expression, right: str | e.Expression) -> bool:
+    if isinstance(left, str) or isinstance(right, str):
+        return isinstance(left, str) and isinstance(right, str) and left == right
+    if isinstance(left, e.Constant) and isinstance(right, e.Constant):
+        return left.value == right.value
+    return left is right
+
+
+def _all_references(value: object) -> Iterator[e.Expression]:
+    match value:
+        case e.Reference():
+            yield value
+            for part in value._path:
+                yield from _all_references(part)
+            if isinstance(value._root, e.LetRoot) and not value._path:
+                return
+        case e.Item(of=of, key=key):
+            yield value
+            yield from _all_references(of)
+            yield from _all_references(key)
+        case e.Given(of=of) | e.Not(of=of):
+            yield from _all_references(of)
+        case e.FirstOf(branches=branches):
+            for condition, one in branches:
+                yield from _all_references(condition)
+                yield from _all_references(one)
+        case e.FirstGiven(values=values):
+            for one in values:
+                yield from _all_references(one)
+        case e.Choice(key=key, table=table, default=default):
+            yield from _all_references(key)
+            yield from _all_references(table)
+            yield from _all_references(default)
+        case e.Sorted(items=items):
+            yield from _all_references(items)
+        case e.RawCue(parts=parts):
+            for part in parts:
+                yield from _all_references(part)
+        case _:
+            yield from _references(value)
+
+
+def _references(value: object) -> list[e.Expression]:
+    """All references in *value*, and items of results, without those that only a branch uses."""
+    match value:
+        case e.Reference():
+            below = [found for part in value._path if isinstance(part, e.Expression) for found in _references(part)]
+            return [*below, value]
+        case e.Item(of=of, key=key):
+            return [*_references(of), *_references(key), value]
+        case e.Text(parts=parts) | e.RawCue(parts=parts):
+            return [found for part in parts if isinstance(part, e.Expression) for found in _references(part)]
+        case e.Operation(left=left, right=right):
+            return [*_references(left), *_references(right)]
+        case e.Not(of=of):
+            return _references(of)
+        case e.Function(args=args):
+            return [found for arg in args for found in _references(arg)]
+        case e.Sorted(items=items):
+            return _references(items)
+        case e.Choice(key=key):
+            return _references(key)
+        case e.Provider(params=params):
+            return _references(params)
+        case e.Literal(value=inner) | Marked(value=inner) | Optional(value=inner):
+            # What is optional asks for itself.
+            return [] if isinstance(value, Optional) else _references(inner)
+        case When():
+            return []
+        case Items(source=source) | Each(source=source):
+            return _references(source)
+        case str():
+            parts = e.split_text(value)
+            return [found for part in parts if isinstance(part, e.Expression) for found in _references(part)]
+        case Mapping():
+            return [
+                found
+                for key, item in value.items()
+                for found in (*_references(key), *(_references(item) if isinstance(key, (str, e.Expression)) else ()))
+            ]
+        case list() | tuple():
+            return [found for item in value for found in _references(item)]
+    return []
+
+
+# ---------------------------------------------------------------- small things
+
+
+def _yielded(value: cue.Expr) -> cue.Expr:
+    """What a comprehension yields: a struct as it is, anything else embedded."""
+    return value if isinstance(value, cue.Struct) else cue.Struct((cue.Embed(value),))
+
+
+def _plain(key: e.Expression) -> str | e.Expression:
+    return key.value if isinstance(key, e.Constant) and isinstance(key.value, str) else key
+
+
+def _place_of(node: e.Expression) -> Place | None:
+    return node._place if node._place.line is not None else None
+
+
+def _spot_of(key: object) -> Place | None:
+    place = getattr(key, "place", None)
+    return place if isinstance(place, Place) else None
+
+
+def parameters_of(function: Callable[..., object]) -> list[str]:
+    """The names of the arguments that must be given by position; none for what Python can't look into."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [
+        one.name
+        for one in signature.parameters.values()
+        if one.kind in kinds and one.default is inspect.Parameter.empty
+    ]
+
+
+def _takes_any(function: Callable[..., object]) -> bool:
+    try:
+        kinds = {one.kind for one in inspect.signature(function).parameters.values()}
+    except (ValueError, TypeError):
+        return True
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def function_place(function: Callable[..., object]) -> Place | None:
+    """The line on which a Python function begins, where it is an author's."""
+    code = getattr(function, "__code__", None)
+    return Place(code.co_filename, code.co_firstlineno) if code is not None else None
+
+
+def _camel(name: str) -> str:
+    """A Python name in CUE's manner; ``value`` where CUE has no such name."""
+    words = [word for word in name.strip("_").split("_") if word]
+    if len(words) > 1 or name.isupper():
+        words = [word.lower() if word.isupper() else word for word in words]
+    found = "".join([*words[:1], *(word[:1].upper() + word[1:] for word in words[1:])])
+    found = found[:1].lower() + found[1:]
+    return found if re.fullmatch(r"[a-z][A-Za-z0-9]*", found) else "value"
+
+
+def describe(node: e.Expression) -> str:
+    """A leaf in a message."""
+    match node:
+        case e.Reference():
+            return repr(node)
+        case e.Constant(value=value):
+            return repr(value)
+        case e.Text():
+            return "the text"
+        case e.Literal(value=value):
+            return "the object" if isinstance(value, Mapping) else "the list"
+    return "the expression"
+
+
+def _short(at: cue.Expr) -> str:
+    """CUE in a message, where it can be read in one."""
+    text = cue.to_cue(at)
+    return text if len(text) <= 80 and "\n" not in text else "the expression"
+
+
+def _may_be(of: Type) -> str:
+    return f"it may be {a(of.types)}"
+
+
+def _plural(types: Collection[str]) -> str:
+    words = {"array": "lists", "boolean": "booleans", "null": "nulls"}
+    return " or ".join(sorted(words.get(one, f"{one}s") for one in types))
+
+
+def _did_you_mean(word: str, names: Sequence[str]) -> str:
+    close = get_close_matches(word, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are {', '.join(sorted(names)[:12])}" if 0 < len(names) <= 12 else ""

@@ -1,0 +1,420 @@
+"""Mistakes in a definition: each is a sentence at the author's file, line and column, and never a traceback."""
+# ruff: noqa: E501  # a case a line
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from velagen.cli_addon import build_command
+from velagen.definition.build import build_definitions
+from velagen.errors import Problem, VelagenError
+from velagen.project import Project
+
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["image"],
+    "properties": {
+        "image": {"type": "string"},
+        "replicas": {"type": "integer"},
+        "debug": {"type": "boolean", "default": False},
+        "cpu": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "size": {"enum": ["small", "big"]},
+        "tier": {"const": "gold"},
+        "store": {
+            "oneOf": [
+                {"type": "object", "required": ["kind", "bucket"], "additionalProperties": False,
+                 "properties": {"kind": {"const": "s3"}, "bucket": {"type": "string"}}},
+                {"type": "object", "required": ["kind", "claim"], "additionalProperties": False,
+                 "properties": {"kind": {"const": "pvc"}, "claim": {"type": "string"}}},
+            ],
+        },
+        "ports": {"type": "array", "items": {"type": "integer"}},
+        "files": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}  # fmt: skip
+HEAD = """\
+from velagen import *
+from velagen import parameter as p
+from velagen.definition import *
+"""
+DEPLOYMENT = """\
+    workload=Workload("apps/v1", "Deployment"),
+    output={
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "spec": {
+            "replicas": optional(p.replicas),
+            "selector": {"matchLabels": {"app": context.name}},
+            "template": {"spec": {"containers": [{"name": "web", "image": p.image}]}},
+        },
+    },
+"""
+
+
+def project(root: Path, text: str, schema: Any = SCHEMA, **helpers: str) -> Project:
+    files = {
+        "metadata.yaml": "name: mini\nversion: 0.1.0\ndescription: Mini.\n",
+        "schemas/it.json": json.dumps(schema),
+        "definitions/it.py": HEAD + text,
+        **{f"definitions/{name}.py": HEAD + content for name, content in helpers.items()},
+    }
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    return Project(root)
+
+
+def component(more: str = "", body: str = DEPLOYMENT, before: str = "") -> str:
+    return f'{before}\nit = Component(\n    name="it",\n    description="Serves.",\n{body}{more})\n'
+
+
+def trait(more: str, before: str = "") -> str:
+    return f'{before}\nit = Trait(\n    name="it",\n    description="Changes.",\n{more})\n'
+
+
+def problems_of(root: Path, text: str, **more: Any) -> tuple[Problem, ...]:
+    """The problems; each must say where in the author's files it is, and hold no mark of an f-string."""
+    made = project(root, text, **more)
+    with pytest.raises(VelagenError) as caught:
+        build_definitions(made)
+    for problem in caught.value.problems:
+        assert problem.place.file is not None
+        assert Path(problem.place.file).parent == root / "definitions", problem
+        assert problem.place.line is not None, problem
+        assert not any("\ue000" <= char <= "\ue0ff" for char in f"{problem.message}{problem.hint}"), problem
+    # And the command ends with a sentence.
+    ran = CliRunner().invoke(build_command, ["--project", str(root)])
+    assert ran.exit_code == 1
+    assert not isinstance(ran.exception, (TypeError, AttributeError, KeyError, ValueError)), ran.exception
+    return caught.value.problems
+
+
+def cue_of(root: Path, text: str, **more: Any) -> str:
+    (built,) = build_definitions(project(root, text, **more))
+    return built.cue
+
+
+def spot_of(root: Path, wanted: str, file: str = "it.py") -> tuple[int, int]:
+    """Line and column of a text in a definition."""
+    text = (root / "definitions" / file).read_text(encoding="utf-8")
+    line, content = next((number, one) for number, one in enumerate(text.splitlines(), 1) if wanted in one)
+    return line, content.index(wanted) + 1
+
+
+def test_what_the_others_change_builds(tmp_path: Path) -> None:
+    assert 'kind:       "Deployment"' in cue_of(tmp_path, component())
+
+
+# ---------------------------------------------------------------- the form of a definition
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (component(body=DEPLOYMENT.replace("Workload(", "(")), 'workload= of Component takes Workload("apps/v1", "Deployment"), not tuple'),
+        (component().replace('"Serves."', 'f"Limits {p.cpu}"'), "description= of Component is the same for every application"),
+        (component().replace('"Serves."', '""'), "description= of Component is empty"),
+        (component().replace('name="it"', 'name=f"it-{context.name}"'), "name= of Component is the same for every application"),
+        (component().replace('name="it"', "name=p.image"), "name= of Component takes a text, not Reference"),
+        (component('labels={"a": f"{p.image}"},\n'), "labels= of Component ['a'] is the same for every application"),
+        (component("status={'healthy': True},\n"), "status= of Component takes Status(…), not dict"),
+        (component('status=Status(details={f"{p.image}": "x"}),\n'), "has a detail whose name is the same for every application"),
+        (component("checks=refuse(p.debug, 'no'),\n"), "checks= of Component takes a list of refusals, not Refusal"),
+        (component("checks=['no'],\n"), "checks= of Component [0] takes refuse(condition"),
+        (component("outputs=[{}],\n"), "outputs= of Component takes a dict, not list"),
+        (component("pod_spec_path=p.image,\n"), "pod_spec_path= of Component takes a text, not Reference"),
+        (trait('applies_to="deployments.apps",\n'), "applies_to= of Trait takes a list of texts, not str"),
+        (trait('patches=("apps/v1", "Deployment"),\n'), "patches= of Trait takes Workload"),
+        (trait('stage="Before",\n'), "stage= of Trait takes one of PreDispatch, DefaultDispatch, PostDispatch"),
+        (trait("pod_disruptive='no',\n"), "pod_disruptive= of Trait takes True or False, not str"),
+        (component(body=DEPLOYMENT.replace('"Deployment"),', 'f"{p.image}"),')), "(kind of the Workload)"),
+    ],
+)  # fmt: skip
+def test_the_form(tmp_path: Path, text: str, sentence: str) -> None:
+    found = problems_of(tmp_path, text)
+    assert any(sentence in problem.message for problem in found), found
+    place = found[0].place
+    word = "Trait(" if "Trait(" in text else "Component("
+    assert (place.line, place.column) == spot_of(tmp_path, word)
+
+
+@pytest.mark.parametrize("name", ["Web_Server", "-web", "web.server", "w" * 64, "Größe"])
+def test_a_name_that_kubernetes_does_not_take(tmp_path: Path, name: str) -> None:
+    (problem,) = problems_of(tmp_path, component().replace('name="it"', f'name="{name}"'))
+    assert "is not a name that Kubernetes takes" in problem.message
+
+
+def test_a_name_of_kubevelas_own_needs_to_be_meant(tmp_path: Path) -> None:
+    text = component().replace('name="it"', 'name="webservice"')
+    (problem,) = problems_of(tmp_path, text)
+    assert "KubeVela has a component called 'webservice' of its own" in problem.message
+    assert "replaces_builtin=True" in problem.hint
+    (tmp_path / "schemas/webservice.json").write_text(json.dumps(SCHEMA))
+    assert cue_of(tmp_path, text.replace('name="webservice"', 'name="webservice", replaces_builtin=True'))
+    # A trait may be called as a component of KubeVela's is.
+    (tmp_path / "schemas/webservice.json").write_text(json.dumps(SCHEMA))
+    assert cue_of(tmp_path, trait("").replace('name="it"', 'name="webservice"'))
+
+
+# ---------------------------------------------------------------- places
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "sentence"),
+    [
+        (component(body=DEPLOYMENT.replace('"spec": {\n', '"spec": {\n            "replcas": 1,\n')), '"replcas"', "there is no such field"),
+        (component(body=DEPLOYMENT[: DEPLOYMENT.index('        "spec"')] + '        "spec": p,\n    },\n'), '"spec": p', "does not fit"),
+        (component(body=DEPLOYMENT.replace("optional(p.replicas)", "'two'")), '"replicas"', "it may be a string, and the field takes an integer"),
+        (component(body=DEPLOYMENT.replace("optional(p.replicas)", "p.replicas")), "p.replicas", "may be absent here"),
+        (component(body=DEPLOYMENT.replace("optional(p.replicas)", "COUNT"), before="COUNT = p.replicas\n"), '"replicas": COUNT', "may be absent here"),
+        (component(body=DEPLOYMENT.replace("optional(p.replicas)", "COUNT"), before="COUNT = p.image\n"), '"replicas": COUNT', "does not fit"),
+        (component(body=DEPLOYMENT.replace("p.image}", "p.imgae}")), "p.imgae", "parameter has no 'imgae'"),
+        (component(body=DEPLOYMENT.replace("p.image}", "one(p.image)}"), before="def one(x):\n    return x + p.imgae\n"), "p.imgae", "parameter has no 'imgae'"),
+        (component(body=DEPLOYMENT.replace("context.name}", "'ä' + context.nmae}")), "context.nmae", "context has no 'nmae'"),
+        (component('outputs={"x": {"apiVersion": "v1", "knd": "ConfigMap"}},\n'), '"apiVersion": "v1", "knd"', "kind is missing"),
+    ],
+)  # fmt: skip
+def test_a_problem_is_at_its_line_and_column(tmp_path: Path, text: str, wanted: str, sentence: str) -> None:
+    found = [one for one in problems_of(tmp_path, text) if sentence in one.message]
+    assert found, problems_of(tmp_path, text)
+    assert (found[0].place.line, found[0].place.column) == spot_of(tmp_path, wanted)
+
+
+def test_a_problem_in_a_shared_module_is_there_and_says_who_uses_it(tmp_path: Path) -> None:
+    text = component("outputs=objects(),\n", before="from _shared import objects\n")
+    shared = 'def objects():\n    return {"c": {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}\n'
+    (problem,) = problems_of(tmp_path, text, _shared=shared)
+    assert Path(problem.place.file or "").name == "_shared.py"
+    assert (problem.place.line, problem.place.column) == spot_of(tmp_path, '"dta"', "_shared.py")
+    assert problem.hint == "used by it.py"
+
+
+def test_a_merged_dict_keeps_the_places_of_its_parts(tmp_path: Path) -> None:
+    before = 'more = {\n    "replcas": 1,\n}\n'
+    text = component(body=DEPLOYMENT.replace('"spec": {\n', '"spec": {\n            **more,\n'), before=before)
+    (problem,) = problems_of(tmp_path, text)
+    assert (problem.place.line, problem.place.column) == spot_of(tmp_path, '"replcas"')
+
+
+# ---------------------------------------------------------------- author's code that fails
+
+_EACH = '"ports": [each(p.ports, {})],'
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("lambda port: port.nmae.upper()", "a template expression has no methods"),
+        ("lambda port: 1 / 0", "ZeroDivisionError: division by zero"),
+        ("lambda port: {'containerPort': port} if port > 1 else {}", "has no truth value"),
+        ("lambda port: {}['x']", "KeyError: 'x'"),
+        ("lambda port: {}[f'{port}']", "KeyError"),
+        ("lambda: {}", "the function of each(…) takes one argument, and this one 0"),
+        ("lambda a, b, c: {}", "the function of each(…) takes one argument, and this one 3"),
+        ("lambda port: {'containerPort': {1, 2}}", "set can't stand in a template"),
+        ("lambda port: {'containerPort': float('nan')}", "nan is no JSON number"),
+        ("lambda port: {1: 2}", "a field name is text, not int"),
+        ("{}", "takes a function, for instance lambda item: …, not dict"),
+    ],
+)
+def test_a_mistake_inside_each(tmp_path: Path, function: str, sentence: str) -> None:
+    body = DEPLOYMENT.replace('"image": p.image}', '"image": p.image, optional_ports(): {"ports": PORTS}}')
+    body = body.replace("optional_ports()", "when(given(p.ports))")
+    before = f"def ports():\n    return [each(p.ports, {function})]\n\n\nPORTS = ports()\n"
+    found = problems_of(tmp_path, component(body=body, before=before))
+    assert any(sentence in problem.message for problem in found), found
+    assert {problem.place.line for problem in found} == {spot_of(tmp_path, "return [each")[0]}
+
+
+@pytest.mark.parametrize(
+    ("before", "sentence"),
+    [
+        ("if p.debug:\n    pass\n", "has no truth value"),
+        ("x = missing_name\n", "NameError"),
+        ("import sys\nsys.exit(3)\n", "the module ends the program"),
+        ("x = {\n", "invalid Python"),
+        ("TABLE = {}\nx = TABLE[f'{p.image}']\n", "KeyError: '{parameter.image}'"),
+        ("x = first_given(p.cpu)\n", "first_given needs at least two values"),
+        ("def f(): f()\nf()\n", "RecursionError"),
+    ],
+)
+def test_a_module_that_fails(tmp_path: Path, before: str, sentence: str) -> None:
+    (problem,) = problems_of(tmp_path, component(before=before))
+    assert sentence in problem.message
+
+
+# ---------------------------------------------------------------- objects
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ('outputs={"a": {"apiVersion": "v1", "kind": f"{p.image}"}},\n', "outputs.a.kind is no constant text"),
+        ('outputs={"a": {"apiVersion": "v1", "kind": p.image}},\n', "outputs.a.kind is no constant text"),
+        ('outputs={"a": ["x"]},\n', "outputs.a: an object is a dict with apiVersion and kind, not list"),
+        ('outputs={each(p.files): lambda name, text: {name: {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}},\n', "outputs.[…].dta: there is no such field; did you mean 'data'?"),
+        ('outputs={Each(p.files): lambda name, text: {f"x-{name}": {"kind": "ConfigMap"}}},\n', "apiVersion is missing"),
+        ('outputs={when(p.debug): {"a": {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}},\n', "outputs.a.dta"),
+        ('outputs={when(p.debug): {}, otherwise(): {"b": {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}},\n', "outputs.b.dta"),
+        ('outputs={otherwise(): {}},\n', "otherwise() stands right behind a when(…)"),
+        ("status=Status(healthy=p.image),\n", "it may be a string, and the field takes a boolean"),
+        ("status=Status(healthy=length(context.name)),\n", "it may be an integer, and the field takes a boolean"),
+        ("status=Status(message=p.debug),\n", "it may be a boolean, and the field takes a string"),
+        ('status=Status(details={"files": p.files}),\n', "may be absent here"),
+        ('status=Status(details={"ports": first_given(p.ports, [])}),\n', "does not fit"),
+    ],
+)  # fmt: skip
+def test_the_objects_of_a_component(tmp_path: Path, more: str, sentence: str) -> None:
+    found = problems_of(tmp_path, component(more))
+    assert any(sentence in problem.message for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ('patch={"spec": {"replicas": 2}},\n', "patch.spec: it isn't said what kind of object is patched"),
+        ('patch={when(p.debug): {"spec": {"replicas": 2}}},\n', "patch.spec: it isn't said what kind"),
+        ('patch={"metadata": {"lables": {"a": "b"}}},\n', "patch.metadata.lables: there is no such field"),
+        ('patch={"metadata": {"labels": {"a": 1}}},\n', "it may be an integer, and the field takes a string"),
+        ('patches=[Workload("apps/v1", "Deployment"), Workload("batch/v1", "Job")], patch={"spec": {"replicas": 2}},\n', "patch.spec.replicas: there is no such field"),
+    ],
+)  # fmt: skip
+def test_what_a_trait_patches(tmp_path: Path, more: str, sentence: str) -> None:
+    found = problems_of(tmp_path, trait(more))
+    assert any(sentence in problem.message for problem in found), found
+
+
+def test_a_patch_of_several_kinds_may_write_what_they_share(tmp_path: Path) -> None:
+    both = 'patches=[Workload("apps/v1", "Deployment"), Workload("apps/v1", "StatefulSet")],\n'
+    assert "replicas: 2" in cue_of(tmp_path, trait(both + 'patch={"spec": {"replicas": 2}},\n'))
+    assert cue_of(tmp_path, trait('patch={"metadata": {"labels": {"a": p.image}}},\n'))
+
+
+# ---------------------------------------------------------------- types of a schema
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ('"resources": {"limits": {"cpu": %s}}', "optional(p.cpu)"),
+        ('"name": %s', "first_given(p.size, 'x')"),
+        ('"name": %s', "first_given(p.tier, 'x')"),
+        ('"name": %s', "first_given(p.store.kind, 'x')"),
+        ('"name": %s', "first_given(p.store.bucket, 'x')"),
+    ],
+)
+def test_types_of_alternatives_and_constants_fit(tmp_path: Path, field: str, value: str) -> None:
+    container = '{"name": "web", "image": p.image}'
+    assert container in DEPLOYMENT
+    body = DEPLOYMENT.replace(container, '{"image": p.image, ' + field % value + "}")
+    assert cue_of(tmp_path, component(body=body))
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("optional(p.cpu)", "it may be a string, and the field takes an integer"),
+        ("first_given(p.size, 1)", "it may be a string, and the field takes an integer"),
+        ("first_given(p.tier, 1)", "it may be a string, and the field takes an integer"),
+        ("first_given(p.store.kind, 1)", "it may be a string, and the field takes an integer"),
+        ("if_else(first_given(p.store.kind, 's3') == 'gcs', 1, 2)", "is never 'gcs'"),
+        ("if_else(first_given(p.size, 'big') == 'huge', 1, 2)", "is never 'huge'"),
+        ("optional(p.store.buket)", "parameter.store has no 'buket'; did you mean 'bucket'?"),
+        ("choose(first_given(p.size, 'big'), {'big': 1})", "has no entry for 'small'"),
+    ],
+)
+def test_types_of_alternatives_and_constants_are_checked(tmp_path: Path, value: str, sentence: str) -> None:
+    body = DEPLOYMENT.replace("optional(p.replicas)", value)
+    found = problems_of(tmp_path, component(body=body))
+    assert any(sentence in problem.message for problem in found), found
+
+
+# ---------------------------------------------------------------- intermediates
+
+
+def test_an_intermediate_is_called_as_its_variable(tmp_path: Path) -> None:
+    before = 'FULL_IMAGE = let(f"{p.image}:1")\n\n\ndef name():\n    pod_name = let(f"{context.name}-pod")\n    return pod_name\n'
+    body = DEPLOYMENT.replace('"web", "image": p.image', 'name(), "image": FULL_IMAGE')
+    text = cue_of(tmp_path, component(body=body, before=before))
+    assert 'let fullImage = "\\(parameter.image):1"' in text
+    assert 'let podName = "\\(context.name)-pod"' in text
+
+
+def test_an_intermediate_that_is_called_as_a_field_gets_another_name(tmp_path: Path) -> None:
+    body = DEPLOYMENT.replace("optional(p.replicas)", "replicas")
+    text = cue_of(tmp_path, component(body=body, before="replicas = let(first_given(p.replicas, 1))\n"))
+    assert "let replicas2 = " in text
+    assert "replicas: replicas2" in text
+
+
+def test_two_intermediates_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    before = "def one(x):\n    made = let(x)\n    return made\n"
+    body = DEPLOYMENT.replace('"web", "image": p.image', 'one(context.name), "image": one(p.image)')
+    text = cue_of(tmp_path, component(body=body, before=before))
+    assert "let made = context.name" in text
+    assert "let made2 = parameter.image" in text
+
+
+def test_a_problem_of_an_intermediate_is_told_however_it_is_used(tmp_path: Path) -> None:
+    body = DEPLOYMENT.replace("optional(p.replicas)", "first_given(config.count, 1)")
+    found = problems_of(tmp_path, component(body=body, before='config = let({"count": p.replcas})\n'))
+    assert any("parameter has no 'replcas'" in problem.message for problem in found), found
+
+
+# ---------------------------------------------------------------- workflow steps
+
+
+def step(body: str) -> str:
+    return f'it = WorkflowStep(\n    name="it",\n    description="Does.",\n    body={{{body}}},\n)\n'
+
+
+_READ = '"read": operation("vela/kube", "#Read", {"value": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}}),'
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ('"w": operation("vela/builtin", "#ConditonalWait", {"continue": p.debug})', "vela/builtin has no '#ConditonalWait'; did you mean '#ConditionalWait'?"),
+        ('"w": operation("vela/bultin", "#Fail", {})', "KubeVela has no package 'vela/bultin'; did you mean 'vela/builtin'?"),
+        ('"w": operation("vela/op", "#Apply", {})', "vela/op is the old form"),
+        ('"w": operation("vela/builtin", "#ConditionalWait", {"contnue": p.debug})', "#ConditionalWait.$params.contnue: there is no such field; did you mean 'continue'?"),
+        ('"w": operation("vela/builtin", "#ConditionalWait", {"continue": p.image})', "#ConditionalWait.$params.continue: parameter.image does not fit"),
+        ('"w": operation("vela/kube", "#Read", {})', "#Read.$params.value is missing"),
+        ('"w": operation("vela/metrics", "#PromCheck", {"query": "up"})', "#PromCheck.$params.condition is missing"),
+        ('"w": operation("vela/http", "#HTTPPost", {"url": p.image})', "#HTTPPost of vela/http sends GET"),
+        ('"w": operation("vela/http", "#HTTPDo", {"url": p.image, "method": "PATCH"})', "it may be 'PATCH', and the field takes one of"),
+        ('"w": operation("vela/multicluster", "#GetPlacementsFromTopologyPolicies", {"policies": []})', "is not in KubeVela 1.10.9"),
+        ('"w": operation("vela/kube", "#Apply", {"value": {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}})', "#Apply.$params.value.dta: there is no such field"),
+        (_READ + '"m": first_given(result_of("raed")["$returns"].value.data.x, "")', "this step has no 'raed'; did you mean 'read'?"),
+        (_READ + '"m": first_given(result_of("read").value.data.x, "")', "read has no 'value': an operation's answer is below $returns"),
+        (_READ + '"m": first_given(result_of("read")["$returns"].vlue, "")', "has no 'vlue'"),
+        (_READ + '"m": first_given(result_of("read")["$returns"].value.dta, "")', "has no 'dta'; did you mean 'data'?"),
+        (_READ + '"m": result_of("read")["$returns"].value.data.x', "may be absent here"),
+        ('"f": operation("vela/builtin", "#Fail", {}), "m": first_given(result_of("f")["$returns"].x, "")', "has no '$returns'"),
+    ],
+)  # fmt: skip
+def test_a_step_is_checked_like_an_object(tmp_path: Path, body: str, sentence: str) -> None:
+    found = problems_of(tmp_path, step(body))
+    assert any(sentence in problem.message for problem in found), found
+
+
+def test_an_operation_outside_a_step_is_refused(tmp_path: Path) -> None:
+    body = DEPLOYMENT.replace("optional(p.replicas)", 'operation("vela/kube", "#Apply", {})')
+    found = problems_of(tmp_path, component(body=body))
+    assert any("belongs to the body of a workflow step" in problem.message for problem in found), found
+
+
+def test_a_list_is_written_in_the_form_that_works(tmp_path: Path) -> None:
+    body = '"pods": operation("vela/kube", "#List", {"resource": {"apiVersion": "v1", "kind": "Pod"}}),'
+    text = cue_of(tmp_path, step(body))
+    assert '#do:       "list"' in text
+    assert "value: {" in text
+    assert "resource:" not in text
