@@ -114,10 +114,11 @@ def spec_of(spec: dict[Any, Any]) -> str:
     build = compiler()
     body = build.manifest(widget(spec), what="output")
     assert build.problems == []
-    text = cue.to_cue(cue.File((*build.intermediates(), cue.Field("output", body))))
-    lines = [line.strip() for line in text.splitlines()]
-    start = lines.index("spec: {")
-    return "\n".join([*lines[: lines.index("output: {")], *lines[start + 1 : -2]])
+    assert isinstance(body, cue.Struct)
+    (inside,) = [decl.value for decl in body.decls if isinstance(decl, cue.Field) and decl.label == "spec"]
+    assert isinstance(inside, cue.Struct)
+    text = cue.to_cue(cue.File((*build.intermediates(), *inside.decls)))
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("import"))
 
 
 def problems_of(body: object) -> list[Problem]:

@@ -1,6 +1,8 @@
 """CUE: a syntax tree and its printer. Nothing else in velagen puts CUE text together."""
 
+from velagen.cue.nesting import nested
 from velagen.cue.printer import to_cue
+from velagen.cue.sharing import repeated, shared
 from velagen.cue.syntax import (
     BOTTOM,
     TOP,
@@ -47,5 +49,5 @@ __all__ = [
     "BOTTOM", "TOP", "Binary", "Call", "Comment", "Comprehension", "Decl", "Definition", "Dynamic", "Ellipsis",
     "Embed", "Expr", "Field", "File", "For", "Guard", "Hidden", "Ident", "Index", "Interpolation", "Label",
     "LetClause", "LetDecl", "ListLit", "Lit", "Name", "Node", "Package", "Pattern", "Raw", "Scalar", "Selector",
-    "Struct", "Unary", "absent", "call", "joined", "literal", "present", "to_cue",
+    "Struct", "Unary", "absent", "call", "joined", "literal", "nested", "present", "repeated", "shared", "to_cue",
 ]  # fmt: skip

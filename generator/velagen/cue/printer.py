@@ -137,8 +137,8 @@ class _Printer:
 
         for decl in decls:
             if isinstance(decl, s.Field):
-                head = self._label(decl.label) + decl.constraint + ":"
-                value = self._expr(decl.value, indent)
+                head, last = self._head(decl, folds=bool(indent))
+                value = self._expr(last, indent)
                 stands_alone = "\n" in value or value.startswith(("{", "["))
                 if decl.doc or stands_alone:
                     flush()
@@ -152,6 +152,22 @@ class _Printer:
             lines.extend(self._decl(decl, indent))
         flush()
         return lines
+
+    def _head(self, field: s.Field, *, folds: bool) -> tuple[str, s.Expr]:
+        """``a: b:`` and the value, where *field* holds a struct of one field (of one field ...), as CUE is written.
+
+        Not at the top of a file, whose fields KubeVela looks at by themselves.
+        """
+        heads = [self._label(field.label) + field.constraint + ":"]
+        value = field.value
+        while folds and not field.doc:
+            match value:
+                case s.Struct(decls=(s.Field(label=str() | s.Name(), doc=()) as only,)):
+                    heads.append(self._label(only.label) + only.constraint + ":")
+                    value = only.value
+                case _:
+                    break
+        return " ".join(heads), value
 
     def _decl(self, decl: s.Decl, indent: str) -> list[str]:
         match decl:

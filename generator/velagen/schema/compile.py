@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from velagen.cue import (
     Comment,
     Comprehension,
     Decl,
+    Definition,
     Ellipsis,  # noqa: A004  # the grammar's own word
     Embed,
     Expr,
@@ -37,7 +38,10 @@ from velagen.cue import (
     call,
     joined,
     literal,
+    nested,
     present,
+    repeated,
+    shared,
 )
 from velagen.cue import (
     Node as Cue,
@@ -71,6 +75,8 @@ from velagen.schema.violations import (
 )
 from velagen.schema.words import Words, sentence
 
+#: A reference to a schema whose name can be a definition's.
+_REFERENCE = re.compile(r"#/(?:\$defs|definitions)/([A-Za-z][A-Za-z0-9]*)")
 _PLAIN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 #: Names that mean something in the text around a property, so that no property may be referred to by them.
 _MEANT = frozenset(  # a list of words reads better as one
@@ -186,6 +192,20 @@ class Rest:
     def __bool__(self) -> bool:
         return bool(self.own or self.required or self.properties or self.items or self.values)
 
+    def key(self) -> Hashable:
+        """Equal for two places that leave the same rules of the same schemas."""
+        return (
+            self.types,
+            tuple(
+                (node.identity, keywords & set(node.view)) for node, keywords in self.own if keywords & set(node.view)
+            ),
+            tuple((node.identity, name) for node, name in self.required),
+            tuple((name, always, below.key()) for name, always, below in self.properties),
+            self.items and self.items.key(),
+            tuple((conditions, below.key()) for conditions, below in self.values),
+            self.default,
+        )
+
 
 @dataclass(frozen=True)
 class _Rule:
@@ -232,13 +252,14 @@ def compile_schema(
             compiler = compiler_of(levels, "render" if faces else "both")
             try:
                 compiled = compiler.compile()
+                strict = compiler
                 form = compiled.parameter
                 if faces:
                     strict = compiler_of(levels, "form")
                     # The list is shared: what only the full types refuse is refused as well.
                     strict.problems = compiler.problems
                     form = strict.type()
-                    compiled = dataclasses.replace(compiled, parameter=compiler.with_form(compiled.parameter, form))
+                compiled = _with_definitions(compiled, compiler, form, strict)
             except _TooMany:
                 break
             if _conversion_cost(form) <= CONVERSION_BUDGET:
@@ -259,6 +280,22 @@ def compile_schema(
     if errors or len(compiler.problems) >= MAX_REFUSALS:
         raise VelagenError(dict.fromkeys(errors or compiler.problems))
     return compiled
+
+
+def _with_definitions(compiled: CompiledSchema, loose: _Compiler, form: Expr, strict: _Compiler) -> CompiledSchema:
+    """*compiled* with the schemas of ``$defs`` that it holds more than once as CUE's definitions, and with its form."""
+    names = repeated(compiled.parameter, loose.called) & repeated(form, strict.called)
+    parameter, meanings = shared(compiled.parameter, loose.called, names)
+    form, forms = shared(form, strict.called, names)
+    definitions = tuple(
+        Field(Definition(name), loose.with_form(meaning, forms.get(name, meaning)))
+        for name, meaning in meanings.items()
+    )
+    return dataclasses.replace(
+        compiled,
+        parameter=loose.with_form(parameter, form),
+        declarations=(*definitions, *compiled.declarations),
+    )
 
 
 def _conversion_cost(root: Expr) -> int:
@@ -300,6 +337,8 @@ class _Compiler:
         self.standalone = standalone
         self.context = context
         self.problems: list[Problem] = []
+        #: What the schemas under ``$defs`` became.
+        self.called: dict[Expr, str] = {}
         self.path: list[Any] = []
         self.cost = 0
         root = layers_or_none(schema.root)
@@ -391,9 +430,22 @@ class _Compiler:
             return TOP, Rest()
         self.path.append(key)
         try:
-            return self._typed(layers)
+            expr, rest = self._typed(layers)
         finally:
             self.path.pop()
+        self._call(expr, layers)
+        return expr, rest
+
+    def _call(self, expr: Expr, layers: tuple[Node, ...]) -> None:
+        """Note the name of what a reference to ``$defs``, with nothing beside it, became; of a list, of its items."""
+        first = layers[0].contents if layers else None
+        reference = first.get("$ref") if isinstance(first, dict) and not ASSERTIONS & set(layers[0].view) else None
+        found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+        match expr:
+            case ListLit(items=(Ellipsis(of=Expr() as item),)):
+                expr = item
+        if found and _decls_of(expr):
+            self.called.setdefault(expr, found[1][0].upper() + found[1][1:])
 
     def _cut(self, layers: tuple[Node, ...], types: frozenset[str]) -> tuple[Expr, Rest]:
         """The bare type; all the rest is left to checks."""
@@ -808,7 +860,7 @@ class _Compiler:
             else:
                 clauses = rule.clauses if is_object else (*given, *rule.clauses)
                 outside.append(self.check(clauses, Binary("&", message, Lit(1)), rule.label))
-        return inside, outside
+        return list(nested(inside)), list(nested(outside))
 
     def always(self, clause: Cue) -> bool:
         """Whether *clause* asks for a property of the root that a default fills in."""
@@ -853,7 +905,8 @@ class _Compiler:
         def own(select: Callable[[frozenset[str]], frozenset[str]]) -> Iterator[tuple[_Rule, bool]]:
             for node, keywords in rest.own:
                 try:
-                    for one in self.violations.of(node, ref, words, rest.types, select(keywords)):
+                    found = self.violations.of(node, ref, words, rest.types, select(keywords))
+                    for one in self.violations.merged(found, ref):
                         yield rule(one.clauses, one.message, one.node, one.keyword)
                 except Refusal as refusal:
                     self.refuse(refusal)
@@ -865,24 +918,33 @@ class _Compiler:
         for node, name in rest.required:
             clauses = (*is_object, Guard(absent(Selector(ref, name))))
             yield rule(clauses, sentence(node, "required", name, words), node, "required")
-        for name, always, below in rest.properties:
-            there = Selector(ref, name)
-            guard = (*is_object, *(() if always else (Guard(present(there)),)))
+        for names, always, below in _alike(rest.properties):
+            shown: str | Expr = names[0]
+            there: Expr = Selector(ref, names[0])
+            guard: tuple[Cue, ...] = is_object
+            if len(names) > 1:
+                variable = self.violations.name("name")
+                shown = Ident(variable)
+                there = Index(ref, shown)
+                guard = (*guard, For(variable, ListLit(tuple(Lit(one) for one in names))))
+            if not always:
+                guard = (*guard, Guard(present(there)))
             if below.default is not None:
                 guard = (*guard, Guard(absent(Binary("&", there, below.default))))
             # A default was checked against its schema, so an empty parameter breaks nothing below.
-            yield from self.rules(below, there, (*guards, *guard), words.name(name), waits=False)
+            yield from self.rules(below, there, (*guards, *guard), words.name(shown), waits=False)
         if rest.items is not None:
             index, item = self.violations.name("i"), self.violations.name("x")
             found = list(self.rules(rest.items, Ident(item), (), words.item(Ident(index)), waits=False))
+            used = any(
+                isinstance(part, Ident) and part.name == index
+                for inner, _ in found
+                for part_of in (inner.message, *inner.clauses)
+                for part in part_of.walk()
+            )
+            each = For(item, ref, key=index if used else "")
             for inner, _ in found:
-                used = any(
-                    isinstance(part, Ident) and part.name == index
-                    for part_of in (inner.message, *inner.clauses)
-                    for part in part_of.walk()
-                )
-                loop = For(item, ref, key=index if used else "")
-                yield _Rule((*guards, *is_array, loop, *inner.clauses), inner.message, inner.label), False
+                yield _Rule((*guards, *is_array, each, *inner.clauses), inner.message, inner.label), False
         for conditions, below in rest.values:
             key, item = self.violations.name("key"), self.violations.name("x")
             matching = tuple(Guard(Binary(op, Ident(key), one)) for op, one in conditions)
@@ -947,6 +1009,16 @@ class _Compiler:
                     return None
                 changes[one.name] = tuple(items)
         return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]
+
+
+def _alike(properties: list[tuple[str, bool, Rest]]) -> Iterator[tuple[list[str], bool, Rest]]:
+    """Properties that leave the same rules of the same schemas together, in the order of the first of each."""
+    groups: dict[Hashable, list[tuple[str, bool, Rest]]] = {}
+    for name, always, below in properties:
+        groups.setdefault((always, below.key()), []).append((name, always, below))
+    for group in groups.values():
+        _, always, below = group[0]
+        yield [name for name, _, _ in group], always, below
 
 
 def _beyond(form: Expr, loose: Expr) -> Expr | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from velagen.cue import (
@@ -215,6 +216,21 @@ class Violations:
                         node, value, ref, words, known
                     ):
                         yield Violation(guard + clauses, message, node, keyword)
+
+    def merged(self, found: Iterable[Violation], ref: Expr) -> Iterator[Violation]:
+        """The same violations, those of one scalar that are told in the same words as one: it does not fit a type.
+
+        ``x-message`` makes them alike. Asking once is shorter to read and quicker to render.
+        """
+        for _, run in groupby(found, key=lambda one: (one.node.identity, one.message)):
+            alike = list(run)
+            type_ = _fitting(alike)
+            if type_ is None:
+                yield from alike
+            else:
+                first = alike[0]
+                misfit = Guard(absent(Binary("&", ref, type_)))
+                yield Violation((misfit,), first.message, first.node, first.keyword)
 
     def _say(self, node: Node, keyword: str, value: Any, words: Words) -> Words:
         return sentence(node, keyword, value, words)
@@ -630,6 +646,44 @@ class Violations:
             check = parse_check(node, index, entry)
             guards = tuple(Guard(present(check.reference(ref, path))) for path in check.guards())
             yield (*guards, Guard(check.broken(ref))), Words((check.message,))
+
+
+#: An enumeration of more values is asked by itself: as a disjunction it would be slow.
+_LONGEST_DISJUNCTION = 40
+
+
+def _fitting(alike: list[Violation]) -> Expr | None:
+    """The CUE type of those values that none of *alike*, violations of one node, finds; None where no type is it."""
+    first, *others = alike
+    scalar = first.node.get("type")
+    if first.keyword != "type" or scalar not in ("string", "integer", "number") or not others:
+        return None
+    if scalar != "string" and len(first.clauses) > 1:  # 1.0 counts as a whole number here, which no type says
+        return None
+    constraints = [_constraint(one.node, one.keyword, scalar) for one in others]
+    if None in constraints:
+        return None
+    # What holds for strings only says by itself that it is one.
+    base = () if scalar == "string" else (TYPE[scalar],)
+    return joined("&", (*base, *(one for one in constraints if one is not None)))
+
+
+def _constraint(node: Node, keyword: str, scalar: str) -> Expr | None:
+    value = node[keyword]
+    match keyword:
+        case "enum" if scalar == "string" and len(value) <= _LONGEST_DISJUNCTION:
+            if all(isinstance(item, str) for item in value):
+                return joined("|", (Lit(item) for item in value))
+        case "pattern" if scalar == "string":
+            return Unary("=~", Lit(to_re2(value), raw=True))
+        case "minLength" if scalar == "string":
+            return call("strings", "MinRunes", Lit(int(value)))
+        case "maxLength" if scalar == "string":
+            return call("strings", "MaxRunes", Lit(int(value)))
+        case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" if scalar != "string":
+            operator = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}[keyword]
+            return Unary(operator, number(value))
+    return None
 
 
 def interpolation(words: Words) -> Expr:
