@@ -158,11 +158,16 @@ CHANGES = {
 
 
 def policy(
-    name: str, group: str, resources: tuple[str, ...], variables: Mapping[str, Value], rules: list[Value], **rest: Value
+    name: str,
+    group: str,
+    resources: tuple[str, ...],
+    variables: Mapping[str, Value],
+    rules: list[Value],
+    *,
+    created_only: bool = False,
 ) -> list[Value]:
     """A policy and its binding, which together hold in all namespaces but the exempt ones."""
     about = {"name": f"kfserving-{name}"}
-    operations = ["CREATE"] if rest.pop("create_only", False) else ["CREATE", "UPDATE"]
     return [
         {
             "apiVersion": "admissionregistration.k8s.io/v1",
@@ -175,13 +180,13 @@ def policy(
                         {
                             "apiGroups": [group],
                             "apiVersions": ["*"],
-                            "operations": operations,
+                            "operations": ["CREATE"] if created_only else ["CREATE", "UPDATE"],
                             "resources": list(resources),
                             "scope": "Namespaced",
                         }
                     ]
                 },
-                **({"matchConditions": [CHANGES]} if len(operations) > 1 else {}),
+                **({} if created_only else {"matchConditions": [CHANGES]}),
                 "variables": [{"name": key, "expression": value} for key, value in variables.items()],
                 "validations": rules,
             },
@@ -232,7 +237,7 @@ def by_grant(topic: str, what: str, given_rules: Reference, kinds: tuple[Kinds, 
             "message": f"{what} not granted to this namespace (addon kfserving, admission.{topic})",
             "reason": "Forbidden",
         }
-        found += policy(f"{topic}-{one.name}", one.group, one.resources, variables, [rule], create_only=one.by_name)
+        found += policy(f"{topic}-{one.name}", one.group, one.resources, variables, [rule], created_only=one.by_name)
     return found
 
 
