@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
@@ -35,6 +39,29 @@ class _LazyGroup(click.Group):
         module, _, attribute = target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; whatever it meets, it ends with a sentence and a status, never with a traceback."""
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by whoever called
+                setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # for as long as the process lives
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                # What is still held back is written here, where a full disk can be told, and not at Python's own end.
+                sys.stdout.flush()
+        except Exception as error:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if os.environ.get("VELAGEN_DEBUG"):
+                raise
+            from velagen.report import explained, show_problems
+
+            # Standard error may be what is full or closed.
+            with suppress(OSError):
+                show_problems(explained(error))
+            sys.exit(1)
 
 
 @click.group(cls=_LazyGroup, epilog="Example: velagen check app.yaml")

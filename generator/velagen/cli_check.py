@@ -25,8 +25,8 @@ from velagen.tools import install, table
 if TYPE_CHECKING:
     from velagen.check.catalog import Catalog
     from velagen.check.dryrun import Rendered
-    from velagen.check.position import Document
     from velagen.definition.build import BuiltDefinition
+    from velagen.documents import Document
 
 _files = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 _project = click.option(
@@ -178,7 +178,7 @@ class _Setting:
 
     def documents(self, files: tuple[Path, ...], problems: list[Problem]) -> list[Document]:
         """The documents of the files given, or of the project's examples; what can't be read goes to *problems*."""
-        from velagen.check.position import read_documents
+        from velagen.documents import read_documents
 
         wanted = list(files)
         if not wanted and self.project is not None:
@@ -274,9 +274,9 @@ def _part_of(pointer: str) -> str:
 def _of_objects(objects: tuple[Rendered, ...], document: Document, catalog: Catalog) -> list[Problem]:
     from velagen.check.apps import parts
     from velagen.check.crds import check_object
-    from velagen.check.structural import pointer
+    from velagen.errors import pointer
 
-    places = {part.content.get("name"): pointer(part.path) for part in parts(document.value, "component")}
+    places = {part.name: pointer(part.path) for part in parts(document.value, "component")}
     found = []
     for one in objects:
         own = any(known.name == one.definition and known.own for known in catalog.known.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -50,3 +51,18 @@ class VelagenError(Exception):
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """The JSON pointer (RFC 6901) of a path of names and list positions."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """``did you mean x?``, or nothing where nothing is near; *cutoff* says how near, 1 being the same."""
+    word = word[:100]
+    names = sorted(set(known))
+    folded = {name.lower().replace("-", "").replace("_", ""): name for name in names}
+    same = folded.get(word.lower().replace("-", "").replace("_", ""))
+    near = [same] if same is not None and same != word else difflib.get_close_matches(word, names, n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import linecache
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from rich.console import Console
@@ -59,10 +62,58 @@ def exits_with_problems(command: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             return command(*args, **kwargs)
         except VelagenError as error:
-            show_problems(error.problems)
+            show_problems(explained(error))
             sys.exit(1)
 
     return run
+
+
+def explained(error: BaseException) -> tuple[Problem, ...]:
+    """Any error as problems: what went wrong in a sentence, and what can be done where that is known."""
+    match error:
+        case VelagenError():
+            return error.problems
+        case MemoryError():
+            return (Problem("there is not enough memory for this", hint="is the input as large as it should be?"),)
+        case RecursionError():
+            return (Problem("this input is nested too deeply"),)
+        case subprocess.TimeoutExpired(cmd=command, timeout=seconds):
+            return (Problem(f"{_program(command)} did not end within {seconds:.0f} seconds"),)
+        case subprocess.CalledProcessError(cmd=command, returncode=status, stderr=said):
+            text = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
+            last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
+            return (Problem(f"{_program(command)} ended with status {status}{': ' * bool(last)}{last}"),)
+        case UnicodeEncodeError():
+            reason = f"the output's encoding {error.encoding} has no character {error.object[error.start]!a}"
+            return (Problem(reason, hint="set PYTHONUTF8=1, or a locale with UTF-8"),)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return (Problem(f"the disk is full{_of(error)}", hint="velagen lab prune frees what labs have left"),)
+        case OSError(strerror=str() as reason):
+            return (Problem(f"{reason[:1].lower()}{reason[1:]}{_of(error)}"),)
+    words = " ".join(str(error).split())
+    words = words if len(words) <= 300 else words[:297] + "..."
+    if type(error).__name__ in {"ApiError", "ApiException"}:
+        # Those of velagen.lab.api and of the kubernetes client, which not every command imports.
+        reason = getattr(error, "reason", None) or words
+        return (Problem(f"the API server refused ({getattr(error, 'status', '?')}): {reason}"),)
+    if isinstance(error, OSError):
+        # The errors of the network come as such, with no number: those of requests, timeouts of sockets.
+        return (Problem(words or type(error).__name__),)
+    return (
+        Problem(
+            f"velagen failed where it should not: {type(error).__name__}: {words}",
+            hint="this is a fault in velagen; with VELAGEN_DEBUG=1 it shows where",
+        ),
+    )
+
+
+def _program(command: object) -> str:
+    first = command[0] if isinstance(command, list | tuple) and command else command
+    return Path(str(first)).name
+
+
+def _of(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
 
 
 def _rendered(problem: Problem) -> Text:
@@ -75,7 +126,9 @@ def _rendered(problem: Problem) -> Text:
     text.append(problem.severity, f"bold {colour}").append(f": {problem.message}")
     if place.pointer:
         text.append(f"  ({place.pointer})", "dim")
-    source = linecache.getline(place.file, place.line).rstrip("\n") if place.file and place.line else ""
+    # A pipe has been read already; of what is no file nothing is shown.
+    there = bool(place.file and place.line) and Path(str(place.file)).is_file()
+    source = linecache.getline(str(place.file), place.line or 0).rstrip("\n") if there else ""
     if source.strip():
         margin = f"{place.line:>5} | "
         text.append(f"\n{margin}", "dim").append(source)

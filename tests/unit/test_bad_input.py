@@ -14,8 +14,8 @@ import pytest
 from velagen.check.apps import check_application
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
-from velagen.check.position import Document, read_documents
 from velagen.definition.build import BuiltDefinition, build_definitions
+from velagen.documents import Document, read_documents
 from velagen.kubevela import VERSIONS
 from velagen.project import Project
 

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from velagen.addon.write import write_addon
 from velagen.check.catalog import Catalog, of_addon, of_kubevela
 from velagen.check.dryrun import _sentence
-from velagen.check.position import parse_documents, read_documents
 from velagen.check.releases import merged
 from velagen.cli_check import check_command, render_command
+from velagen.documents import parse_documents, read_documents
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS
 from velagen.project import Project

@@ -11,7 +11,8 @@ import pytest
 
 from velagen.check import crds
 from velagen.check.crds import CrdStore, check_object, object_schema
-from velagen.check.structural import check_value, did_you_mean
+from velagen.check.structural import check_value
+from velagen.errors import did_you_mean
 
 SERVICE: dict[str, Any] = {
     "apiVersion": "serving.kserve.io/v1beta1",

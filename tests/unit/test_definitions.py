@@ -19,8 +19,8 @@ import yaml
 
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
-from velagen.check.position import parse_documents, read_documents
 from velagen.definition.build import build_definitions
+from velagen.documents import parse_documents, read_documents
 from velagen.errors import Problem
 from velagen.kubevela import VERSIONS
 from velagen.oracle import VERSIONS as CUE_VERSIONS

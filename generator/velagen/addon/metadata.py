@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from velagen.check.position import locate
-from velagen.check.structural import did_you_mean, pointer
-from velagen.errors import Problem, VelagenError
+from velagen.documents import locate
+from velagen.errors import Problem, VelagenError, did_you_mean, pointer
 from velagen.project import Project
 
 #: Source: kubevela pkg/addon/type.go (Meta); the type each key has there.

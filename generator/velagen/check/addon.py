@@ -20,11 +20,11 @@ from velagen.check.apps import check_application
 from velagen.check.catalog import Catalog
 from velagen.check.crds import check_object
 from velagen.check.dryrun import dry_run, offline_environment
-from velagen.check.position import Document
 from velagen.check.releases import merged
 from velagen.check.sample import samples
 from velagen.definition.build import BuiltDefinition
 from velagen.definition.model import Component, Trait
+from velagen.documents import Document
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import KubeVela, release
 from velagen.oracle import Oracle

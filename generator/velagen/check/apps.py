@@ -10,9 +10,8 @@ from typing import Any
 from velagen.addon.properties import SchemaView
 from velagen.check.catalog import WORDS, Catalog, Kind, Known
 from velagen.check.crds import check_object
-from velagen.check.position import Document
-from velagen.check.structural import did_you_mean, pointer
-from velagen.errors import Problem
+from velagen.documents import Document
+from velagen.errors import Problem, did_you_mean, pointer
 from velagen.schema import validate
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -31,6 +30,12 @@ class Part:
     def type(self) -> str:
         """The definition it names; empty where it names none."""
         found = self.content.get("type")
+        return found if isinstance(found, str) else ""
+
+    @property
+    def name(self) -> str:
+        """Its own name; empty where it has none, or one that is no text."""
+        found = self.content.get("name")
         return found if isinstance(found, str) else ""
 
 
@@ -111,10 +116,10 @@ def _shape(document: Document) -> Iterator[Problem]:
 
 def _names(document: Document) -> Iterator[Problem]:
     first: dict[tuple[str, str], str] = {}
-    steps = {part.content.get("name") for part in parts(document.value, "workflow-step")}
+    steps = {part.name for part in parts(document.value, "workflow-step")}
     for part in parts(document.value):
-        name = part.content.get("name")
-        if part.kind == "trait" or not isinstance(name, str):
+        name = part.name
+        if part.kind == "trait" or not isinstance(part.content.get("name"), str):
             continue
         at = pointer((*part.path, "name"))
         word = "step" if part.kind == "workflow-step" else part.kind
@@ -129,13 +134,13 @@ def _names(document: Document) -> Iterator[Problem]:
         place = document.place(at)
         first.setdefault((word, name), f"line {place.line}")
         needed = part.content.get("dependsOn")
-        known = steps if part.kind == "workflow-step" else {one.content.get("name") for one in parts(document.value)}
+        known = steps if part.kind == "workflow-step" else {one.name for one in parts(document.value)}
         for number, other in enumerate(needed if isinstance(needed, list) else []):
-            if other not in known:
+            if isinstance(other, str) and other not in known:
                 yield Problem(
                     f"there is no {word} named {other}",
                     document.place(pointer((*part.path, "dependsOn", number))),
-                    did_you_mean(str(other), [str(one) for one in known]),
+                    did_you_mean(other, known),
                 )
 
 

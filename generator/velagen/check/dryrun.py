@@ -17,9 +17,8 @@ import yaml
 
 from velagen.check.apps import Part, parts
 from velagen.check.catalog import Catalog
-from velagen.check.position import Document
-from velagen.check.structural import pointer
-from velagen.errors import Place, Problem, VelagenError
+from velagen.documents import Document
+from velagen.errors import Place, Problem, VelagenError, pointer
 
 #: vela starts in 0.2 s; a definition that makes CUE run away is stopped here.
 _TIME_LIMIT = 60.0
@@ -161,7 +160,7 @@ def offline_environment(folder: Path) -> dict[str, str]:
 
 
 def _objects(text: str, application: dict[str, Any]) -> Iterator[Rendered]:
-    types = {part.content.get("name"): part.type for part in parts(application, "component")}
+    types = {part.name: part.type for part in parts(application, "component")}
     seen = set()
     for document in re.split(r"^---[ \t]*\n", text, flags=re.MULTILINE):
         content = yaml.load(document, Loader=yaml.CSafeLoader)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from velagen.errors import Place, Problem
+from velagen.errors import Place, Problem, did_you_mean, pointer
 
 _QUANTITY = re.compile(r"[+-]?(\d+|\d+\.\d*|\.\d+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?\d+))?")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
@@ -26,20 +25,6 @@ _TYPE_WORDS = {
     "number": "a number",
     "boolean": "true or false",
 }
-
-
-def pointer(path: Iterable[str | int]) -> str:
-    """The JSON pointer (RFC 6901) of a path of names and list positions."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``did you mean x?``, or nothing where nothing is near."""
-    names = sorted(set(known))
-    folded = {name.lower().replace("-", "").replace("_", ""): name for name in names}
-    same = folded.get(word.lower().replace("-", "").replace("_", ""))
-    near = [same] if same is not None and same != word else difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def check_against(

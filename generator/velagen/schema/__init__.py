@@ -1,7 +1,8 @@
 """JSON Schema to CUE: read it, ask about it, check values against it, compile it."""
 
 from velagen.schema.compile import CompiledSchema, compile_schema
-from velagen.schema.model import Property, Schema, Shape, load_schema, parse_schema
+from velagen.schema.load import load_schema
+from velagen.schema.model import Property, Schema, Shape, parse_schema
 from velagen.schema.validate import validate
 
 __all__ = [

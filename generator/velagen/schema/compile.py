@@ -48,6 +48,7 @@ from velagen.cue import (
 )
 from velagen.errors import Problem, VelagenError
 from velagen.schema.formats import FORMATS
+from velagen.schema.keywords import doubtful_keywords
 from velagen.schema.model import (
     ALL_TYPES,
     MAX_DEPTH,
@@ -57,6 +58,8 @@ from velagen.schema.model import (
     Refusal,
     Schema,
     Shape,
+    TooLarge,
+    frozen,
     json_type,
     layers_of,
     types_of,
@@ -68,10 +71,12 @@ from velagen.schema.violations import (
     STRING_KEYWORDS,
     TYPE,
     Violations,
+    bounded,
     interpolation,
     is_type,
     length,
     number,
+    whole_number,
 )
 from velagen.schema.words import Words, sentence
 
@@ -144,6 +149,9 @@ CONVERSION_BUDGET = 12_000
 MAX_CUT = 1_500
 #: With more checks than this inside `parameter`, they stand beside it.
 MAX_INSIDE = 200
+#: With more values than this an enum is a check: KubeVela's OpenAPI conversion of a disjunction takes time with the
+#: cube of its length (measured: 500 values 1.2 s, 2,000 values 33 s, 5,000 no end in 60 s).
+MAX_OPTIONS = 200
 #: After so many refusals the compiler stops looking for more.
 MAX_REFUSALS = 40
 _OPEN = Struct((Ellipsis(),))
@@ -246,6 +254,7 @@ def compile_schema(
     def compiler_of(levels: int | None, face: _Face) -> _Compiler:
         return _Compiler(schema, allow_unchecked, assert_formats, integers, standalone, context, levels, face)
 
+    cost = None
     faces = faces and context is not None and not standalone and schema.shape.types == {"object"}
     try:
         for levels in (None, 8, 6, 5, 4, 3, 2, 1):
@@ -262,7 +271,9 @@ def compile_schema(
                 compiled = _with_definitions(compiled, compiler, form, strict)
             except _TooMany:
                 break
-            if _conversion_cost(form) <= CONVERSION_BUDGET:
+            before, cost = cost, _conversion_cost(form)
+            # What is wide and not deep doesn't get cheaper by cutting.
+            if cost <= CONVERSION_BUDGET or cost == before:
                 break
             if compiler.cost > MAX_CUT:
                 place = schema.root.place(schema.origin)
@@ -274,12 +285,15 @@ def compile_schema(
                 compiler.problems.append(problem)
                 compiled = dataclasses.replace(compiled, warnings=(*compiled.warnings, problem))
                 break
+    except TooLarge as refusal:
+        place = refusal.node.place(schema.origin)
+        raise VelagenError(Problem(str(refusal), place, refusal.instead)) from refusal
     except RecursionError as error:
         raise VelagenError(Problem("nested too deeply", schema.root.place(schema.origin))) from error
     errors = [problem for problem in compiler.problems if problem.severity == "error"]
     if errors or len(compiler.problems) >= MAX_REFUSALS:
         raise VelagenError(dict.fromkeys(errors or compiler.problems))
-    return compiled
+    return dataclasses.replace(compiled, warnings=(*doubtful_keywords(schema), *compiled.warnings))
 
 
 def _with_definitions(compiled: CompiledSchema, loose: _Compiler, form: Expr, strict: _Compiler) -> CompiledSchema:
@@ -302,7 +316,7 @@ def _conversion_cost(root: Expr) -> int:
     """How much work KubeVela's OpenAPI conversion has with *root*: CUE's converter doubles it with every level."""
     cost = 0
     stack: list[tuple[Cue, int]] = [(root, 0)]
-    while stack and cost <= CONVERSION_BUDGET:
+    while stack and cost <= 10 * CONVERSION_BUDGET:
         node, level = stack.pop()
         match node:
             case Field(label=Hidden()) | Comprehension():
@@ -424,9 +438,11 @@ class _Compiler:
                 )
             )
             return TOP, Rest()
-        if len(self.path) > MAX_DEPTH or self.cost > MAX_NODES:
-            what = "too deeply nested" if len(self.path) > MAX_DEPTH else "too large"
-            self.refuse(Refusal(layers[0], "", f"written out, the schema is {what}", "split it, or make it flatter"))
+        if self.cost > MAX_NODES:
+            raise TooLarge(layers[0] if layers else self.schema.root)
+        if len(self.path) > MAX_DEPTH:
+            reason = "written out, the schema is too deeply nested"
+            self.refuse(Refusal(layers[0], "", reason, "split it, or make it flatter"))
             return TOP, Rest()
         self.path.append(key)
         try:
@@ -519,16 +535,21 @@ class _Compiler:
     def _enumerated(self, layers: tuple[Node, ...]) -> tuple[Expr, Rest]:
         first = next(node for node in layers if "enum" in node or "const" in node)
         candidates = [first["const"]] if "const" in first else list(first["enum"])
-        validators = [validator_for(node, assert_formats=self.assert_formats) for node in layers]
-        candidates = [value for value in candidates if all(validator.is_valid(value) for validator in validators)]
+        for node in layers:
+            for values in ([node["const"]] if "const" in node else None, node.get("enum")):
+                if values is not None:
+                    allowed = {frozen(value) for value in values}
+                    candidates = [value for value in candidates if frozen(value) in allowed]
+        for rest in (_without(node, "enum", "const") for node in layers):
+            if ASSERTIONS & set(rest.view):
+                validator = validator_for(rest, assert_formats=self.assert_formats)
+                candidates = [value for value in candidates if validator.is_valid(value)]
         if not candidates or any(isinstance(value, (dict, list)) or _misprinted(value) for value in candidates):
             return self._everything(layers)
-        options: list[Expr] = []
-        for value in candidates:
-            option = self._constant(value)
-            if option not in options:
-                options.append(option)
+        options = list(dict.fromkeys(self._constant(value) for value in candidates))
         types = frozenset(json_type(value) for value in candidates)
+        if len(options) > MAX_OPTIONS:
+            return self._cut(layers, types)
         return joined("|", options), Rest(types=types)
 
     def _constant(self, value: Any) -> Expr:
@@ -563,6 +584,8 @@ class _Compiler:
             for option in _options(expr):
                 if option not in options:
                     options.append(option)
+            if len(options) > MAX_OPTIONS:
+                return None
         return joined("|", options), Rest(types=frozenset().union(*seen))
 
     def _number(self, layers: tuple[Node, ...], name: str, rest: Rest) -> Expr:
@@ -578,9 +601,14 @@ class _Compiler:
                 base = Binary("&", base, Unary(op, number(bounds[op])))
         factors = list(dict.fromkeys(node["multipleOf"] for node in layers if "multipleOf" in node))
         for factor in factors:
-            if isinstance(factor, int) or float(factor).is_integer():
-                base = Binary("&", base, call("math", "MultipleOf", number(factor)))
-            else:  # KubeVela's OpenAPI conversion fails on a fraction
+            # KubeVela's OpenAPI conversion fails on a fraction, and on what is beyond 64 bits.
+            if float(factor).is_integer() and factor < 2**63:
+                base = Binary("&", base, call("math", "MultipleOf", whole_number(factor)))
+                # What Go writes as a whole number has 21 digits at most.
+                if name == "number" or self.integers == "json":
+                    unbounded = [node for node in layers if node.get("multipleOf") == factor]
+                    self._leave(rest, [one for one in unbounded if not bounded(one, factor)], ["multipleOf"])
+            else:
                 self._leave(rest, [node for node in layers if node.get("multipleOf") == factor], ["multipleOf"])
         return base
 
@@ -767,7 +795,7 @@ class _Compiler:
         """*expr* with *default* marked, in a form that KubeVela's OpenAPI conversion takes; None if refused."""
         place = next(node for node in layers if "default" in node)
         for node in layers:
-            error = next(iter(validator_for(node, assert_formats=self.assert_formats).iter_errors(default)), None)
+            error = next(iter(validator_for(node, assert_formats=self.assert_formats).errors(default)), None)
             if error is not None:
                 reason = f"the default {_short(default)} breaks the schema it stands in: {error.message[:200]}"
                 self.refuse(Refusal(place, "default", reason, "give a default that is valid"))
@@ -898,6 +926,9 @@ class _Compiler:
         """Every check that *rest* asks for, and whether an empty parameter could break it."""
 
         def rule(clauses: tuple[Cue, ...], message: Words, node: Node, keyword: str) -> tuple[_Rule, bool]:
+            self.cost += 1
+            if self.cost > MAX_NODES:
+                raise TooLarge(node)
             label = _label(words, message)
             reads = waits and not self._guarded(clauses) and not self._holds_empty(node, keyword)
             return _Rule((*guards, *clauses), interpolation(message), label), reads
@@ -908,6 +939,8 @@ class _Compiler:
                     found = self.violations.of(node, ref, words, rest.types, select(keywords))
                     for one in self.violations.merged(found, ref):
                         yield rule(one.clauses, one.message, one.node, one.keyword)
+                except TooLarge:
+                    raise
                 except Refusal as refusal:
                     self.refuse(refusal)
 
@@ -1124,11 +1157,13 @@ def _overlap(left: frozenset[str], right: frozenset[str]) -> bool:
 
 def _options(expr: Expr) -> Iterator[Expr]:
     """The alternatives of a disjunction."""
-    if isinstance(expr, Binary) and expr.op == "|":
-        yield from _options(expr.left)
-        yield from _options(expr.right)
-    else:
-        yield expr
+    rights: list[Expr] = []
+    while isinstance(expr, Binary) and expr.op == "|":
+        rights.append(expr.right)
+        expr = expr.left
+    yield expr
+    for right in reversed(rights):
+        yield from _options(right)
 
 
 def _conjuncts(expr: Expr) -> Iterator[Expr]:

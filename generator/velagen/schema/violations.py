@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
@@ -41,7 +43,7 @@ from velagen.cue import (
 )
 from velagen.schema.checks import parse_check
 from velagen.schema.formats import FORMATS
-from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, json_type, layers_of
+from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, TooLarge, is_number, json_type, layers_of
 from velagen.schema.patterns import PatternError, to_re2
 from velagen.schema.words import Words, sentence
 
@@ -72,6 +74,12 @@ ANY_KEYWORDS = ("type", "enum", "const", "not", "anyOf", "oneOf", "if")
 ASSERTIONS = frozenset((*NUMBER_KEYWORDS, *STRING_KEYWORDS, *ARRAY_KEYWORDS, *OBJECT_KEYWORDS, *ANY_KEYWORDS))
 
 
+#: From here on constants stand in a list.
+MANY = 50
+#: Objects or lists in one enum: each is compared by a condition of its own.
+MOST_OBJECTS = 500
+
+
 @dataclass(frozen=True)
 class Violation:
     """A broken rule: the clauses that find it, and what is said about it."""
@@ -92,6 +100,25 @@ def number(value: int | float) -> Lit:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     return Lit(value)
+
+
+def whole_number(value: int | float) -> Lit:
+    """As `number`, of any size: CUE's OpenAPI conversion takes no 1e22 for a whole number."""
+    return Lit(int(Fraction(repr(value)))) if float(value).is_integer() else Lit(value)
+
+
+def exact_below(factor: int | float) -> int | float:
+    """Up to where CUE tells the multiples of *factor*: its ``math.MultipleOf`` divides in 34 digits."""
+    limit = min(Fraction(repr(factor)), Fraction(1)) * 10**33
+    return int(limit) or float(limit)
+
+
+def bounded(node: Node, factor: int | float) -> bool:
+    """Whether the bounds beside ``multipleOf`` keep numbers where CUE tells its multiples."""
+    limit = exact_below(factor)
+    above = [node[word] for word in ("maximum", "exclusiveMaximum") if is_number(node.get(word))]
+    below = [node[word] for word in ("minimum", "exclusiveMinimum") if is_number(node.get(word))]
+    return any(value < limit for value in above) and any(value > -limit for value in below)
 
 
 def is_type(ref: Expr, name: str) -> Expr:
@@ -189,8 +216,8 @@ class Violations:
     ) -> Iterator[Violation]:
         """The violations of *keywords* as they stand in *node* itself, for a value whose type is among *known*."""
         self._cost += 1
-        if self._cost > MAX_NODES // 8:
-            raise Refusal(node, "", "written out, the schema is too large", "split it, or make it less nested")
+        if self._cost > MAX_NODES // 2:
+            raise TooLarge(node)
         if node.contents is False:
             yield Violation((), sentence(node, "false", None, words), node, "false")
             return
@@ -265,12 +292,34 @@ class Violations:
     ) -> Iterator[tuple[Clauses, Words]]:
         scalars = [item for item in value if not isinstance(item, (dict, list))]
         clauses: list[Cue] = []
-        if scalars:
+        if len(scalars) > MANY:
+            # A list and one question to it; a condition for each value would nest as deep as there are values.
+            clauses += self._none_of(scalars, ref)
+        elif scalars:
             clauses.append(Guard(joined("&&", (absent(Binary("&", ref, self.scalar(item))) for item in scalars))))
-        for item in value:
-            if isinstance(item, (dict, list)):
-                clauses.append(Guard(Binary(">", length(listing(self.differs(item, ref))), Lit(0))))
+        others = [item for item in value if isinstance(item, (dict, list))]
+        if len(others) > MOST_OBJECTS:
+            reason = f"of objects and lists at most {MOST_OBJECTS} can be listed, these are {len(others)}"
+            raise Refusal(node, "enum", reason, "say by properties what they have in common")
+        for item in others:
+            clauses.append(Guard(Binary(">", length(listing(self.differs(item, ref))), Lit(0))))
         yield tuple(clauses), self._say(node, "enum", value, words)
+
+    def _none_of(self, scalars: list[Any], ref: Expr) -> Iterator[Guard]:
+        """The value at *ref* is none of many constants; numbers are compared, since 1.0 is 1 for JSON Schema."""
+        numbers = [item for item in scalars if json_type(item) == "number"]
+        words = [item for item in scalars if json_type(item) != "number"]
+        if words:
+            known = ListLit(tuple(Lit(item) for item in dict.fromkeys(words)))
+            yield Guard(Unary("!", call("list", "Contains", known, ref)))
+        if numbers:
+            each = self.name("x")
+            clauses = (
+                Guard(is_type(ref, "number")),
+                For(each, ListLit(tuple(number(item) for item in numbers))),
+                Guard(Binary("==", Ident(each), ref)),
+            )
+            yield Guard(Binary("==", length(listing([clauses])), Lit(0)))
 
     def _const(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
@@ -364,8 +413,23 @@ class Violations:
     def _multipleOf(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
-        holds = call("math", "MultipleOf", ref, number(value))
-        yield (Guard(Unary("!", holds)),), self._say(node, "multipleOf", value, words)
+        message = self._say(node, "multipleOf", value, words)
+        holds = call("math", "MultipleOf", ref, whole_number(value))
+        yield (Guard(Unary("!", holds)),), message
+        if bounded(node, value):
+            return
+        # Source: cue pkg/math/manual.go and internal.BaseContext. It divides in 34 digits, so that each quotient of
+        # more counts as whole. There both are made integers, of which remainders are exact.
+        digits, exponent = Decimal(repr(value)).as_tuple()[1:]
+        factor = int("".join(str(digit) for digit in digits)) * 10 ** max(int(exponent), 0)
+        shift = 10 ** max(-int(exponent), 0)
+        if shift % factor == 0:
+            return  # so large a number is whole, and each whole number a multiple: of 0.01, 0.5
+        most = number(exact_below(value))
+        beyond = Binary("||", Binary(">=", ref, most), Binary("<=", ref, Lit(-most.value)))  # type: ignore[operator]
+        whole = call("math", "Trunc", ref if shift == 1 else Binary("*", ref, Lit(shift)))
+        remainder = Call(Ident("rem"), (whole, Lit(factor)))
+        yield (Guard(beyond), Guard(Binary("!=", remainder, Lit(0)))), message
 
     # ------------------------------------------------------------ strings
 
@@ -583,7 +647,16 @@ class Violations:
         yield from self._below(node.sub("unevaluatedProperties"), Ident(item), words.name(Ident(key)), clauses)
 
     def _evaluated(
-        self, node: Node, ref: Expr, key: Expr, item: Expr, *, items: bool, top: bool = False, depth: int = 0
+        self,
+        node: Node,
+        ref: Expr,
+        key: Expr,
+        item: Expr,
+        *,
+        items: bool,
+        top: bool = False,
+        depth: int = 0,
+        done: set[Any] | None = None,
     ) -> Iterator[Clauses]:
         """The ways in which a key (or index) of the value at *ref* counts as evaluated by *node*.
 
@@ -591,12 +664,19 @@ class Violations:
         """
         if depth > 40:
             raise Refusal(node, "$ref", "the schema contains itself", "give the depth that is needed, level by level")
-        if isinstance(node.contents, bool):
+        # Of what holds anyhow one telling is enough.
+        done = set() if done is None else done
+        if isinstance(node.contents, bool) or node.identity in done:
             return
+        done.add(node.identity)
+        self._cost += 1
+        if self._cost > MAX_NODES // 2:
+            raise TooLarge(node)
         yield from self._evaluated_items(node, key, item, top) if items else self._evaluated_names(node, key, top)
 
         def below(other: Node, *guards: Cue) -> Iterator[Clauses]:
-            for clauses in self._evaluated(other, ref, key, item, items=items, depth=depth + 1):
+            again = None if guards else done
+            for clauses in self._evaluated(other, ref, key, item, items=items, depth=depth + 1, done=again):
                 yield (*guards, *clauses)
 
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
