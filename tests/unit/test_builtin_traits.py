@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 from tests.builtin_traits import TRAITS
-from velagen.check.position import parse_documents
 
 from velagen.check.apps import check_application
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import offline_environment
 from velagen.definition.build import build_definitions
+from velagen.documents import parse_documents
 from velagen.project import Project
 from velagen.tools import in_cache, on_path, source, table, tool
 
