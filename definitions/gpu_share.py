@@ -9,7 +9,6 @@ from __future__ import annotations
 from _kserve import CANARY_OUTPUT, INFERENCE_SERVICE, not_a_model
 
 from velagen import (
-    If,
     Trait,
     choose,
     context,
@@ -17,21 +16,24 @@ from velagen import (
     floor,
     given,
     let,
+    missing,
+    one_of,
     refuse,
+    when,
 )
 from velagen import parameter as p
 
 predictor = context.output.spec.predictor
 limits = predictor.model.resources.limits
 
-divides_equally = (p.mode == "time-slicing") | (p.mode == "mps")
-takes_percents = (p.mode == "hami") | (p.mode == "volcano")
+divides_equally = one_of(p.mode, "time-slicing", "mps")
+takes_percents = one_of(p.mode, "hami", "volcano")
 
 #: Time-slicing and MPS give one of N equal parts.
-shares = let("shares", floor(1 / p.fraction + 0.5))
+shares = let(floor(1 / p.fraction + 0.5))
 #: 0.33 is meant as a third: the parts may miss the whole by one percent.
-sum_of_shares = let("sumOfShares", shares * p.fraction)
-percent = let("percent", floor(p.fraction * 100 + 0.5))
+sum_of_shares = let(shares * p.fraction)
+percent = let(floor(p.fraction * 100 + 0.5))
 
 #: The part of a GPU's memory that a MIG profile has: 1g an eighth (A30: a quarter), 2g a quarter (a half), 3g a half.
 MIG_PROFILES = {
@@ -50,14 +52,12 @@ MIG_PROFILES = {
     "h200-141gb 0.25": "2g.35gb",
     "h200-141gb 0.5": "3g.71gb",
 }
-gpu_and_part = let("gpuAndPart", f"{first_given(p.gpu, 'none')} {p.fraction}")
-mig_profile = let("migProfile", choose(gpu_and_part, MIG_PROFILES, ""))
+gpu_and_part = let(f"{first_given(p.gpu, 'none')} {p.fraction}")
+mig_profile = let(choose(gpu_and_part, MIG_PROFILES, ""))
 
 #: KServe takes the GPU build of these servers' images only where it finds nvidia.com/gpu or nvidia.com/mig-… in the
 #: limits (pkg/utils, IsGPUEnabled; UpdateImageTag), unless a tag is given.
-hides_the_gpu = (
-    (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) | (p.mode == "volcano") | (p.mode == "kai")
-)
+hides_the_gpu = (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) | one_of(p.mode, "volcano", "kai")
 image_depends_on_gpu = choose(
     first_given(predictor.model.modelFormat.name, ""),
     dict.fromkeys(("vLLM", "huggingface", "tensorflow", "pytorch"), True),
@@ -74,17 +74,17 @@ gpu_share = Trait(
     patch={
         "spec": {
             "predictor": {
-                If(divides_equally): {
+                when(divides_equally): {
                     "model": {"resources": {"limits": {p.resourceName: 1}}},
-                    If(p.selectNodes): {
+                    when(p.selectNodes): {
                         "nodeSelector": {
                             "nvidia.com/gpu.sharing-strategy": p.mode,
                             "nvidia.com/gpu.replicas": f"{shares}",
                         }
                     },
                 },
-                If(p.mode == "mig"): {"model": {"resources": {"limits": {f"nvidia.com/mig-{mig_profile}": 1}}}},
-                If(p.mode == "hami"): {
+                when(p.mode == "mig"): {"model": {"resources": {"limits": {f"nvidia.com/mig-{mig_profile}": 1}}}},
+                when(p.mode == "hami"): {
                     "model": {
                         "resources": {
                             "limits": {
@@ -95,7 +95,7 @@ gpu_share = Trait(
                         }
                     }
                 },
-                If(p.mode == "volcano"): {
+                when(p.mode == "volcano"): {
                     "schedulerName": "volcano",
                     "model": {
                         "resources": {
@@ -107,10 +107,10 @@ gpu_share = Trait(
                         }
                     },
                 },
-                If(p.mode == "kai"): {
+                when(p.mode == "kai"): {
                     "schedulerName": "kai-scheduler",
                     "annotations": {"gpu-fraction": f"{p.fraction}"},
-                    If(given(p.queue)): {"labels": {"kai.scheduler/queue": p.queue}},
+                    when(given(p.queue)): {"labels": {"kai.scheduler/queue": p.queue}},
                 },
             }
         }
@@ -142,7 +142,7 @@ gpu_share = Trait(
             "third",
         ),
         refuse(
-            (p.mode == "mig") & ~given(p.gpu),
+            (p.mode == "mig") & missing(p.gpu),
             "gpu is missing: with mode: mig the parts' names depend on the GPU (a30, a100-40gb, a100-80gb, h100-80gb, "
             "h200-141gb)",
         ),
@@ -152,7 +152,7 @@ gpu_share = Trait(
             "a30, 0.125 of its memory",
         ),
         refuse(
-            (p.mode == "kai") & ~given(p.queue),
+            (p.mode == "kai") & missing(p.queue),
             "queue is missing: the KAI scheduler runs pods of a queue only; name one that the cluster has",
         ),
         refuse(
@@ -162,7 +162,7 @@ gpu_share = Trait(
         ),
         refuse((p.mode != "kai") & given(p.queue), "queue belongs to mode: kai: drop queue, or write mode: kai"),
         refuse(
-            hides_the_gpu & image_depends_on_gpu & ~given(predictor.model.runtimeVersion),
+            hides_the_gpu & image_depends_on_gpu & missing(predictor.model.runtimeVersion),
             "runtimeVersion of the component is missing: for this runtime KServe takes the image without GPU unless "
             "nvidia.com/gpu is asked for, so name the tag of the image with it (or use mode hami or mig)",
         ),

@@ -251,6 +251,27 @@ def test_a_module_that_fails(tmp_path: Path, before: str, sentence: str) -> None
     assert sentence in problem.message
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("10**5000", "is more than Kubernetes holds"),
+        ("deep(900)", "a body is nested too deep, or holds itself"),
+        ("cycle()", "a body is nested too deep, or holds itself"),
+        ("'\\ud800'", "holds half a surrogate pair"),
+        ("'\\ue001'", "or the text holds U+E000"),
+        ("b'x'", "bytes can't stand in a template"),
+    ],
+)
+def test_a_value_that_no_file_holds(tmp_path: Path, value: str, sentence: str) -> None:
+    before = (
+        "def deep(levels):\n    made = 1\n    for _ in range(levels):\n        made = {'a': made}\n    return made\n"
+        "def cycle():\n    made = {}\n    made['a'] = made\n    return made\n"
+    )
+    body = DEPLOYMENT.replace('{"app": context.name}', f'{{"app": {value}}}')
+    found = problems_of(tmp_path, component(body=body, before=before))
+    assert any(sentence in problem.message for problem in found), found
+
+
 # ---------------------------------------------------------------- objects
 
 
@@ -404,6 +425,20 @@ _READ = '"read": operation("vela/kube", "#Read", {"value": {"apiVersion": "v1", 
 def test_a_step_is_checked_like_an_object(tmp_path: Path, body: str, sentence: str) -> None:
     found = problems_of(tmp_path, step(body))
     assert any(sentence in problem.message for problem in found), found
+
+
+def test_an_operation_that_is_done_once_answers_as_the_operation_does(tmp_path: Path) -> None:
+    body = '"sendMail": once(operation("vela/http", "#HTTPDo", {"url": p.image})), "m": first_given(SENT.%s, 0)'
+    before = 'SENT = result_of("sendMail")\n'
+    text = cue_of(tmp_path, before + step(body % '["$returns"].statusCode').replace("SENT.[", "SENT["))
+    assert 'name:      "once-\\(context.stepSessionID)-send-mail"' in text
+    (problem,) = problems_of(tmp_path, before + step(body % "statusCode"))
+    assert problem.hint == "write result_of('sendMail')[\"$returns\"].statusCode"
+
+
+def test_the_session_of_a_step_is_known_in_a_step_only(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, component(before="").replace("context.name", "context.stepSessionID"))
+    assert any("context.stepSessionID is there only in a workflow step" in problem.message for problem in found), found
 
 
 def test_an_operation_outside_a_step_is_refused(tmp_path: Path) -> None:

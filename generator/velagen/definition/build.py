@@ -29,7 +29,9 @@ from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
 from velagen.template.body import Else, If
 from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type
+from velagen.template.places import Key
 from velagen.template.types import ANY_OBJECT, UNKNOWN, Fields, JsonType, Member, ObjectType, Type, any_of
+from velagen.template.values import CONTEXT, STEP_CONTEXT
 
 #: Source: kubevela pkg/definition/ast/transformer.go.
 _LONGEST_DETAIL = 31
@@ -90,6 +92,9 @@ def build(project: Project) -> tuple[tuple[BuiltDefinition, ...], BuiltAddonTemp
                 built.append(_definition(source, source.definition, schemas))
         except VelagenError as error:
             problems.extend(error.problems)
+        except RecursionError:
+            place = _plain(source.definition.place)
+            problems.append(Problem("a body is nested too deep, or holds itself", place))
     if problems:
         raise VelagenError(
             sorted(set(problems), key=lambda problem: (problem.place.file or "", problem.place.line or 0))
@@ -131,9 +136,15 @@ class _Builder:
             raise VelagenError(_placed(self._problems, self._definition, self._source))
         return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), template))))
 
-    def _compiler(self, output: Type = UNKNOWN) -> TemplateCompiler:
+    def _compiler(
+        self, output: Type = UNKNOWN, *, context: frozenset[str] = frozenset(CONTEXT) - STEP_CONTEXT
+    ) -> TemplateCompiler:
         return TemplateCompiler(
-            parameter=self._parameter, output=output, object_schemas=self._schemas, avoid=self._avoid
+            parameter=self._parameter,
+            output=output,
+            object_schemas=self._schemas,
+            avoid=self._avoid,
+            context=context,
         )
 
     def _workload_type(self, workload: Workload | None) -> Type:
@@ -290,7 +301,7 @@ class _Builder:
                     decls.append(cue.Field(cue.Name("output"), compiler.manifest(policy.output, what="output")))
                 decls += _outputs(compiler, policy.outputs)
             case WorkflowStep() as step:
-                compiler = self._compiler()
+                compiler = self._compiler(context=frozenset(CONTEXT))
                 checks += compiler.conflicts(step.checks)
                 decls += _step_body(compiler, step.body)
         return compiler, checks, decls
@@ -313,7 +324,7 @@ class _Builder:
                 self._problems.append(
                     Problem(
                         f"patch.{name}: it isn't said what kind of object is patched, so its fields can't be checked",
-                        getattr(name, "place", trait.place),
+                        _plain(name.place if isinstance(name, Key) else trait.place),
                         'write patches=Workload("apps/v1", "Deployment"), or a list of workloads',
                     )
                 )
@@ -327,7 +338,7 @@ class _Builder:
                 self._problems.append(
                     Problem(
                         f"the output is {written[1]} in {written[0]}, the workload {declared[1]} in {declared[0]}",
-                        component.place,
+                        _plain(_key_place(output, "kind") or component.place),
                     )
                 )
         return cue.Field(cue.Name("output"), compiler.manifest(output, what="output"))
@@ -352,6 +363,11 @@ def _placed(problems: Iterable[Problem], definition: Definition | AddonTemplate,
             hint = f"{hint}; {used}" if hint else used
         found.append(Problem(one.message, place, hint, one.severity))
     return found
+
+
+def _key_place(body: Mapping[object, Any], name: str) -> Place | None:
+    """Where *name* stands as a key of *body*, if it stands in a definition's text."""
+    return next((key.place for key in body if isinstance(key, Key) and key == name), None)
 
 
 def _plain(place: Place) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from velagen.template.types import (
 )
 from velagen.template.values import (
     CONTEXT,
+    STEP_CONTEXT,
     Typed,
     ValueCompiler,
     _did_you_mean,
@@ -60,7 +62,7 @@ class TemplateCompiler(ValueCompiler):
         output: Type = UNKNOWN,
         object_schemas: ObjectSchemas,
         lets_are_fields: bool = False,
-        context: Collection[str] = frozenset(CONTEXT),
+        context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT,
         avoid: Collection[str] = frozenset(),
     ) -> None:
         super().__init__(
@@ -68,6 +70,8 @@ class TemplateCompiler(ValueCompiler):
         )
         self._object_schemas = object_schemas
         self._is_patch = False
+        #: The field that is being written, with those it lies in before it.
+        self._uses_names: list[str] = []
         #: In a workflow step, what its fields are.
         self._steps: dict[str, Type] | None = None
 
@@ -278,6 +282,7 @@ class TemplateCompiler(ValueCompiler):
                 f"{here}: there is no such field{_did_you_mean(str(label), place.names)}", _spot_of(key) or own
             )
             member = Member(UNKNOWN, present=False)
+        self._uses_names.append(label if isinstance(label, str) else "operation")
         doc: list[str] = []
         is_optional = False
         while isinstance(item, (Marked, Optional)):
@@ -294,6 +299,7 @@ class TemplateCompiler(ValueCompiler):
         else:
             typed = self.typed(item, member.type, here)
             yield cue.Field(label, typed.cue, doc=tuple(doc))
+        self._uses_names.pop()
         if isinstance(label, str):
             before = members.get(label)
             types = [typed.type] if before is None else [before.type, typed.type]
@@ -431,6 +437,8 @@ class TemplateCompiler(ValueCompiler):
     def _result(self, item: e.Value) -> Type:
         while isinstance(item, (Marked, Optional)):
             item = item.value
+        if isinstance(item, e.Once):
+            item = item.of
         if not isinstance(item, e.Provider):
             return UNKNOWN
         found = operations().get(item.package, {}).get(item.name)
@@ -483,6 +491,11 @@ class TemplateCompiler(ValueCompiler):
         provider = cue.Selector(cue.Package(package), cue.Definition(name.removeprefix("#")))
         given = cue.Struct((cue.Field("$params", params),))
         return Typed(cue.Binary("&", provider, given) if found.params is not None else provider, UNKNOWN)
+
+    def _once(self, node: e.Provider) -> Typed:
+        compiled = self._provider(node)
+        names = self._uses_names[-1:] or ["operation"]
+        return Typed(_done_once(compiled.cue, names[0]), UNKNOWN)
 
     def _why_not(self, package: str, name: str) -> tuple[str, Place | None] | None:
         """Why there is no such operation, if there is none that works."""
@@ -559,6 +572,51 @@ class TemplateCompiler(ValueCompiler):
 
     def _sentence(self, refusal: Refusal) -> cue.Expr:
         return self.body(refusal.message, JsonType("string"), "the sentence of refuse")
+
+
+def _done_once(operation: cue.Expr, name: str) -> cue.Expr:
+    """*operation* where no ConfigMap keeps its answer yet, and the ConfigMap.
+
+    What depends on an answer lies in a struct of its own: the engine finds no field beside a condition that it can't
+    decide yet (github.com/kubevela/pkg cue/cuex/compiler.go, Resolve; cue/util/iterate.go).
+    """
+
+    def at(*path: str) -> cue.Expr:
+        found: cue.Expr = cue.Ident(path[0])
+        for part in path[1:]:
+            found = cue.Selector(found, part)
+        return found
+
+    def call(name: str, value: cue.Expr) -> cue.Expr:
+        params = cue.Struct((cue.Field("$params", cue.Struct((cue.Field("value", value),))),))
+        return cue.Binary("&", cue.Selector(cue.Package("vela/kube"), cue.Definition(name)), params)
+
+    marker = cue.Interpolation(("once-", at("context", "stepSessionID"), f"-{_as_name(name)}"))
+    metadata = cue.Struct((cue.Field("name", marker), cue.Field("namespace", at("context", "namespace"))))
+    head = (
+        cue.Field("apiVersion", cue.Lit("v1")),
+        cue.Field("kind", cue.Lit("ConfigMap")),
+        cue.Field("metadata", metadata),
+    )
+    answer = cue.call("encoding/json", "Marshal", at("call", "$returns"))
+    kept = cue.Struct((*head, cue.Field("data", cue.Struct((cue.Field("answer", answer),)))))
+    error = at("before", "$returns", "err")
+    first_time = (cue.Guard(cue.present(error)), cue.Guard(cue.Binary("=~", error, cue.Lit("not found"))))
+    done = cue.Struct((cue.Field(cue.Name("call"), operation), cue.Field("keep", call("Apply", kept))))
+    seen = at("before", "$returns", "value", "data", "answer")
+    read = cue.Comprehension((cue.Guard(cue.present(seen)),), _yielded(cue.call("encoding/json", "Unmarshal", seen)))
+    return cue.Struct(
+        (
+            cue.Field(cue.Name("before"), call("Read", cue.Struct(head))),
+            cue.Field(cue.Name("now"), cue.Struct((cue.Comprehension(first_time, done),))),
+            cue.Field("$returns", cue.Index(cue.ListLit((read, at("now", "call", "$returns"))), cue.Lit(0))),
+        )
+    )
+
+
+def _as_name(name: str) -> str:
+    """A field's name as part of a Kubernetes name."""
+    return re.sub(r"[^a-z0-9-]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()).strip("-") or "operation"
 
 
 def _list_by_parts(params: cue.Expr) -> cue.Expr:

@@ -323,6 +323,16 @@ class Provider(Expression):
         self.package, self.name, self.params = package, name, params
 
 
+class Once(Expression):
+    """See :func:`velagen.once`."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Provider) -> None:
+        super().__init__()
+        self.of = of
+
+
 def wrap(value: object) -> Expression:
     """*value* as an expression: f-strings become texts, JSON values constants, dicts and lists bodies.
 
@@ -335,12 +345,16 @@ def wrap(value: object) -> Expression:
         return Text(parts) if any(isinstance(part, Expression) for part in parts) else Constant(str(value))
     if isinstance(value, float) and not math.isfinite(value):
         raise MisuseError(f"{value} is no JSON number")
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
+        raise MisuseError(f"a whole number of {value.bit_length()} bits is more than Kubernetes holds")
     if value is None or isinstance(value, (bool, int, float)):
         return Constant(value)
     if isinstance(value, (dict, list, tuple)):
         return Literal(value)
     raise MisuseError(f"{type(value).__name__} can't stand in a template")
 
+
+_LONGEST_INTEGER = 64
 
 # ---------------------------------------------------------------- f-strings
 
@@ -380,7 +394,8 @@ def _plain(part: str) -> None:
     if _TRACE.search(part):
         raise MisuseError(
             "Python changed a text that has template expressions in it, whose values it can't know: "
-            "use upper, lower, replace_text, split, to_json and the like instead of Python's own"
+            "use upper, lower, replace_text, split, to_json and the like instead of Python's own "
+            "(or the text holds U+E000, U+E001 or U+E002, which stand for expressions)"
         )
     try:
         part.encode("utf-8")

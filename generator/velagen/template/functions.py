@@ -15,6 +15,7 @@ from velagen.template.expression import (
     LetRoot,
     Literal,
     Not,
+    Once,
     Operation,
     Provider,
     RawCue,
@@ -125,6 +126,18 @@ def operation(package: str, name: str, params: Value = _NOTHING) -> Expression:
         if not isinstance(word, str) or not is_constant(word):
             raise MisuseError('operation takes constant names: operation("vela/kube", "#Apply", {…})')
     return Provider(package, name, {} if params is _NOTHING else params)
+
+
+def once(of: Expression) -> Expression:
+    """An operation that a step does only once, though KubeVela does all of a waiting step again and again.
+
+    Its answer is kept in a ConfigMap of the application's, named by the run of the step, and is read from there
+    afterwards; so ``result_of(…)["$returns"]`` is always there. An operation that fails is tried again, as is one whose
+    answer could not be kept.
+    """
+    if not isinstance(of, Provider):
+        raise MisuseError('once takes an operation: once(operation("vela/http", "#HTTPDo", {…}))')
+    return Once(of)
 
 
 def result_of(step: str) -> Reference:
@@ -312,8 +325,8 @@ def _numbers(numbers: tuple[Value, ...], word: str) -> Value:
 
 __all__ = [
     "as_string", "cases", "ceil", "choose", "concat", "contains", "contains_text", "div", "first_given", "flatten",
-    "floor", "from_base64", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower", "matches",
-    "maximum", "minimum", "missing", "one_of", "operation", "quantity", "raw_cue", "replace_pattern", "replace_text",
-    "result_of", "sha256", "sort_by", "split", "to_base64", "to_json", "to_number", "to_yaml", "total", "trim_prefix",
-    "trim_suffix", "unique", "upper",
+    "floor", "from_base64", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower",
+    "matches", "maximum", "minimum", "missing", "once", "one_of", "operation", "quantity", "raw_cue",
+    "replace_pattern", "replace_text", "result_of", "sha256", "sort_by", "split", "to_base64", "to_json",
+    "to_number", "to_yaml", "total", "trim_prefix", "trim_suffix", "unique", "upper",
 ]  # fmt: skip

@@ -39,8 +39,15 @@ CONTEXT = {
     "artifacts": "",
     "metadata": "",
     "installer": "",
+    "stepName": "string",
+    "stepSessionID": "string",
+    "stepGroupName": "string",
 }
-_ALWAYS_IN_CONTEXT = frozenset({"name", "appName", "namespace", "appRevision", "output", "outputs", "metadata"})
+#: Of a workflow step alone. Source: kubevela/workflow pkg/cue/model/keyword.go.
+STEP_CONTEXT = frozenset({"stepName", "stepSessionID", "stepGroupName"})
+_ALWAYS_IN_CONTEXT = frozenset(
+    ["name", "appName", "namespace", "appRevision", "output", "outputs", "metadata", "stepName", "stepSessionID"]
+)
 _MAY_BE_ABSENT = " may be absent here"
 _NUMBERS = frozenset({"integer", "number"})
 _TEXT = frozenset({"string"})
@@ -80,7 +87,7 @@ class ValueCompiler:
         parameter: Type,
         output: Type = UNKNOWN,
         lets_are_fields: bool = False,
-        context: Collection[str] = frozenset(CONTEXT),
+        context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT,
         avoid: Collection[str] = frozenset(),
     ) -> None:
         #: Problems found so far; set aside where something is compiled to see whether it can be.
@@ -169,11 +176,16 @@ class ValueCompiler:
                 return Typed(self._raw(node), UNKNOWN)
             case e.Provider():
                 return self._provider(node)
+            case e.Once(of=of):
+                return self._once(of)
         raise TypeError(f"no expression: {type(node).__name__}")
 
     def _provider(self, node: e.Provider) -> Typed:
         self._problem(f"operation({node.package!r}, {node.name!r}, …) belongs to the body of a workflow step")
         return Typed(cue.BOTTOM, UNKNOWN)
+
+    def _once(self, node: e.Provider) -> Typed:
+        return self._provider(node)
 
     def _collecting(self, types: list[Type]) -> Callable[[e.Value], cue.Expr]:
         def compile_one(value: e.Value) -> cue.Expr:
@@ -476,9 +488,9 @@ class ValueCompiler:
             self._problem(f"context has no {first!r}{_did_you_mean(str(first), tuple(CONTEXT))}")
             return Typed(cue.Ident("context"), UNKNOWN)
         if first not in self._context:
+            where = "only in a workflow step" if first in STEP_CONTEXT else "not where KubeVela computes a status"
             self._problem(
-                f"context.{first} is not there where KubeVela computes a status: it has "
-                f"{', '.join(sorted(self._context))}",
+                f"context.{first} is there {where}: here context has {', '.join(sorted(self._context))}",
                 hint='write first_given(context.output.metadata.namespace, "")' if first == "namespace" else "",
             )
             return Typed(cue.Ident("context"), UNKNOWN)
@@ -899,7 +911,7 @@ def _references(value: object) -> list[e.Expression]:
             return _references(items)
         case e.Choice(key=key):
             return _references(key)
-        case e.Provider(params=params):
+        case e.Provider(params=params) | e.Once(of=e.Provider(params=params)):
             return _references(params)
         case e.Literal(value=inner) | Marked(value=inner) | Optional(value=inner):
             # What is optional asks for itself.
