@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from velagen.cli_model import model_group
 from velagen.errors import VelagenError
 from velagen.model import ModelReport, check_model, load_runtimes
-from velagen.model.triton import parse_config
 
 #: A file of safetensors with no tensor: the length of its header, and that.
 SAFETENSORS = b"\2" + b"\0" * 7 + b"{}"
@@ -204,67 +203,6 @@ def make(folder: Path, files: dict[str, bytes | str | Path]) -> Path:
         else:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
     return folder
-
-
-CONFIG = """
-# the article's
-name: "sentiment"
-backend: "python"
-max_batch_size: 8
-input [ { name: "TEXT" data_type: TYPE_STRING dims: [ 1 ] } ]
-output { name: "LABEL", data_type: TYPE_INT64, dims: [ 1 ] }
-dynamic_batching { max_queue_delay_microseconds: 100 preferred_batch_size: [ 4, 8 ] }
-"""
-
-
-def test_triton_repository(tmp_path: Path) -> None:
-    report = check_model(make(tmp_path / "r", {"sentiment/config.pbtxt": CONFIG, "sentiment/1/model.py": "x = 1"}))
-    assert report.problems == ()
-    assert report.facts == ("model sentiment: backend python, versions 1",)
-
-
-@pytest.mark.parametrize(("files", "error"), [
-    ({"a/config.pbtxt": CONFIG, "a/1/model.py": ""}, "name is 'sentiment'"),
-    ({"sentiment/config.pbtxt": CONFIG, "sentiment/1/model.onnx": ""}, "model.py is missing"),
-    ({"sentiment/config.pbtxt": CONFIG}, "no version folder"),
-    ({"sentiment/config.pbtxt": CONFIG.replace("8 ]", "16 ]"), "sentiment/1/model.py": ""},
-     "[16] is over max_batch_size 8"),
-    ({"sentiment/config.pbtxt": CONFIG.replace("max_batch_size: 8", ""), "sentiment/1/model.py": ""},
-     "needs max_batch_size"),
-    ({"sentiment/config.pbtxt": CONFIG.replace("]", "", 1), "sentiment/1/model.py": ""}, "must be here"),
-    ({"a/1/model.pt": b"x"}, "needs a config.pbtxt"),
-    ({"a/config.pbtxt": "max_batch_size: 0", "a/1/other": ""}, "no backend"),
-])  # fmt: skip
-def test_triton_errors(tmp_path: Path, files: dict[str, bytes | str | Path], error: str) -> None:
-    report = check_model(make(tmp_path / "r", files))
-    assert report.layout == "triton"
-    assert any(error in message for message in said(report, "error")), report.problems
-
-
-def test_triton_completes_onnx_and_takes_ensembles(tmp_path: Path) -> None:
-    package = make(
-        tmp_path / "r", {"net/1/model.onnx": b"x", "both/config.pbtxt": 'platform: "ensemble"', "both/1/.keep": ""}
-    )
-    report = check_model(package)
-    assert report.problems == ()
-    assert report.facts == ("model both: backend ensemble, versions 1", "model net: backend onnxruntime, versions 1")
-
-
-def test_one_model_of_a_repository(tmp_path: Path) -> None:
-    package = make(tmp_path / "sentiment", {"config.pbtxt": CONFIG, "1/model.py": "x = 1"})
-    report = check_model(package)
-    assert report.serves
-    assert report.root == ".."
-    assert "the folder above it" in said(report, "warning")[0]
-
-
-def test_text_form() -> None:
-    fields = parse_config('a: 1 a: 2 b { c: "x" "y" d: [1.5, TYPE_A] } e < f: true >', "f")
-    assert fields == {"a": [1, 2], "b": [{"c": ["xy"], "d": [1.5, "TYPE_A"]}], "e": [{"f": [True]}]}
-    for wrong, line in (("a: 1\nb {", 2), ("a:\n\n", 3), ('a: "x', 1), ("}", 1)):
-        with pytest.raises(VelagenError) as caught:
-            parse_config(wrong, "f")
-        assert caught.value.problems[0].place.line == line, wrong
 
 
 def test_versions_that_nothing_pins(tmp_path: Path) -> None:

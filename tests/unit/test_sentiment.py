@@ -20,7 +20,8 @@ from velagen.lab.kind import stack
 from velagen.lab.models import sentiment
 from velagen.lab.process import free_ports
 from velagen.model import check_model
-from velagen.model.triton import parse_config
+from velagen.model.proto.triton_config_pb2 import TYPE_STRING
+from velagen.model.triton_config import read_config
 from velagen.tools.report import Reporter
 
 ROOT = Path(__file__).parents[2]
@@ -162,9 +163,8 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 def test_the_classifier_has_a_weight_for_each_number_of_a_vector() -> None:
     classifier = json.loads((sentiment.HERE / "classifier.json").read_text())
     assert len(classifier["weights"]) == 384
-    (output,) = parse_config((sentiment.HERE / "encoder.pbtxt").read_text(), "encoder.pbtxt")["output"]
-    assert isinstance(output, dict)
-    assert output["dims"] == [-1, 384]
+    (output,) = read_config((sentiment.HERE / "encoder.pbtxt").read_text(), "encoder.pbtxt").output
+    assert list(output.dims) == [-1, 384]
 
 
 def test_the_sentences_come_in_pairs_and_none_comes_twice() -> None:
@@ -187,19 +187,22 @@ def test_both_models_take_the_batching_that_the_addon_merges(name: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     text = (sentiment.HERE / name).read_text()
-    before = parse_config(text, name)
+    before = read_config(text, name)
     for largest in (None, 32):
         settings = {"preferred_batch_size": [4, 8], "max_queue_delay_microseconds": 100}
-        after = parse_config(module.merged(text, settings | ({"max_batch_size": largest} if largest else {})), name)
-        assert after.pop("dynamic_batching") == [
-            {"preferred_batch_size": [4, 8], "max_queue_delay_microseconds": [100]}
-        ]
-        assert after == before | {"max_batch_size": [largest or 8]}
+        after = read_config(module.merged(text, settings | ({"max_batch_size": largest} if largest else {})), name)
+        batching = after.dynamic_batching
+        assert (list(batching.preferred_batch_size), batching.max_queue_delay_microseconds) == ([4, 8], 100)
+        assert after.max_batch_size == (largest or 8)
+        for config in (before, after):
+            config.ClearField("dynamic_batching")
+            config.ClearField("max_batch_size")
+        assert after == before
 
 
 def test_the_examples_name_the_model_and_its_input() -> None:
-    (given,) = parse_config((sentiment.HERE / "config.pbtxt").read_text(), "config.pbtxt")["input"]
-    assert given == {"name": ["TEXT"], "data_type": ["TYPE_STRING"], "dims": [1]}
+    (given,) = read_config((sentiment.HERE / "config.pbtxt").read_text(), "config.pbtxt").input
+    assert (given.name, given.data_type, list(given.dims)) == ("TEXT", TYPE_STRING, [1])
     seen = 0
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):

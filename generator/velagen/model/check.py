@@ -118,11 +118,7 @@ class _Checker:
         names = {file.name for file in self.files}
         if "MLmodel" in names:
             return "mlflow"
-        if (
-            "config.pbtxt" in names
-            or any(triton.is_model(folder) for folder in self.folders)
-            or self._is_triton_model()
-        ):
+        if triton.is_model(self.directory) or any(triton.is_model(folder) for folder in self.folders):
             return "triton"
         if any(folder.name.isdigit() and (folder / "saved_model.pb").is_file() for folder in self.folders):
             return "tensorflow"
@@ -144,10 +140,6 @@ class _Checker:
             if file.suffix == ".ubj" or (file.suffix == ".json" and b'"learner"' in _head(file, 4096)):
                 return "xgboost"
         return ""
-
-    def _is_triton_model(self) -> bool:
-        names = {name for name in triton.BACKEND_FILES.values() if name}
-        return any(folder.name.isdigit() and any((folder / name).exists() for name in names) for folder in self.folders)
 
     # One method a layout.
 
@@ -360,7 +352,7 @@ class _Checker:
                 f"move it to {name}/1/model.onnx, and give the folder above {name}",
             )
             return
-        if (self.directory / "config.pbtxt").is_file() or self._is_triton_model():
+        if triton.is_model(self.directory):
             self.root = ".."
             self.warn(
                 "this is one model of a repository, and Triton is given the folder above it",

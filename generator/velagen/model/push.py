@@ -39,7 +39,7 @@ CHUNK: Final = 1024 * 1024
 _PART: Final = 16 * CHUNK
 _AT_ONCE: Final = 4
 #: Never part of a package.
-_LEFT_OUT: Final = frozenset((".git", "__pycache__", ".DS_Store", ".ipynb_checkpoints"))
+_LEFT_OUT: Final = frozenset((".git", "__pycache__", ".DS_Store", ".ipynb_checkpoints", "lost+found"))
 #: Files by which a server takes a folder for a model: they get their place last.
 MARKERS: Final = frozenset(
     ("MLmodel", "config.pbtxt", "config.json", "model-settings.json", "saved_model.pb", "config.properties")

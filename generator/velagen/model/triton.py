@@ -1,4 +1,8 @@
-"""A Triton model repository: folders of models, each with config.pbtxt and numbered versions."""
+"""A Triton model repository: folders of models, each with config.pbtxt and numbered versions.
+
+What is filled in and looked for, and which versions are loaded, is as in triton-inference-server/core, main of 2026-06:
+src/model_config_utils.cc (AutoCompleteBackendFields), src/constants.h, src/model_repository_manager (VersionsToLoad).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from velagen.errors import Place, Problem, VelagenError
+from velagen.model.files import read_bytes
+from velagen.model.proto import triton_config_pb2 as pb
+from velagen.model.triton_config import MOST, read_config
+from velagen.model.triton_ensemble import cycles, fit_faults, graph_faults
+from velagen.model.triton_rules import Fault, config_faults
 
 #: Backend -> the file (or folder) a version holds, by Triton's default; None: the version folder may be empty.
 BACKEND_FILES: Final[dict[str, str | None]] = {
@@ -20,35 +29,50 @@ BACKEND_FILES: Final[dict[str, str | None]] = {
     "dali": "model.dali",
     "tensorflow_savedmodel": "model.savedmodel",
     "tensorflow_graphdef": "model.graphdef",
+    "vllm": "model.json",
+    "fil": None,
+    "tensorrtllm": None,
     "ensemble": None,
     "identity": None,
+    "repeat": None,
+    "square": None,
 }
-_PLATFORMS: Final = {
-    "onnxruntime_onnx": "onnxruntime",
-    "tensorrt_plan": "tensorrt",
-    "pytorch_libtorch": "pytorch",
-    "tensorflow_savedmodel": "tensorflow_savedmodel",
-    "tensorflow_graphdef": "tensorflow_graphdef",
-    "ensemble": "ensemble",
-}
-#: Backends for which Triton completes a missing config.pbtxt by itself.
-_COMPLETES: Final = {"onnxruntime", "tensorrt", "python", "openvino", "tensorflow_savedmodel"}
 
-_TOKEN = re.compile(
-    r'\s+|#[^\n]*|(?P<text>"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|(?P<sign>[{}\[\]:,;<>])|(?P<word>[^\s{}\[\]:,;<>"\'#]+)'
+
+@dataclass(frozen=True)
+class _Backend:
+    """How Triton knows a backend: by a platform, a file's name in the configuration, or a file in the first version."""
+
+    name: str
+    platform: str
+    file: str
+    #: What the file must be; None: either.
+    is_folder: bool | None = None
+
+
+#: In Triton's order: the first that fits is taken.
+_BACKENDS: Final = (
+    _Backend("tensorflow", "tensorflow_savedmodel", "model.savedmodel", True),
+    _Backend("tensorflow", "tensorflow_graphdef", "model.graphdef", False),
+    _Backend("tensorrt", "tensorrt_plan", "model.plan", False),
+    _Backend("onnxruntime", "onnxruntime_onnx", "model.onnx"),
+    _Backend("openvino", "", "model.xml"),
+    _Backend("pytorch", "pytorch_libtorch", "model.pt", False),
+    _Backend("pytorch", "torch_aoti", "model.pt2", False),
+    _Backend("python", "", "model.py"),
 )
-
-Value = str | int | float | bool | dict[str, list["Value"]]
-
-
-def parse_config(text: str, origin: str) -> dict[str, list[Value]]:
-    """Read protobuf's text form: field -> its values, in order; VelagenError with file and line when it is not that."""
-    tokens = list(_tokens(text, origin))
-    tokens.append(("", "", text.count("\n") + 1))
-    fields, end = _message(tokens, 0, "", origin)
-    if end != len(tokens) - 1:
-        raise _wrong(origin, tokens[end][2], f"unexpected {tokens[end][1]!r}")
-    return fields
+#: Backends for which Triton completes a missing config.pbtxt by itself.
+_COMPLETES: Final = {"onnxruntime", "tensorrt", "python", "openvino", "tensorflow"}
+#: Backends that fill in what a tensor of the configuration lacks; of Python's, models that say so.
+_FILLS: Final = {"tensorrt", "tensorflow"}
+_AUTO_COMPLETE: Final = b"def auto_complete_config"
+#: Folders of a model that are no versions.
+_NO_VERSIONS: Final = ("configs", "warmup", "initial_state")
+#: Folders that lie beside models and that a push leaves out.
+_BESIDE: Final = ("lost+found", "__pycache__")
+#: Fields that Triton 23.05, the image of KServe's runtime, does not know.
+_NEW_FIELDS: Final = ("runtime", "model_metrics")
+_DIRECTORY: Final = "$$TRITON_MODEL_DIRECTORY"
 
 
 @dataclass(frozen=True)
@@ -56,17 +80,36 @@ class TritonModel:
     """One model of a repository."""
 
     name: str
+    #: As `BACKEND_FILES` names it; "" where nothing says it.
     backend: str
     versions: tuple[int, ...]
+    config: pb.ModelConfig
+    #: Versions that its policy loads.
+    loaded: tuple[int, ...]
+    #: Whether the backend fills in what tensors lack.
+    filled: bool
+
+    @property
+    def inputs_known(self) -> bool:
+        """Whether the configuration lists all inputs, so that the backend adds none."""
+        return bool(self.config.input) and not self.filled
+
+    @property
+    def outputs_known(self) -> bool:
+        """The same of its outputs."""
+        return bool(self.config.output) and not self.filled
 
 
 def is_model(folder: Path) -> bool:
-    """Whether ``folder`` looks like one model of a repository: a config.pbtxt, or a version that holds a model file."""
+    """Whether ``folder`` looks like one model of a repository: a config.pbtxt, or a version that holds a model file, or
+    is of a backend that the folder's name says.
+    """
     if (folder / "config.pbtxt").is_file():
         return True
-    names = {name for name in BACKEND_FILES.values() if name}
+    names = {name for name in BACKEND_FILES.values() if name} | {row.file for row in _BACKENDS}
+    custom = folder.name.partition(".")[2] in BACKEND_FILES
     return any(
-        entry.is_dir() and entry.name.isdigit() and any((entry / name).exists() for name in names)
+        entry.is_dir() and entry.name.isdecimal() and (custom or any((entry / name).exists() for name in names))
         for entry in folder.iterdir()
     )
 
@@ -75,172 +118,182 @@ def check_repository(root: Path) -> tuple[list[TritonModel], list[Problem]]:
     """Look at every model of the repository ``root``; the models that were understood, and all that is wrong."""
     models: list[TritonModel] = []
     problems: list[Problem] = []
-    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        model, found = check_one(folder, f"{root.name}/{folder.name}")
+    unread = False
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+        shown = f"{root.name}/{folder.name}"
+        if folder.name.startswith(".") or folder.name in _BESIDE:
+            message = "not a model, and Triton would take it for one and stop"
+            problems.append(Problem(message, Place(shown), "model push leaves it out", "warning"))
+            continue
+        model, found = check_one(folder, shown)
         problems += found
+        unread = unread or model is None
         if model is not None:
             models.append(model)
+    if not unread:
+        problems += _check_ensembles(models, root.name)
     return models, problems
+
+
+def _check_ensembles(models: list[TritonModel], root: str) -> Iterator[Problem]:
+    by_name = {model.name: model for model in models}
+    circles = cycles(by_name)
+    for circle in circles:
+        place = Place(f"{root}/{circle[0]}/config.pbtxt")
+        yield Problem(f"ensembles that call each other in a circle: {' -> '.join([*circle, circle[0]])}", place)
+    for model in models:
+        if model.config.HasField("ensemble_scheduling"):
+            place = Place(f"{root}/{model.name}/config.pbtxt")
+            faults = () if circles else fit_faults(model.name, model.config, by_name)
+            yield from _problems(faults, place)
+
+
+def _problems(faults: Iterator[Fault] | tuple[Fault, ...], place: Place) -> Iterator[Problem]:
+    for message, hint in faults:
+        yield Problem(message, place, hint)
 
 
 def check_one(folder: Path, shown: str) -> tuple[TritonModel | None, list[Problem]]:
     """Look at the model in ``folder``, named ``shown`` in messages; None when its configuration can't be read."""
-    problems: list[Problem] = []
-    config: dict[str, list[Value]] = {}
-    file = folder / "config.pbtxt"
     place = Place(f"{shown}/config.pbtxt")
-    if file.is_file():
-        try:
-            config = parse_config(file.read_text(encoding="utf-8"), str(place.file))
-        except VelagenError as error:
-            return None, list(error.problems)
-        except UnicodeDecodeError:
-            return None, [Problem("config.pbtxt is no text", place)]
-    name = _one(config, "name")
-    if name is not None and name != folder.name:
+    name = folder.resolve().name
+    try:
+        data = read_bytes(folder, "config.pbtxt", MOST)
+        config = read_config((data or b"").decode("utf-8"), f"{shown}/config.pbtxt")
+    except VelagenError as error:
+        return None, list(error.problems)
+    except UnicodeDecodeError:
+        return None, [Problem("invalid UTF-8", place)]
+    problems: list[Problem] = []
+    if config.name and config.name != name:
         problems.append(
-            Problem(f"name is {name!r}, but Triton wants the folder's name, {folder.name!r}", place, "drop the line")
+            Problem(f"name is {config.name!r}, but Triton wants the folder's name, {name!r}", place, "drop the line")
         )
-    versions = [entry for entry in folder.iterdir() if entry.is_dir() and re.fullmatch(r"[1-9]\d*", entry.name)]
-    for entry in folder.iterdir():
-        if entry.is_dir() and re.fullmatch(r"0\d*", entry.name):
-            problems.append(
-                Problem(
-                    "Triton ignores version 0 and leading zeros", Place(f"{shown}/{entry.name}"), severity="warning"
-                )
-            )
-    backend = _backend(config, versions)
-    if backend is None:
-        known = ", ".join(BACKEND_FILES)
+    by_name = _fill_in(config, folder, name)
+    ensemble = config.platform == "ensemble" or config.HasField("ensemble_scheduling")
+    if not config.backend and not ensemble:
+        known = ", ".join(sorted({row.name for row in _BACKENDS}))
+        message = f"unknown platform {config.platform!r}, and no backend" if config.platform else "no backend"
         problems.append(
-            Problem("no backend: neither config.pbtxt nor a model file says which", place, f"one of {known}")
+            Problem(f"{message}: neither config.pbtxt nor a model file says which", place, f"backend: one of {known}")
         )
-    elif not config and backend not in _COMPLETES:
-        problems.append(Problem(f"the {backend} backend needs a config.pbtxt with inputs and outputs", place))
-    if not versions:
-        problems.append(Problem("no version folder", Place(shown), "put the model file into a folder named 1"))
-    wanted = _one(config, "default_model_filename") or BACKEND_FILES.get(backend or "")
-    for version in versions:
-        if isinstance(wanted, str) and not (version / wanted).exists():
-            problems.append(Problem(f"{wanted} is missing", Place(f"{shown}/{version.name}"), f"backend {backend}"))
-    if backend is not None and backend not in BACKEND_FILES:
+    elif config.backend and config.platform == "ensemble":
+        problems.append(Problem(f"an ensemble takes no backend, {config.backend!r}", place, "drop the line"))
+    elif data is None and not ensemble and "." not in name and config.backend not in _COMPLETES:
+        problems.append(Problem(f"the {config.backend} backend needs a config.pbtxt with inputs and outputs", place))
+    versions = _versions(folder)
+    for version in _ignored(folder):
         problems.append(
-            Problem(
-                f"backend {backend!r} is none of those in Triton's own image",
-                place,
-                "the runtime must bring it",
-                "warning",
-            )
+            Problem("Triton ignores versions with leading zeros", Place(f"{shown}/{version}"), "", "warning")
         )
-    problems += _check_batching(config, place)
-    model = TritonModel(folder.name, backend or "", tuple(sorted(int(version.name) for version in versions)))
-    return model, problems
+    loaded = _loaded(config, versions)
+    filled = config.backend in _FILLS or _fills_in(config, folder, versions)
+    if by_name and config.backend not in BACKEND_FILES:
+        message = f"no backend, and {config.backend!r}, which the folder's name says, is not in Triton's own image"
+        problems.append(Problem(message, place, 'backend: "..."'))
+    problems += _check_versions(config, versions, loaded, shown)
+    if config.backend:
+        problems += _check_files(config, folder, loaded, shown)
+    faults = [*graph_faults(config), *config_faults(config, completed=filled)]
+    problems += _problems(tuple(faults), place)
+    if config.HasField("dynamic_batching") and config.max_batch_size == 0:
+        problems.append(
+            Problem("dynamic_batching needs max_batch_size of 1 or more to do anything", place, "", "warning")
+        )
+    for field in _NEW_FIELDS:
+        if any(descriptor.name == field for descriptor, _ in config.ListFields()):
+            message = f"{field} is newer than Triton 23.05, which KServe's runtime has"
+            problems.append(Problem(message, place, "property runtimeVersion takes a newer image", "warning"))
+    if empty := [version for version in loaded if ensemble and not any((folder / str(version)).iterdir())]:
+        hint = f"touch {name}/{empty[0]}/.keep"
+        where = Place(f"{shown}/{empty[0]}")
+        problems.append(Problem("an empty folder does not reach an object store", where, hint, "warning"))
+    backend = "ensemble" if ensemble else config.platform if config.backend == "tensorflow" else config.backend
+    return TritonModel(name, backend, versions, config, loaded, filled), problems
 
 
-def _backend(config: dict[str, list[Value]], versions: list[Path]) -> str | None:
-    backend, platform = _one(config, "backend"), _one(config, "platform")
-    if isinstance(platform, str) and platform:
-        return _PLATFORMS.get(platform, platform)
-    if backend == "tensorflow":
-        return "tensorflow_savedmodel"
-    if isinstance(backend, str) and backend:
-        return backend
-    for version in versions:
-        for name, file in BACKEND_FILES.items():
-            if file and (version / file).exists():
-                return name
-    return None
-
-
-def _check_batching(config: dict[str, list[Value]], place: Place) -> list[Problem]:
-    problems = []
-    most = _one(config, "max_batch_size")
-    if most is not None and (not isinstance(most, int) or most < 0):
-        return [Problem(f"max_batch_size must be a whole number, 0 or more, not {most!r}", place)]
-    for batching in config.get("dynamic_batching", []):
-        if not isinstance(most, int) or most < 1:
-            problems.append(Problem("dynamic_batching needs max_batch_size of 1 or more", place))
-        elif isinstance(batching, dict):
-            too_large = [
-                size for size in batching.get("preferred_batch_size", []) if isinstance(size, int) and size > most
-            ]
-            if too_large:
-                problems.append(Problem(f"preferred_batch_size {too_large} is over max_batch_size {most}", place))
-    return problems
-
-
-def _one(fields: dict[str, list[Value]], name: str) -> Value | None:
-    values = fields.get(name)
-    return values[-1] if values else None
-
-
-def _tokens(text: str, origin: str) -> Iterator[tuple[str, str, int]]:
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        line = text.count("\n", 0, position) + 1
-        if match is None:
-            raise _wrong(origin, line, f"unexpected {text[position]!r}")
-        position = match.end()
-        if match.lastgroup:
-            yield match.lastgroup, match[0], line
-
-
-def _message(
-    tokens: list[tuple[str, str, int]], at: int, close: str, origin: str
-) -> tuple[dict[str, list[Value]], int]:
-    fields: dict[str, list[Value]] = {}
-    while True:
-        kind, word, line = tokens[at]
-        if word == close:
-            return fields, at + (1 if close else 0)
-        if word in (",", ";") and kind == "sign":
-            at += 1
+def _fill_in(config: pb.ModelConfig, folder: Path, name: str) -> bool:
+    """Backend, platform and file, where the configuration leaves them out; whether the folder's name says the first."""
+    first = min((entry for entry in folder.iterdir() if entry.is_dir()), key=lambda entry: entry.name, default=None)
+    for row in _BACKENDS:
+        if config.backend not in ("", row.name):
             continue
-        if kind != "word":
-            raise _wrong(
-                origin, line, f"a field's name must be here, not {word!r}" if word else f"{close!r} is missing"
-            )
-        at += 1
-        if tokens[at][1] == ":":
-            at += 1
-        if tokens[at][:2] == ("sign", "["):
-            at += 1
-            while tokens[at][:2] != ("sign", "]"):
-                if tokens[at][:2] == ("sign", ","):
-                    at += 1
-                    continue
-                value, at = _value(tokens, at, origin)
-                fields.setdefault(word, []).append(value)
-            at += 1
-        else:
-            value, at = _value(tokens, at, origin)
-            fields.setdefault(word, []).append(value)
+        there = first / row.file if first is not None and not config.platform else None
+        found = there is not None and there.exists() and row.is_folder in (None, there.is_dir())
+        by_file = config.default_model_filename == row.file and (not config.platform or row.name != "tensorflow")
+        named = row.platform != "" and config.platform == row.platform
+        own = config.backend == row.name and row.name != "tensorflow" and config.platform in ("", row.platform)
+        if named or by_file or own or (found and not config.default_model_filename):
+            config.backend = row.name
+            config.platform = config.platform or row.platform
+            config.default_model_filename = config.default_model_filename or row.file
+            return False
+    by_name = not (config.backend or config.platform or config.default_model_filename) and "." in name
+    if by_name:
+        config.backend = name.partition(".")[2]
+    return by_name
 
 
-def _value(tokens: list[tuple[str, str, int]], at: int, origin: str) -> tuple[Value, int]:
-    kind, word, line = tokens[at]
-    if kind == "sign" and word in "{<":
-        return _message(tokens, at + 1, "}" if word == "{" else ">", origin)
-    if kind == "text":
-        parts = []
-        while tokens[at][0] == "text":
-            parts.append(tokens[at][1][1:-1])
-            at += 1
-        return "".join(parts), at
-    if kind == "word":
-        if word in ("true", "false"):
-            return word == "true", at + 1
-        try:
-            return int(word, 0), at + 1
-        except ValueError:
-            pass
-        try:
-            return float(word), at + 1
-        except ValueError:
-            return word, at + 1
-    raise _wrong(origin, line, f"a value must be here, not {word!r}" if word else "a value is missing")
+def _versions(folder: Path) -> tuple[int, ...]:
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in _NO_VERSIONS]
+    return tuple(sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]{0,17}", name)))
 
 
-def _wrong(origin: str, line: int, message: str) -> VelagenError:
-    return VelagenError(Problem(message, Place(origin, line)))
+def _ignored(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and re.fullmatch(r"0[0-9]+", entry.name))
+
+
+def _loaded(config: pb.ModelConfig, versions: tuple[int, ...]) -> tuple[int, ...]:
+    policy = config.version_policy
+    if policy.HasField("specific"):
+        return tuple(version for version in versions if version in policy.specific.versions)
+    if policy.HasField("all"):
+        return versions
+    count = policy.latest.num_versions if policy.HasField("latest") else 1
+    return versions[-count:] if count else ()
+
+
+def _fills_in(config: pb.ModelConfig, folder: Path, versions: tuple[int, ...]) -> bool:
+    """Whether a model in Python completes its own configuration."""
+    if config.backend != "python":
+        return False
+    files = [f"{version}/{config.default_model_filename}" for version in versions]
+    return any(_AUTO_COMPLETE in (read_bytes(folder, file) or b"") for file in files)
+
+
+def _check_versions(
+    config: pb.ModelConfig, versions: tuple[int, ...], loaded: tuple[int, ...], shown: str
+) -> Iterator[Problem]:
+    place = Place(f"{shown}/config.pbtxt")
+    if not versions:
+        yield Problem("no version folder", Place(shown), "put the model file into a folder named 1")
+    elif not loaded:
+        there = ", ".join(map(str, versions))
+        yield Problem("version_policy loads no version", place, f"the folder has {there}")
+    for version in config.version_policy.specific.versions if loaded else ():
+        if version not in versions:
+            yield Problem(f"version_policy names version {version}, which is not there", place, "", "warning")
+
+
+def _check_files(config: pb.ModelConfig, folder: Path, loaded: tuple[int, ...], shown: str) -> Iterator[Problem]:
+    wanted = config.default_model_filename
+    if not wanted and config.backend in BACKEND_FILES:
+        wanted = BACKEND_FILES[config.backend] or ""
+    # A file by compute capability, or a runtime of the model's own, stands in for it.
+    for version in loaded if wanted and not config.cc_model_filenames and not config.runtime else ():
+        if not (folder / str(version) / wanted).exists():
+            yield Problem(f"{wanted} is missing", Place(f"{shown}/{version}"), f"backend {config.backend}")
+    if config.backend not in BACKEND_FILES and config.backend != "tensorflow":
+        yield Problem(
+            f"backend {config.backend!r} is not in Triton's own image",
+            Place(f"{shown}/config.pbtxt"),
+            "the runtime must bring it",
+            "warning",
+        )
+    for output in config.output:
+        if output.label_filename and not (folder / output.label_filename).is_file():
+            yield Problem(f"{output.label_filename} is missing (label_filename of {output.name!r})", Place(shown))
+    key = "EXECUTION_ENV_PATH"
+    environment = config.parameters[key].string_value if key in config.parameters else ""
+    if environment.startswith(_DIRECTORY) and not (folder / environment[len(_DIRECTORY) :].strip("/")).exists():
+        yield Problem(f"{environment} is missing ({key})", Place(shown))

@@ -1,0 +1,1 @@
+"""The schema of Triton's config.pbtxt, generated: see regenerate.py."""
