@@ -17,7 +17,7 @@ from rich.console import Console
 
 from velagen.check.releases import merged
 from velagen.errors import Place, Problem, VelagenError
-from velagen.kubevela import VERSIONS
+from velagen.kubevela import VERSIONS, release
 from velagen.project import Project
 from velagen.report import exits_with_problems, show_problems
 from velagen.tools import install, table
@@ -76,10 +76,13 @@ def check_command(
     if addon is not None and not files:
         raise click.UsageError("name an application file: an addon's folder has no examples to check")
     asked = versions or VERSIONS
-    if not no_render:
-        # Brought once, before many ask for it.
-        install([("vela", version) for version in asked])
     setting = _Setting.find(folder, addon, asked)
+    checked_addon = setting.project is not None and not apps_only and not no_render
+    if not no_render:
+        # Brought once, before many ask for them; in one go, since they share most of what they are built from.
+        wanted = [("vela", version) for version in asked]
+        wanted += [("cue-oracle", release(version).cue) for version in asked if checked_addon]
+        install(wanted)
     problems: list[Problem] = []
     documents = setting.documents(files, problems)
     # Rendering waits for vela, a process of its own.
@@ -94,7 +97,6 @@ def check_command(
     wrong = {problem.place.file for problem in problems if problem.severity == "error"}
     known = setting.catalogs[asked[-1]]
     problems += [one for one in _without_application(documents, known) if one.place.file not in wrong]
-    checked_addon = setting.project is not None and not apps_only and not no_render
     if setting.project is not None and checked_addon:
         from velagen.check.addon import check_addon
 
