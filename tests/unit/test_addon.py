@@ -265,6 +265,14 @@ def _unknown_metadata(root: Path) -> None:
     edit(root / "metadata.yaml", "tags:", "tag:")
 
 
+def _mark_within(root: Path) -> None:
+    edit(root / "schemas/server.json", '"An address | of a sink."', '"x", "x-immutable": true')
+
+
+def _mark_of_no_kind(root: Path) -> None:
+    edit(root / "schemas/server.json", '"What serves it."', '"x", "x-immutable": "yes"')
+
+
 def _python_error(root: Path) -> None:
     edit(root / "definitions/scale.py", "scale = Trait(", "scale = Trat(")
 
@@ -279,6 +287,8 @@ def _python_error(root: Path) -> None:
         (_missing_field, "definitions/server.py", 22, "storageUrl"),
         (_not_in_a_status, "definitions/server.py", 29, "context.output.metadata.namespace"),
         (_unknown_metadata, "metadata.yaml", 4, "KubeVela knows no tag in an addon's metadata"),
+        (_mark_within, "schemas/server.json", None, "/properties/logger/properties/url/x-immutable"),
+        (_mark_of_no_kind, "schemas/server.json", None, "x-immutable is true or false"),
         (_python_error, "definitions/scale.py", 6, "Trat"),
     ],
 )
@@ -294,6 +304,15 @@ def test_a_bad_project_fails_with_file_and_place_and_the_addon_stays(
     assert words in result.stderr
     assert "Traceback" not in result.output
     assert read_folder(mini.addon) == before
+
+
+def test_a_property_that_stays_has_kubevelas_mark_where_it_looks_for_it(mini: Project) -> None:
+    edit(mini.root / "schemas/server.json", '"What serves it."', '"What serves it.", "x-immutable": true')
+    assert build(mini).exit_code == 0
+    text = (mini.addon / "definitions/server.cue").read_text()
+    assert text.count("+immutable") == 1
+    # A plain struct, and before the closed one: kubevela pkg/schema/immutable.go, getParameterStruct.
+    assert text.index("\tparameter: {\n\t\t// +immutable\n\t\truntime?: _\n\t}\n") < text.index("\tparameter: close({")
 
 
 def test_all_problems_are_told_at_once(mini: Project) -> None:

@@ -27,12 +27,15 @@ from velagen.definition.model import (
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
+from velagen.schema.model import pointer_token
 from velagen.template.body import Else, If
 from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type
 from velagen.template.places import Key
 from velagen.template.types import ANY_OBJECT, UNKNOWN, Fields, JsonType, Member, ObjectType, Type, any_of
 from velagen.template.values import CONTEXT, STEP_CONTEXT
 
+#: In a schema: what an application says of this property first, it says for good.
+IMMUTABLE = "x-immutable"
 #: Source: kubevela pkg/definition/ast/transformer.go.
 _LONGEST_DETAIL = 31
 
@@ -267,9 +270,10 @@ class _Builder:
             self._avoid |= clashes
             self._problems = earlier
         self._problems += compiler.problems
+        immutable = tuple(self._immutable())
         parameter = cue.Field(cue.Name("parameter"), self._compiled.parameter)
         # KubeVela shows the first of CUE's errors only, so what the user wrote is judged before what is made of it.
-        judged = (parameter, *self._compiled.declarations, *checks)
+        judged = (*immutable, parameter, *self._compiled.declarations, *checks)
         return cue.Struct((*judged, *compiler.intermediates(), *decls))
 
     def _compiled_template(self) -> tuple[TemplateCompiler, list[cue.Decl], list[cue.Decl]]:
@@ -279,7 +283,9 @@ class _Builder:
         match self._definition:
             case Component() as component:
                 compiler = self._compiler(self._workload_type(component.workload))
-                checks += compiler.conflicts(component.checks)
+                if component.checks:
+                    checks.append(cue.Field(cue.Name("errs"), compiler.errs(component.checks)))
+                    checks.append(compiler.errs_as_conflicts())
                 decls.append(self._output(compiler, component))
                 decls += _outputs(compiler, component.outputs)
             case Trait() as trait:
@@ -328,6 +334,29 @@ class _Builder:
                         'write patches=Workload("apps/v1", "Deployment"), or a list of workloads',
                     )
                 )
+
+    def _immutable(self) -> Iterator[cue.Field]:
+        """A second ``parameter`` with the properties that KubeVela, from 1.11, refuses to change in an application.
+
+        It looks for the mark in a plain struct: ``close({...})`` is none (kubevela pkg/schema/immutable.go).
+        """
+        schema = self._source.schema
+        own = {f"/properties{pointer_token(name)}": name for name in schema.document.get("properties", {})}
+        marked = []
+        for where, value in _marks(schema.document):
+            if where in own and value is True:
+                marked.append(own[where])
+            elif value is not False:
+                self._problems.append(
+                    Problem(
+                        f"{IMMUTABLE} is true or false, at one of the schema's own properties",
+                        Place(schema.origin, pointer=f"{where}/{IMMUTABLE}"),
+                        "KubeVela keeps whole properties from changing: write it there, or drop it",
+                    )
+                )
+        if marked:
+            fields = tuple(cue.Field(name, cue.TOP, "?", ("+immutable",)) for name in marked)
+            yield cue.Field(cue.Name("parameter"), cue.Struct(fields))
 
     def _output(self, compiler: TemplateCompiler, component: Component) -> cue.Decl:
         output = component.output
@@ -392,6 +421,18 @@ _STATUS: dict[str, Type] = {
     "customStatus": Fields({"message": Member(JsonType("string"), present=True)}),
     "healthPolicy": Fields({"isHealth": Member(JsonType("boolean"), present=True)}),
 }
+
+
+def _marks(document: Any, pointer: str = "") -> Iterator[tuple[str, object]]:
+    """Where a schema holds `IMMUTABLE`, and what it says there."""
+    if isinstance(document, Mapping):
+        if IMMUTABLE in document and not pointer.endswith("/properties"):
+            yield pointer, document[IMMUTABLE]
+        for key, value in document.items():
+            yield from _marks(value, pointer + pointer_token(key))
+    elif isinstance(document, list):
+        for index, value in enumerate(document):
+            yield from _marks(value, pointer + pointer_token(index))
 
 
 class _NoOutput(Type):

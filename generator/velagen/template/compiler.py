@@ -547,15 +547,25 @@ class TemplateCompiler(ValueCompiler):
     # ------------------------------------------------------------------ refusals
 
     def errs(self, refusals: Sequence[Refusal]) -> cue.Expr:
-        """``errs``: KubeVela stops rendering a trait at the first (kubevela pkg/cue/definition/template.go)."""
+        """``errs``: KubeVela refuses a trait, and from 1.11 a component, that holds any.
+
+        Source: kubevela pkg/cue/definition/template.go.
+        """
         items: list[cue.Node] = []
         for refusal in refusals:
             with self._used(refusal.place), self._guarded(refusal.condition) as clauses:
                 items.append(cue.Comprehension(clauses, _yielded(self._sentence(refusal))))
         return cue.ListLit(tuple(items))
 
+    def errs_as_conflicts(self) -> cue.Decl:
+        """``_checks``: a conflict for each of ``errs``, which KubeVela 1.10 does not heed in a component."""
+        name, message = cue.Ident("number"), cue.Ident("message")
+        conflict = cue.Field(cue.Interpolation(("refused", name)), cue.Binary("&", message, cue.Lit(1)))
+        each = cue.Comprehension((cue.For("message", cue.Ident("errs"), key="number"),), cue.Struct((conflict,)))
+        return cue.Field(cue.Hidden("checks"), cue.Struct((each,)))
+
     def conflicts(self, refusals: Sequence[Refusal]) -> Iterator[cue.Decl]:
-        """``_checks``: a conflict where a refusal holds, since KubeVela 1.10 heeds no ``errs`` in a component.
+        """``_checks``: a conflict where a refusal holds, where KubeVela heeds no ``errs``: in policies and steps.
 
         They stand in a field of their own: at the top a condition on ``context`` has no path, and the webhook of
         definitions forgives an unknown ``context`` only where it has one (kubevela pkg/webhook/utils/utils.go).
