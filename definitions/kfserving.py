@@ -597,8 +597,8 @@ kfserving = Component(
         ),
         refuse(
             is_both & given(p.transformer),
-            "protocol: both can't be had with a transformer, to which KServe sends all requests and which opens one "
-            "port: leave protocol out",
+            "protocol: both is not supported with a transformer, to which KServe sends all requests and which opens "
+            "one port: leave protocol out",
         ),
         refuse(
             given(p.warmup) & is_triton & ~given(p.modelName),
