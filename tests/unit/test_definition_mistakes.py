@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -373,7 +374,7 @@ def test_an_intermediate_that_is_called_as_a_field_gets_another_name(tmp_path: P
     body = DEPLOYMENT.replace("optional(p.replicas)", "replicas")
     text = cue_of(tmp_path, component(body=body, before="replicas = let(first_given(p.replicas, 1))\n"))
     assert "let replicas2 = " in text
-    assert "replicas: replicas2" in text
+    assert re.search(r"replicas: +replicas2", text)
 
 
 def test_two_intermediates_of_one_name_are_told_apart(tmp_path: Path) -> None:

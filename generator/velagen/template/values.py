@@ -661,7 +661,8 @@ class ValueCompiler:
                 others, self._found = self._found, []
                 compiled = self.expression(reference)
                 found, self._found = self._found, others
-                if any(problem.message.endswith(_MAY_BE_ABSENT) for problem in found):
+                # What is wrong in another way is told where it is used, and not that it always exists.
+                if found:
                     clauses.append(cue.Guard(cue.present(compiled.cue)))
                     self._present[-1].update(self._texts([reference]))
             yield tuple(clauses)
