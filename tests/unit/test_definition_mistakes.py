@@ -300,6 +300,23 @@ def test_the_objects_of_a_component(tmp_path: Path, more: str, sentence: str) ->
 
 
 @pytest.mark.parametrize(
+    ("read", "sentence"),
+    [
+        ("context.outputs.ojb.status.succeeded", "context.outputs has no 'ojb'; did you mean 'job'?"),
+        ("context.outputs.job.status.succeded", "has no 'succeded'; did you mean 'succeeded'?"),
+        ("context.outputs.job.metadata.naem", "has no 'naem'"),
+        ("context.output.spec.x", "context.output has no 'spec'"),
+    ],
+)
+def test_a_status_reads_what_the_trait_makes(tmp_path: Path, read: str, sentence: str) -> None:
+    job = '{"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": {"spec": {"containers": []}}}}'
+    more = f'outputs={{when(p.debug): {{"job": {job}}}}},\nstatus=Status(healthy=first_given(%s, 0) == 0),\n'
+    assert cue_of(tmp_path, trait(more % "context.outputs.job.status.succeeded"))
+    found = problems_of(tmp_path, trait(more % read))
+    assert any(sentence in problem.message for problem in found), found
+
+
+@pytest.mark.parametrize(
     ("more", "sentence"),
     [
         ('patch={"spec": {"replicas": 2}},\n', "patch.spec: it isn't said what kind of object is patched"),

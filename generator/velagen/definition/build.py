@@ -205,7 +205,7 @@ class _Builder:
                 )
                 put("childResourceKinds", [dict(kind) for kind in component.child_resource_kinds])
                 put("podSpecPath", component.pod_spec_path)
-                self._status(found, component.status, self._workload_type(workload))
+                self._status(found, component.status, self._workload_type(workload), component.outputs)
             case Trait() as trait:
                 put("appliesToWorkloads", list(trait.applies_to))
                 put("conflictsWith", list(trait.conflicts_with))
@@ -214,14 +214,17 @@ class _Builder:
                 put("workloadRefPath", trait.workload_ref_path)
                 put("stage", trait.stage)
                 # Its status sees its own outputs only: kubevela pkg/cue/definition/template.go, getTemplateContext.
-                self._status(found, trait.status, _NO_OUTPUT)
+                self._status(found, trait.status, _NO_OUTPUT, trait.outputs)
             case Policy() as policy:
                 put("manageHealthCheck", policy.manage_health_check)
         return found
 
-    def _status(self, attributes: list[cue.Decl], status: Status | None, output: Type) -> None:
+    def _status(
+        self, attributes: list[cue.Decl], status: Status | None, output: Type, bodies: Mapping[object, Any]
+    ) -> None:
         if status is None:
             return
+        outputs = self._compiler().observed_outputs(bodies)
         fields: list[cue.Decl] = []
         if status.details:
             for name in status.details:
@@ -229,20 +232,21 @@ class _Builder:
                     self._problems.append(
                         Problem(f"status detail {name!r} has over {_LONGEST_DETAIL} characters", self._definition.place)
                     )
-            fields.append(self._status_field("details", dict(status.details), output))
+            fields.append(self._status_field("details", dict(status.details), output, outputs))
         if status.message is not None:
-            fields.append(self._status_field("customStatus", {"message": status.message}, output))
+            fields.append(self._status_field("customStatus", {"message": status.message}, output, outputs))
         if status.healthy is not None:
-            fields.append(self._status_field("healthPolicy", {"isHealth": status.healthy}, output))
+            fields.append(self._status_field("healthPolicy", {"isHealth": status.healthy}, output, outputs))
         if fields:
             attributes.append(cue.Field("status", cue.Struct(tuple(fields))))
 
-    def _status_field(self, name: str, values: Mapping[str, Any], output: Type) -> cue.Field:
+    def _status_field(self, name: str, values: Mapping[str, Any], output: Type, outputs: Type) -> cue.Field:
         avoid: frozenset[str] = frozenset()
         while True:
             compiler = TemplateCompiler(
                 parameter=self._parameter,
                 output=output,
+                outputs=outputs,
                 object_schemas=self._schemas,
                 lets_are_fields=name == "details",
                 context=STATUS_CONTEXT,

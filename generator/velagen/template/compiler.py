@@ -24,6 +24,7 @@ from velagen.template.types import (
     a,
     any_of,
     misfits,
+    observed,
 )
 from velagen.template.values import (
     CONTEXT,
@@ -60,13 +61,19 @@ class TemplateCompiler(ValueCompiler):
         *,
         parameter: Type,
         output: Type = UNKNOWN,
+        outputs: Type = UNKNOWN,
         object_schemas: ObjectSchemas,
         lets_are_fields: bool = False,
         context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT,
         avoid: Collection[str] = frozenset(),
     ) -> None:
         super().__init__(
-            parameter=parameter, output=output, lets_are_fields=lets_are_fields, context=context, avoid=avoid
+            parameter=parameter,
+            output=output,
+            outputs=outputs,
+            lets_are_fields=lets_are_fields,
+            context=context,
+            avoid=avoid,
         )
         self._object_schemas = object_schemas
         self._is_patch = False
@@ -446,6 +453,17 @@ class TemplateCompiler(ValueCompiler):
             return UNKNOWN
         value = item.params.get("value") if isinstance(item.params, Mapping) else None
         return found.result(self._seen(value) if item.package == "vela/kube" else UNKNOWN)
+
+    def observed_outputs(self, bodies: Mapping[object, e.Value]) -> Type:
+        """What ``context.outputs`` is where a status is computed: those of *bodies* that are there yet."""
+        members: dict[str, Member] = {}
+        for key, item in bodies.items():
+            if isinstance(key, (If, Else)) and isinstance(item, Mapping):
+                inner = self.observed_outputs(item)
+                members |= {name: found for name in inner.names if (found := inner.declared(name)) is not None}
+            elif isinstance(key, str) and e.is_constant(key):
+                members[str(key)] = Member(observed(self._seen(item)), present=False)
+        return Fields(members, is_open=_has_computed_names(bodies))
 
     def _seen(self, value: e.Value) -> Type:
         """The kind of an object that a step reads or applies, where it is written out."""

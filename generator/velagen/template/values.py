@@ -75,7 +75,8 @@ class Typed:
 class ValueCompiler:
     """Compiles the expressions of one definition; problems are collected in :attr:`problems`.
 
-    *parameter* is what the user may write, *output* the object that ``context.output`` holds where it is known. With
+    *parameter* is what the user may write, *output* the object that ``context.output`` holds where it is known, and
+    *outputs* those that ``context.outputs`` holds. With
     *lets_are_fields* an intermediate is written as a field ``$name``, for status details, where KubeVela allows nothing
     else (kubevela pkg/definition/ast/transformer.go). *context* are the keys that KubeVela's context has there. *avoid*
     are names that no intermediate may have, since fields are called so.
@@ -86,6 +87,7 @@ class ValueCompiler:
         *,
         parameter: Type,
         output: Type = UNKNOWN,
+        outputs: Type = UNKNOWN,
         lets_are_fields: bool = False,
         context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT,
         avoid: Collection[str] = frozenset(),
@@ -96,7 +98,7 @@ class ValueCompiler:
         self._firm: list[Problem] = []
         self._lets_are_fields = lets_are_fields
         self._parameter = parameter
-        self._output = output
+        self._objects = {"output": output, "outputs": outputs}
         self._context = context
         self._avoid = frozenset(avoid) | _TAKEN
         #: CUE text of references known to exist here.
@@ -494,7 +496,7 @@ class ValueCompiler:
                 hint='write first_given(context.output.metadata.namespace, "")' if first == "namespace" else "",
             )
             return Typed(cue.Ident("context"), UNKNOWN)
-        kind = self._output if first == "output" else JsonType(CONTEXT[first]) if CONTEXT[first] else UNKNOWN
+        kind = self._objects.get(first, JsonType(CONTEXT[first]) if CONTEXT[first] else UNKNOWN)
         at = cue.Selector(cue.Ident("context"), first)
         if first not in _ALWAYS_IN_CONTEXT:
             self._demand(at)
