@@ -564,6 +564,11 @@ kfserving = Component(
             f"{longest_made} may have 63",
         ),
         refuse(
+            length(context.appName) > 63 - len("-v1"),
+            f"the application's name may have at most 60 characters, and has {length(context.appName)}: KubeVela "
+            f"labels its objects {context.appName}-v1, and a label may have 63",
+        ),
+        refuse(
             is_rendered & ~given(p.runtime) & ~given(p.servingRuntime),
             "runtime is missing: name the model server (triton, sklearn, mlflow, ...), or a ServingRuntime in "
             "servingRuntime",

@@ -75,10 +75,11 @@ def test_kubevela_refuses_it(case: Path, kubevela: str) -> None:
     assert says in outcome.raw[0]
 
 
-def test_one_mistake_is_one_sentence_rendered_or_not() -> None:
+@on_each
+def test_one_mistake_is_one_sentence_rendered_or_not(kubevela: str) -> None:
     """minReplicas: 0 where the mode is the default: the rule reads what was not written."""
-    document, outcome = rendered(ROOT / "tests/bad-input/scale-to-zero-in-standard.yaml")
-    (said,) = check_application(document, catalog())
+    document, outcome = rendered(ROOT / "tests/bad-input/scale-to-zero-in-standard.yaml", kubevela)
+    (said,) = check_application(document, catalog(kubevela))
     (up,) = outcome.problems
     assert (said.message, said.severity) == (up.message, "error")
     assert said.message.startswith("minReplicas: 0 (scale to zero) needs deploymentMode: knative;")

@@ -242,6 +242,12 @@ def test_a_good_application_passes(app: Callable[[str], Path]) -> None:
             " | at most 63 lower case letters, digits and '-', beginning and ending with a letter or digit",
         ),
         (
+            "name: sample\nspec",
+            f"name: {'s' * 61}\nspec",
+            "4:3: error: the application's name may have at most 60 characters, and has 61  (/metadata/name)"
+            " | KubeVela labels every object with NAME-v1, and Kubernetes takes labels of 63 characters at most",
+        ),
+        (
             "  components:",
             "  policys: []\n  components:",
             "6:3: error: there is no field policys here  (/spec/policys) | did you mean policies?",

@@ -14,6 +14,8 @@ from velagen.documents import Document
 from velagen.errors import Problem, did_you_mean, pointer
 from velagen.schema import validate
 
+#: Source: kubevela pkg/appfile/appfile.go (the label app.oam.dev/appRevision); 1.10 takes longer names and fails later.
+_LONGEST_APPLICATION = 63 - len("-v1")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _Path = tuple[str | int, ...]
 
@@ -115,6 +117,14 @@ def _shape(document: Document) -> Iterator[Problem]:
 
 
 def _names(document: Document) -> Iterator[Problem]:
+    metadata = document.value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if isinstance(name, str) and len(name) > _LONGEST_APPLICATION:
+        yield Problem(
+            f"the application's name may have at most {_LONGEST_APPLICATION} characters, and has {len(name)}",
+            document.place("/metadata/name"),
+            "KubeVela labels every object with NAME-v1, and Kubernetes takes labels of 63 characters at most",
+        )
     first: dict[tuple[str, str], str] = {}
     steps = {part.name for part in parts(document.value, "workflow-step")}
     for part in parts(document.value):
