@@ -402,7 +402,7 @@ def test_a_lab_that_can_not_start_leaves_the_engine(machine: Machine, monkeypatc
     kind = machine.folder / "bin" / "kind"
     kind.write_text("#!/bin/sh\necho velagen-unit\n")
     kind.chmod(0o755)
-    monkeypatch.setattr("velagen.lab.kind.cluster.tool", lambda name: machine.folder / "bin" / name)
+    monkeypatch.setattr("velagen.lab.kind.cluster.tool", lambda name, *_: machine.folder / "bin" / name)
     lab = KindLab("unit", folder=machine.folder / "lab", options=KindOptions(layers=()))
     with pytest.raises(VelagenError, match="is there already"):
         lab.up()
