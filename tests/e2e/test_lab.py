@@ -195,6 +195,7 @@ def as_somebody_else(look: Callable[[], object]) -> str:
     return said
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_another_user_of_the_machine_gets_no_secret(lab: Lab) -> None:
     lab.api.apply(
         {
