@@ -27,7 +27,7 @@ _RUNTIMES = click.option(
 )
 _RUNTIME = click.option(
     "--runtime",
-    type=click.Choice(["mlflow", "triton", "tensorflow", "pytorch", "huggingface", "vllm", *SINGLE_FILE]),
+    type=click.Choice(["mlflow", "triton", "tensorflow", "pytorch", "huggingface", "vllm", "onnx", *SINGLE_FILE]),
     help="Take the directory for a package of this runtime.",
 )
 
@@ -126,14 +126,21 @@ def _check(directory: Path, runtime: str | None, runtimes_file: Path | None) -> 
 
 
 def _show(report: ModelReport) -> None:
-    click.echo(f"{report.directory}: {report.layout or 'no package'}")
+    click.echo(_printable(f"{report.directory}: {report.layout or 'no package'}"))
     for fact in report.facts:
-        click.echo(f"  {fact}")
+        click.echo(_printable(f"  {fact}"))
     if report.unread:
         more = f" and {len(report.unread) - _SHOWN} more" if len(report.unread) > _SHOWN else ""
-        click.echo(f"  not read (programs, archives, graphs): {', '.join(report.unread[:_SHOWN])}{more}")
+        names = ", ".join(report.unread[:_SHOWN])
+        click.echo(_printable(f"  not read (programs, archives, graphs): {names}{more}"))
     for problem in report.problems:
-        click.echo(f"{problem.severity}: {problem}", err=True)
+        click.echo(_printable(f"{problem.severity}: {problem}"), err=True)
+
+
+def _printable(text: str) -> str:
+    """Names of files are any bytes: what a terminal can't show, or would obey, is shown by its number."""
+    escaped = (part if part.isprintable() or part == "\n" else ascii(part)[1:-1] for part in text)
+    return "".join(escaped)
 
 
 def _snippet(report: ModelReport, uri: str) -> str:

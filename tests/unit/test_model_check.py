@@ -392,6 +392,16 @@ def test_nothing_outside_the_package_is_read_or_shown(tmp_path: Path) -> None:
         assert not check_model(package).serves
 
 
+def test_names_that_no_terminal_can_show(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m")
+    for name in (b"\xff.py", b"\x1b[31m.py", b"\xff.pkl"):
+        (tmp_path / "m" / os.fsdecode(name)).write_bytes(b"")
+    shown = CliRunner().invoke(model_group, ["check", str(package)])
+    assert shown.exit_code == 1
+    assert "\\x1b[31m.py, \\udcff.py" in shown.output
+    assert "\\udcff.pkl: the pickle was not read" in shown.output
+
+
 def test_links_that_lead_nowhere_and_round(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "round").symlink_to("round")

@@ -118,6 +118,8 @@ def test_one_model_of_a_repository(tmp_path: Path) -> None:
     ('input { dims: ["3"] }', "Couldn't parse integer", ""),
     ("input { dims: [3.5] }", "Couldn't parse integer", ""),
     ("max_batch_size: 4000000000", "out of range", ""),
+    ("max_batch_size: 1_000", "1_000 is no number", ""),
+    ("max_batch_size: +1", "+1 is no number", ""),
     ('platform "x"', 'Expected "', ""),
     ("max_batch_size: 1\nmax_batch_size: 2", "multiple", ""),
     ("max_batch_size: ${n}", "a ${...} that nothing filled in", ""),
@@ -312,6 +314,12 @@ def test_ensembles_that_are_refused(tmp_path: Path, old: str, new: str, error: s
     report = ensemble(tmp_path / "r", config)
     assert bool(said(report, "error")) == bool(error)
     assert any(error in message for message in said(report, "error")) == bool(error), report.problems
+
+
+def test_ensembles_beside_what_can_t_be_read(tmp_path: Path) -> None:
+    report = ensemble(tmp_path / "r", ENSEMBLE.replace('key: "D"', 'key: "X"'), first="max_batch_siz: 4", other="x")
+    assert len(said(report, "error")) == 3
+    assert "step 1 (second): the model has no output 'X'" in said(report, "error")
 
 
 def test_steps_that_wait_for_each_other(tmp_path: Path) -> None:

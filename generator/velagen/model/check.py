@@ -92,6 +92,9 @@ def check_model(
         checker.check_files(layout)
     except VelagenError as error:
         checker.problems += error.problems
+    except OSError as error:
+        where = Place(str(error.filename or directory))
+        checker.problems.append(Problem(f"can't be read: {error.strerror or error}", where))
     problems = tuple(dict.fromkeys(checker.problems))
     return ModelReport(directory, layout, problems, tuple(checker.facts), tuple(checker.unread), checker.root)
 
@@ -368,6 +371,10 @@ class _Checker:
             f"versions {', '.join(map(str, model.versions)) or 'none'}"
             for model in models
         ]
+
+    def check_onnx(self) -> None:
+        """KServe serves the format onnx with Triton, from a repository."""
+        self.check_triton()
 
     def check_sklearn(self) -> None:
         self._single("sklearn")

@@ -118,7 +118,7 @@ def check_repository(root: Path) -> tuple[list[TritonModel], list[Problem]]:
     """Look at every model of the repository ``root``; the models that were understood, and all that is wrong."""
     models: list[TritonModel] = []
     problems: list[Problem] = []
-    unread = False
+    unread: set[str] = set()
     for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
         shown = f"{root.name}/{folder.name}"
         if folder.name.startswith(".") or folder.name in _BESIDE:
@@ -127,15 +127,15 @@ def check_repository(root: Path) -> tuple[list[TritonModel], list[Problem]]:
             continue
         model, found = check_one(folder, shown)
         problems += found
-        unread = unread or model is None
-        if model is not None:
+        if model is None:
+            unread.add(folder.name)
+        else:
             models.append(model)
-    if not unread:
-        problems += _check_ensembles(models, root.name)
+    problems += _check_ensembles(models, unread, root.name)
     return models, problems
 
 
-def _check_ensembles(models: list[TritonModel], root: str) -> Iterator[Problem]:
+def _check_ensembles(models: list[TritonModel], unread: set[str], root: str) -> Iterator[Problem]:
     by_name = {model.name: model for model in models}
     circles = cycles(by_name)
     for circle in circles:
@@ -144,7 +144,8 @@ def _check_ensembles(models: list[TritonModel], root: str) -> Iterator[Problem]:
     for model in models:
         if model.config.HasField("ensemble_scheduling"):
             place = Place(f"{root}/{model.name}/config.pbtxt")
-            faults = () if circles else fit_faults(model.name, model.config, by_name)
+            in_circle = any(model.name in circle for circle in circles)
+            faults = () if in_circle else fit_faults(model.name, model.config, by_name, unread)
             yield from _problems(faults, place)
 
 

@@ -13,6 +13,9 @@ from velagen.model.proto import triton_config_pb2 as pb
 
 #: Bytes of a config.pbtxt; the longest known ones have some thousand.
 MOST: Final = 1024 * 1024
+#: Strings and comments; and numbers that Python's reader of the format takes and Triton's does not.
+_PLAIN: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|#[^\n]*')
+_PYTHON_NUMBER: Final = re.compile(r"(?<![\w.])(\+\d\w*|\d+_\w+)")
 _POSITION: Final = re.compile(r"^\d+:\d+ : ")
 _MESSAGE: Final = re.compile(r'[Mm]essage type "(?:velagen\.triton\.)?([\w.]+)"')
 _ENUM: Final = re.compile(r'Enum type "velagen\.triton\.([\w.]+)" has no value named (\w+)')
@@ -22,6 +25,9 @@ _FIELD: Final = re.compile(r'has no field named "(\w+)"')
 def read_config(text: str, origin: str) -> pb.ModelConfig:
     """The configuration that ``text`` says; VelagenError with file and line when it says none."""
     config = pb.ModelConfig()
+    if number := _PYTHON_NUMBER.search(_PLAIN.sub(lambda match: " " * len(match[0]), text)):
+        line = text.count("\n", 0, number.start(1)) + 1
+        raise VelagenError(Problem(f"{number[1]} is no number", Place(origin, line), "digits, with a - if need be"))
     try:
         text_format.Parse(text, config)
     except text_format.ParseError as error:

@@ -128,8 +128,12 @@ class _Node:
     step: int | None = None
 
 
-def fit_faults(name: str, config: pb.ModelConfig, models: Mapping[str, StepModel]) -> Iterator[Fault]:
-    """All that is wrong between the ensemble ``name`` and the models that its steps name."""
+def fit_faults(
+    name: str, config: pb.ModelConfig, models: Mapping[str, StepModel], unread: Collection[str] = ()
+) -> Iterator[Fault]:
+    """All that is wrong between the ensemble ``name`` and the models that its steps name; ``unread`` are there, but
+    their configurations can't be read.
+    """
     nodes: dict[str, _Node] = {}
     tensors: list[pb.ModelInput | pb.ModelOutput] = [*config.input, *config.output]
     for tensor in tensors:
@@ -143,8 +147,9 @@ def fit_faults(name: str, config: pb.ModelConfig, models: Mapping[str, StepModel
             yield f"{shown}: the ensemble calls itself", ""
             return
         if model is None:
-            yield f"{shown}: there is no such model in the repository", f"it has {', '.join(sorted(models))}"
             all_known = False
+            if step.model_name not in unread:
+                yield f"{shown}: there is no such model in the repository", f"it has {', '.join(sorted(models))}"
             continue
         if step.model_version != _LATEST and step.model_version not in model.loaded:
             versions = ", ".join(map(str, sorted(model.loaded))) or "none"
