@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ again = WorkflowStep(
             "#ConditionalWait",
             {
                 "continue": first_given(result_of("gate")["$returns"].value.data.open, "") == "yes",
-                "message": f"answered {result_of('sendOnce')['$returns'].body}",
+                "message": f"answered {first_given(result_of('sendOnce')['$returns'].body, 'nothing')}",
             },
         ),
     },
@@ -113,19 +114,26 @@ def test_an_operation_is_done_once_while_its_step_waits(lab: Lab, namespace: str
                     },
                 }
             )
+
+            def workflow() -> dict[str, Any]:
+                app = lab.api.get(API, "Application", "app", namespace) or {}
+                found: dict[str, Any] = app.get("status", {}).get("workflow", {})
+                return found
+
+            def kept() -> list[str]:
+                maps = lab.api.list("v1", "ConfigMap", namespace)
+                return [one["metadata"]["name"] for one in maps if one["metadata"]["name"].endswith("-send-once")]
+
             # What is done at each look of KubeVela's at the waiting step tells how often it looked.
             wait_until(lambda: paths.count("/again") >= 4, what="the step looked at four times", timeout=60)
+            (step,) = workflow()["steps"]
+            assert step["message"] == "answered number 1"
             gate = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gate", "namespace": namespace}}
             lab.api.apply(gate | {"data": {"open": "yes"}})
-
-            def ended() -> bool:
-                app = lab.api.get(API, "Application", "app", namespace) or {}
-                return bool(app.get("status", {}).get("workflow", {}).get("status") == "succeeded")
-
-            wait_until(ended, what="the workflow done", timeout=60)
+            wait_until(lambda: workflow().get("status") == "succeeded", what="the workflow done", timeout=60)
             assert paths.count("/once") == 1
-            app = lab.api.get(API, "Application", "app", namespace) or {}
-            (step,) = app["status"]["workflow"]["steps"]
-            assert step["message"] == "" or "number 1" in step["message"]
+            assert len(kept()) == 1
+            lab.api.delete(API, "Application", "app", namespace)
+            wait_until(lambda: not kept(), what="what was kept gone with the application", timeout=60)
     finally:
         lab.api.delete(API, "WorkflowStepDefinition", name, "vela-system")

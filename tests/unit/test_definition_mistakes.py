@@ -279,8 +279,8 @@ def test_a_value_that_no_file_holds(tmp_path: Path, value: str, sentence: str) -
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ('outputs={"a": {"apiVersion": "v1", "kind": f"{p.image}"}},\n', "outputs.a.kind is no constant text"),
-        ('outputs={"a": {"apiVersion": "v1", "kind": p.image}},\n', "outputs.a.kind is no constant text"),
+        ('outputs={"a": {"apiVersion": "v1", "kind": f"{p.image}"}},\n', "outputs.a.kind is not a constant text"),
+        ('outputs={"a": {"apiVersion": "v1", "kind": p.image}},\n', "outputs.a.kind is not a constant text"),
         ('outputs={"a": ["x"]},\n', "outputs.a: an object is a dict with apiVersion and kind, not list"),
         ('outputs={each(p.files): lambda name, text: {name: {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}},\n', "outputs.[…].dta: there is no such field; did you mean 'data'?"),
         ('outputs={Each(p.files): lambda name, text: {f"x-{name}": {"kind": "ConfigMap"}}},\n', "apiVersion is missing"),
@@ -400,6 +400,14 @@ def test_two_intermediates_of_one_name_are_told_apart(tmp_path: Path) -> None:
     text = cue_of(tmp_path, component(body=body, before=before))
     assert "let made = context.name" in text
     assert "let made2 = parameter.image" in text
+
+
+def test_an_intermediate_has_no_part_in_a_loop(tmp_path: Path) -> None:
+    before = "def one(port):\n    made = let(port + 1)\n    return {'containerPort': made}\n"
+    image = '"image": p.image'
+    body = DEPLOYMENT.replace(image, image + ', when(given(p.ports)): {"ports": [each(p.ports, one)]}')
+    (problem,) = problems_of(tmp_path, component(body=body, before=before))
+    assert problem.message == "port of an each(…) is not there: an intermediate is computed before all loops"
 
 
 def test_a_problem_of_an_intermediate_is_told_however_it_is_used(tmp_path: Path) -> None:

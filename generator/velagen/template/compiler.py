@@ -78,7 +78,7 @@ class TemplateCompiler(ValueCompiler):
         self._object_schemas = object_schemas
         self._is_patch = False
         #: The field that is being written, with those it lies in before it.
-        self._uses_names: list[str] = []
+        self._writing: list[str] = []
         #: In a workflow step, what its fields are.
         self._steps: dict[str, Type] | None = None
 
@@ -115,7 +115,7 @@ class TemplateCompiler(ValueCompiler):
                 head.append(value)
             else:
                 self._problem(
-                    f"{what}.{name} is no constant text, so the object's fields can't be checked",
+                    f"{what}.{name} is not a constant text, so the object's fields can't be checked",
                     _spot_of(key),
                     hint="write one object for each kind, under when(…)",
                 )
@@ -289,7 +289,7 @@ class TemplateCompiler(ValueCompiler):
                 f"{here}: there is no such field{_did_you_mean(str(label), place.names)}", _spot_of(key) or own
             )
             member = Member(UNKNOWN, present=False)
-        self._uses_names.append(label if isinstance(label, str) else "operation")
+        self._writing.append(label if isinstance(label, str) else "operation")
         doc: list[str] = []
         is_optional = False
         while isinstance(item, (Marked, Optional)):
@@ -306,7 +306,7 @@ class TemplateCompiler(ValueCompiler):
         else:
             typed = self.typed(item, member.type, here)
             yield cue.Field(label, typed.cue, doc=tuple(doc))
-        self._uses_names.pop()
+        self._writing.pop()
         if isinstance(label, str):
             before = members.get(label)
             types = [typed.type] if before is None else [before.type, typed.type]
@@ -512,7 +512,7 @@ class TemplateCompiler(ValueCompiler):
 
     def _once(self, node: e.Provider) -> Typed:
         compiled = self._provider(node)
-        names = self._uses_names[-1:] or ["operation"]
+        names = self._writing[-1:] or ["operation"]
         return Typed(_done_once(compiled.cue, names[0]), UNKNOWN)
 
     def _why_not(self, package: str, name: str) -> tuple[str, Place | None] | None:

@@ -92,7 +92,7 @@ def choose(key: Expression | str, table: Mapping[str, Value], default: Value = _
 def let(value: Value, *more: Value, name: str = "") -> Reference:
     """A named intermediate: it is computed once, before the output, and what is never referred to is not written.
 
-    In CUE it is called as the Python variable that it is assigned to, in camel case, or *name*.
+    In CUE it has the name of the Python variable that it is assigned to, in camel case, or *name*.
     """
     if more:  # let("name", value), as it was written before intermediates took the variable's name
         name, value = value, more[0]
@@ -132,8 +132,8 @@ def once(of: Expression) -> Expression:
     """An operation that a step does only once, though KubeVela does all of a waiting step again and again.
 
     Its answer is kept in a ConfigMap of the application's, named by the run of the step, and is read from there
-    afterwards; so ``result_of(…)["$returns"]`` is always there. An operation that fails is tried again, as is one whose
-    answer could not be kept.
+    afterwards: ``result_of(…)["$returns"]`` is the same in each round. An operation that fails is tried again, and so is
+    one whose answer could not be kept.
     """
     if not isinstance(of, Provider):
         raise MisuseError('once takes an operation: once(operation("vela/http", "#HTTPDo", {…}))')

@@ -25,8 +25,6 @@ class Takes:
     name: str
     types: frozenset[str] = frozenset()
     items: frozenset[str] = frozenset()
-    #: CUE takes a constant alone here.
-    literal: bool = False
     #: A pattern of RE2; each constant that it may be is compiled when the definition is built.
     pattern: bool = False
     #: An item of the list that the first argument is.

@@ -110,6 +110,8 @@ class ValueCompiler:
         self._tables: dict[str, cue.Expr] = {}
         self._loops = 0
         self._loop_names: set[str] = set()
+        #: The variables that are there here: an intermediate, which is computed before all loops, has none.
+        self._variables: list[e.Root] = []
         #: Definition lines, innermost last: where a problem is reported if its node knows no line.
         self._places: list[Place] = [Place()]
         #: Where what is compiled is written to, innermost last.
@@ -246,7 +248,8 @@ class ValueCompiler:
 
     def _choice(self, node: e.Choice) -> Typed:
         key = self.expression(node.key)
-        self._must_be(key.type, _TEXT, f"{describe(node.key)}, by which choose looks up,")
+        if wrong := key.type.types - _TEXT:
+            self._problem(f"choose: {describe(node.key)} may be {a(wrong)}, and a table is asked by text")
         table = dict(node.table)
         if not node.has_default:
             missing = [one for one in key.type.enum if one not in table]
@@ -290,12 +293,6 @@ class ValueCompiler:
                 _place_of(node),
             )
         return typed.cue
-
-    def _must_be(self, found: Type, wanted: frozenset[str], what: str) -> bool:
-        wrong = {one for one in found.types if one not in wanted and not (one == "integer" and "number" in wanted)}
-        if wrong:
-            self._problem(f"{what} may be {a(wrong)}, and takes {a(wanted)}")
-        return not wrong
 
     # ------------------------------------------------------------------ operators
 
@@ -384,8 +381,6 @@ class ValueCompiler:
         inside = typed.type.items
         if takes.items and inside.known and (wrong := {one for one in inside.types if one not in takes.items}):
             self._problem(f"{what} may hold {a(wrong)}, and {takes.name} takes a list of {_plural(takes.items)}", place)
-        if takes.literal and not isinstance(arg, e.Constant):
-            self._problem(f"{what} is no constant, which {takes.name} has to be", place)
         if (
             takes.filled
             and typed.type.known
@@ -420,7 +415,7 @@ class ValueCompiler:
             re2.compile(pattern, options)
         except re2.error as error:
             reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-            self._problem(f"{word}: {pattern!r} is no pattern of RE2, which CUE has: {reason}", place)
+            self._problem(f"{word}: {pattern!r} is not valid RE2, which CUE takes: {reason}", place)
 
     def _sorted(self, node: e.Sorted) -> Typed:
         items = self.expression(node.items)
@@ -433,7 +428,9 @@ class ValueCompiler:
         sides = []
         for name in ("x", "y"):
             root = e.LoopRoot(name, items.type.items)
+            self._variables.append(root)
             key = self.expression(self.wrapped(self._made(node.key, [e.Reference(root)], "sort_by")))
+            self._variables.pop()
             self._orderable(key.type, "what the function gives")
             sides.append(key.cue)
         if node.descending:
@@ -471,6 +468,12 @@ class ValueCompiler:
                 at = cue.Ident(self._let_name(self._name_of(root)))
             case e.LoopRoot() as root:
                 at, kind = cue.Ident(root.name), root.type
+                if root not in self._variables:
+                    self._problem(
+                        f"{root.name} of an each(…) is not there: an intermediate is computed before all loops"
+                        if self._lets_open
+                        else f"{root.name} is used outside its each(…)"
+                    )
             case e.StepRoot() as root:
                 return self._step_reference(root, node)
             case _ if node._root.name == "parameter":
@@ -572,12 +575,13 @@ class ValueCompiler:
         # An intermediate is computed before all conditions, so it can't rely on any.
         saved, self._present = self._present, [set()]
         loops, self._loops = self._loops, 0
+        variables, self._variables = self._variables, []
         others, self._found = self._found, []
         with self._used(root.place):
             typed = self.expression(self.wrapped(root.value))
         self._firm += self._found
         self._found = others
-        self._present, self._loops = saved, loops
+        self._present, self._loops, self._variables = saved, loops, variables
         self._lets_open.pop()
         self._lets[id(root)] = (root, self._let_decl(name, typed.cue), typed.type)
         return typed.type
@@ -709,9 +713,11 @@ class ValueCompiler:
         # What is looped over has an entry under each of its keys.
         entry = {cue.to_cue(cue.Index(source.cue, cue.Ident(names[0])))} if len(names) == 2 else set()
         self._present.append(entry)
+        self._variables += roots
         try:
             yield names, [e.Reference(root) for root in roots]
         finally:
+            del self._variables[-len(roots) :]
             self._present.pop()
             self._loops -= 1
 
@@ -866,8 +872,6 @@ def _all_references(value: object) -> Iterator[e.Expression]:
             yield value
             for part in value._path:
                 yield from _all_references(part)
-            if isinstance(value._root, e.LetRoot) and not value._path:
-                return
         case e.Item(of=of, key=key):
             yield value
             yield from _all_references(of)
