@@ -132,8 +132,8 @@ def once(of: Expression) -> Expression:
     """An operation that a step does only once, though KubeVela does all of a waiting step again and again.
 
     Its answer is kept in a ConfigMap of the application's, named by the run of the step, and is read from there
-    afterwards: ``result_of(…)["$returns"]`` is the same in each round. An operation that fails is tried again, and so is
-    one whose answer could not be kept.
+    afterwards: ``result_of(…)["$returns"]`` is the same in each round. An operation that fails is tried again, and so
+    is one whose answer could not be kept.
     """
     if not isinstance(of, Provider):
         raise MisuseError('once takes an operation: once(operation("vela/http", "#HTTPDo", {…}))')
