@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 from velagen.errors import Place, Problem, VelagenError
 from velagen.model import triton
 from velagen.model.environment import NAME, read_environment
-from velagen.model.files import entries, inside, read_bytes, read_json, read_yaml, short
+from velagen.model.files import LINK_TO_FOLDER, entries, inside, read_bytes, read_json, read_yaml, short
 from velagen.model.imports import imports_for
 from velagen.model.pickles import PickleReport, scan
 from velagen.model.runtimes import Runtime, distribution_of, load_runtimes
@@ -464,7 +464,9 @@ class _Checker:
         if runtime is not None:
             allowed = allowed.with_more(runtime.imports)
         for entry in entries(self.directory):
-            if entry.wrong and not (self.root == ".." and entry.wrong.startswith("a link to a folder")):
+            if entry.wrong == LINK_TO_FOLDER:
+                self.warn(f"{entry.wrong}, which model push refuses", self.place(entry.name), "copy it in")
+            elif entry.wrong:
                 self.error(entry.wrong, self.place(entry.name), "copy in what is meant, or take it away")
             if not entry.is_file:
                 continue

@@ -16,6 +16,7 @@ from velagen.errors import Place, Problem, VelagenError
 #: Bytes of a text that is read whole, and of a JSON file, which lists every tensor of a model.
 MOST_TEXT: Final = 8 * 1024 * 1024
 MOST_JSON: Final = 64 * 1024 * 1024
+LINK_TO_FOLDER: Final = "a link to a folder"
 #: Folders within folders, and YAML within YAML. A package and its MLmodel have three or four.
 _DEEPEST: Final = 64
 #: Values of a YAML document, each counted as often as its aliases repeat it.
@@ -54,7 +55,7 @@ def entries(directory: Path) -> Iterator[Entry]:
             wrong = stray_link(path, directory)
             is_file = not wrong and not is_folder and path.is_file()
             if not wrong and not is_folder and not is_file:
-                wrong = "a link to a folder" if path.is_dir() else "not a file (a socket, pipe or device)"
+                wrong = LINK_TO_FOLDER if path.is_dir() else "not a file (a socket, pipe or device)"
             yield Entry(path, name, is_file, is_folder, wrong)
             if is_folder:
                 below.append((path, f"{name}/", depth + 1))
