@@ -1,8 +1,9 @@
-"""KubeVela's own traits on an InferenceService: which have no effect, and what to write instead.
+"""KubeVela's own traits that are not for an InferenceService, and what to write instead.
 
-They are made for a Deployment: they write spec.template, or an object that looks for a Deployment of the component's
-name. An InferenceService has no spec.template, the API server drops it, and KServe calls its Deployment
-NAME-predictor. labels, annotations, json-patch and json-merge-patch work on any object.
+They are made for a Deployment: they write spec.template, look for a Deployment of the component's name, or select pods
+by the component's label. An InferenceService has no spec.template, the API server drops it; KServe calls its Deployment
+NAME-predictor; and the label is on the transformer's pods and the canary's too. labels, annotations, json-patch and
+json-merge-patch work on any object.
 
 Source: kubevela vela-templates/definitions/internal/trait and the traits of its chart; each was tried on the embedded
 lab (tests/e2e/test_builtin_traits.py), the table for users is docs/builtin-traits.md.
@@ -26,7 +27,12 @@ def _container(field: str) -> str:
     return f"write the trait json-merge-patch: {{spec: {{predictor: {{model: {{{field}: …}}}}}}}}"
 
 
-_ADDRESS = "KServe opens the model's address itself (vela status shows it); other names are hosts of the trait canary"
+_ROUTE = (
+    "KServe opens the model's address itself (vela status shows it); for a name of your own write a route to the "
+    "Service NAME-predictor (NAME-transformer where there is one), port 80, in a component of type k8s-objects"
+)
+_ALL_PODS = f"it sends to all pods of the model alike, past transformer and canary; {_ROUTE}"
+_OLD_INGRESS = f"it writes an Ingress of a version that Kubernetes has dropped in 1.22; {_ROUTE}"
 _SCALING = "write the trait autoscale, which knows the Deployment's name"
 _VOLUMES = (
     "for a model on a volume write modelUri: pvc://CLAIM/PATH; for another volume write the trait json-merge-patch: "
@@ -41,19 +47,20 @@ INSTEAD_OF = {
     "container-ports": "write protocol: rest, grpc or both of the component, which opens the server's ports",
     "cpuscaler": _SCALING,
     "env": "write env of the component",
-    "expose": "KServe makes a Service for the predictor, NAME-predictor: drop the trait",
-    "gateway": _ADDRESS,
+    "expose": "its Service sends to all pods of the model alike, past transformer and canary; KServe makes one for "
+    "each part, NAME-predictor and NAME-transformer: drop the trait",
+    "gateway": _ALL_PODS,
     "hostalias": _pod("hostAliases"),
     "hpa": _SCALING,
-    "ingress": _ADDRESS,
-    "ingress-1-20": _ADDRESS,
+    "ingress": _OLD_INGRESS,
+    "ingress-1-20": _ALL_PODS,
     "init-container": _pod("initContainers"),
     "k8s-update-strategy": _pod("deploymentStrategy"),
     "lifecycle": _container("lifecycle"),
     "nocalhost": "it is for a program that is being written, and a model server is not: drop the trait",
     "node-affinity": f"write nodeSelector of the component, or {_pod('affinity')}",
     "podsecuritycontext": _pod("securityContext"),
-    "pure-ingress": _ADDRESS,
+    "pure-ingress": _OLD_INGRESS,
     "pvc": _VOLUMES,
     "resource": "write resources of the component",
     "scaler": "write minReplicas of the component, or the trait autoscale",

@@ -358,5 +358,6 @@ def test_kubevela_is_refused_too_and_says_so(api: Api, cluster: Cluster) -> None
     )
     assert cluster.list("keda.sh/v1alpha1", "ScaledObject") == []
     app["spec"]["components"][0]["traits"][0]["properties"]["prometheusAddress"] = PROMETHEUS
-    cluster.up(app)
+    # KubeVela writes its status at the same time.
+    cluster.wait_for(lambda: cluster.up(app, check=False).returncode == 0, "vela up")
     cluster.wait_for(lambda: cluster.list("keda.sh/v1alpha1", "ScaledObject"), "the ScaledObject")

@@ -62,7 +62,10 @@ def test_what_becomes_of_a_trait(cluster: Cluster, plain: dict[str, Any], trait:
         assert cluster.application("m") is None
         return
     assert done.returncode == 0, said
-    cluster.wait_for(lambda: cluster.inference_service("m"), "the InferenceService")
+    if end == "breaks":
+        cluster.wait_for(lambda: "no matches for kind" in str(cluster.application("m")), "the reason in the status")
+        assert cluster.inference_service("m") is None
+        return
     found = made(cluster)
     # What nocalhost writes for its own tool is an annotation.
     found["annotations"] = {key: value for key, value in found["annotations"].items() if "nocalhost" not in key}
@@ -117,3 +120,22 @@ def test_a_patch_by_json_reaches_the_pods(cluster: Cluster) -> None:
     assert model["securityContext"]["runAsNonRoot"] is True
     assert model["startupProbe"]["httpGet"]["port"] == 8080
     assert {"scratch"} <= {one["name"] for one in model["volumeMounts"]}
+
+
+def test_a_service_by_the_components_label_has_all_the_pods(cluster: Cluster) -> None:
+    """Why expose and gateway are not for a model."""
+    route = {"hosts": ["a.example.com"]}
+    canary = {"weight": 0, "modelUri": "s3://models/a/2", "route": route}
+    wanted = app({"type": "expose", "properties": {"port": [8080]}}, {"type": "canary", "properties": canary})
+    wanted["spec"]["components"][0]["properties"]["transformer"] = {"image": "registry.example.com/a:1"}
+    cluster.up(wanted)
+
+    def behind() -> set[str]:
+        slices = cluster.api.list(
+            "discovery.k8s.io/v1", "EndpointSlice", cluster.namespace, selector="kubernetes.io/service-name=m"
+        )
+        names = [one["targetRef"]["name"] for found in slices for one in found.get("endpoints") or ()]
+        return {name.rsplit("-", 2)[0] for name in names}
+
+    parts = {"m-predictor", "m-transformer", "m-canary-predictor", "m-canary-transformer"}
+    cluster.wait_for(lambda: behind() == parts, "all four behind one Service")

@@ -103,7 +103,7 @@ def test_velagen_check_says_what_to_write_instead(trait: str) -> None:
         assert problems == []
         return
     (problem,) = problems
-    assert problem.message == f"the trait {trait} has no effect on a kfserving"
+    assert problem.message == f"the trait {trait} is not for a kfserving"
     assert problem.severity == "error"
     assert problem.place.line is not None
     assert re.search(r"write|drop|KServe", problem.hint)

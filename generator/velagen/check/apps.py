@@ -53,7 +53,7 @@ def check_application(document: Document, catalog: Catalog) -> list[Problem]:
         found += _part(part, document, catalog)
     for component in parts(document.value, "component"):
         found += _traits(component, document, catalog)
-        found += _without_effect(component, document, catalog)
+        found += _not_for_it(component, document, catalog)
     return list(dict.fromkeys(found))
 
 
@@ -218,13 +218,13 @@ def _traits(component: Part, document: Document, catalog: Catalog) -> Iterator[P
                 yield Problem(f"the traits {earlier.name} and {known.name} can't stand at the same component", at)
 
 
-def _without_effect(component: Part, document: Document, catalog: Catalog) -> Iterator[Problem]:
-    """Traits of which the component's definition says that they do not reach it; KubeVela takes most in silence."""
+def _not_for_it(component: Part, document: Document, catalog: Catalog) -> Iterator[Problem]:
+    """Traits of which the component's definition says what to write instead; KubeVela takes many in silence."""
     workload = catalog.find("component", component.type)
     for part in _traits_of(component):
         if workload is not None and part.type in workload.instead_of:
             yield Problem(
-                f"the trait {part.type} has no effect on a {component.type}",
+                f"the trait {part.type} is not for a {component.type}",
                 document.place(pointer((*part.path, "type"))),
                 workload.instead_of[part.type],
             )

@@ -56,7 +56,7 @@ class Known:
     workload: str = ""
     applies_to: tuple[str, ...] = ()
     conflicts_with: tuple[str, ...] = ()
-    #: Of a component: what to write instead of traits that do not reach it, by the traits' names.
+    #: Of a component: what to write instead of traits that are not for it, by the traits' names.
     instead_of: Mapping[str, str] = field(default_factory=dict)
     #: Its CUE text; None for what vela carries itself.
     cue: str | None = None

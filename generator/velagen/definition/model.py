@@ -66,8 +66,8 @@ class Component(_Definition):
     """A ComponentDefinition: *output* is the workload's object, *outputs* what comes with it.
 
     *checks* refuse an application whatever the schema says. *child_resource_kinds* and *pod_spec_path* as in KubeVela.
-    *instead_of* says, of traits by their names that do not reach it, what to write instead: KubeVela takes them without
-    a word, and ``velagen check`` tells it.
+    *instead_of* says, of others' traits that do not do on it what they do elsewhere, by their names, what to write
+    instead: KubeVela takes many of them without a word, and ``velagen check`` tells it.
     """
 
     workload: Workload
