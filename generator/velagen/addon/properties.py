@@ -17,6 +17,8 @@ class PropertyView:
     name: str
     schema: Mapping[str, Any]
     required: bool
+    #: The property beside it whose value chooses it, and the values that do; None where it may always be given.
+    when: tuple[str, tuple[Any, ...]] | None = None
 
 
 class SchemaView:
@@ -49,12 +51,26 @@ class SchemaView:
         for name, sub in schema.get("properties", {}).items():
             seen.add(name)
             yield PropertyView(name, self.plain(sub), name in required)
-        for branch in (*schema.get("oneOf", []), *schema.get("anyOf", [])):
-            for one in self.properties(self.plain(branch)):
+        branches = [self.plain(branch) for branch in (*schema.get("oneOf", []), *schema.get("anyOf", []))]
+        chosen = _discriminator(branches)
+        if chosen is not None and chosen not in seen:
+            seen.add(chosen)
+            first = {key: value for key, value in branches[0]["properties"][chosen].items() if key != "const"}
+            values = [value for branch in branches for value in options_of(branch["properties"][chosen])]
+            yield PropertyView(chosen, {**first, "enum": values}, required=True)
+        found: dict[str, PropertyView] = {}
+        for branch in branches:
+            for one in self.properties(branch):
                 if one.name not in seen:
-                    seen.add(one.name)
                     # Which branch holds is the writer's choice, so nothing of it is required.
-                    yield PropertyView(one.name, one.schema, required=False)
+                    before = found.get(one.name)
+                    values = options_of(branch["properties"][chosen]) if chosen else []
+                    when = (chosen, (*(before.when[1] if before and before.when else ()), *values)) if chosen else None
+                    shown = before.schema if before else one.schema
+                    kinds = list(dict.fromkeys([*types_of(shown), *types_of(one.schema)]))
+                    shown = shown if kinds == types_of(shown) else {**shown, "type": kinds}
+                    found[one.name] = PropertyView(one.name, shown, required=False, when=when)
+        yield from found.values()
 
     def _at(self, pointer: str) -> Any:
         found: Any = self._document
@@ -67,6 +83,18 @@ class SchemaView:
             else:
                 return {}
         return found
+
+
+def _discriminator(branches: list[dict[str, Any]]) -> str | None:
+    """The property that has values of its own in each branch, if there is one (velagen.schema.unions)."""
+    for name in branches[0].get("properties", {}) if len(branches) > 1 else ():
+        found = [branch.get("properties", {}).get(name) for branch in branches]
+        required = all(name in branch.get("required", []) for branch in branches)
+        if required and all(isinstance(one, dict) and options_of(one) for one in found):
+            values = [repr(value) for one in found for value in options_of(one)]
+            if len(set(values)) == len(values):
+                return str(name)
+    return None
 
 
 def types_of(schema: Mapping[str, Any]) -> list[str]:
@@ -95,6 +123,8 @@ def options_of(schema: Mapping[str, Any]) -> list[Any]:
     """The values a plain schema lists: ``enum``, or ``oneOf`` branches of one ``const`` each."""
     if "enum" in schema:
         return [one for one in schema["enum"] if one is not None]
+    if "const" in schema and schema["const"] is not None:
+        return [schema["const"]]
     branches = schema.get("oneOf") or schema.get("anyOf") or []
     if branches and all(isinstance(branch, dict) and "const" in branch for branch in branches):
         return [branch["const"] for branch in branches]

@@ -44,6 +44,9 @@ def _field(view: SchemaView, one: PropertyView, sort: int, depth: int) -> dict[s
     nested = _fields(view, below, depth + 1) if kind in {"object", "array"} and depth < DEEPEST else []
     field["uiType"] = _ui_type(kind, schema, items, bool(nested))
     field["validate"] = _validate(schema, required=one.required)
+    if one.when is not None:
+        name, values = one.when
+        field["conditions"] = [{"jsonKey": name, "op": "in", "value": list(values), "action": "enable"}]
     if nested:
         field["subParameters"] = nested
     return field

@@ -47,6 +47,7 @@ from velagen.cue import (
     Node as Cue,
 )
 from velagen.errors import Problem, VelagenError
+from velagen.schema.cel import rules_hold, uncarried_rules
 from velagen.schema.formats import FORMATS
 from velagen.schema.keywords import doubtful_keywords
 from velagen.schema.model import (
@@ -55,6 +56,7 @@ from velagen.schema.model import (
     MAX_NODES,
     TYPES,
     Node,
+    Property,
     Refusal,
     Schema,
     Shape,
@@ -64,10 +66,12 @@ from velagen.schema.model import (
     layers_of,
     types_of,
 )
+from velagen.schema.unions import Union, union_of
 from velagen.schema.validate import validator_for
 from velagen.schema.violations import (
     ANY_KEYWORDS,
     ASSERTIONS,
+    COMPARING,
     STRING_KEYWORDS,
     TYPE,
     Violations,
@@ -293,7 +297,9 @@ def compile_schema(
     errors = [problem for problem in compiler.problems if problem.severity == "error"]
     if errors or len(compiler.problems) >= MAX_REFUSALS:
         raise VelagenError(dict.fromkeys(errors or compiler.problems))
-    return dataclasses.replace(compiled, warnings=(*doubtful_keywords(schema), *compiled.warnings))
+    return dataclasses.replace(
+        compiled, warnings=(*doubtful_keywords(schema), *uncarried_rules(schema), *compiled.warnings)
+    )
 
 
 def _with_definitions(compiled: CompiledSchema, loose: _Compiler, form: Expr, strict: _Compiler) -> CompiledSchema:
@@ -355,6 +361,8 @@ class _Compiler:
         self.called: dict[Expr, str] = {}
         self.path: list[Any] = []
         self.cost = 0
+        #: The properties that stand in `parameter`, so that what stands beside them can name them.
+        self.declared: set[Any] = set()
         root = layers_or_none(schema.root)
         self.root_names = frozenset(name for node in root for name in node.get("properties", {}))
         self.violations = Violations(assert_formats, integers, self.root_names | _MEANT)
@@ -363,6 +371,7 @@ class _Compiler:
 
     def compile(self) -> CompiledSchema:
         expr, rest = self.typed(self.layers(self.schema.root))
+        self.declared = {getattr(one.label, "name", one.label) for one in _decls_of(expr) if isinstance(one, Field)}
         is_object = rest.types == frozenset(["object"])
         # On CUE 0.14 close() evaluates what it is given by itself and keeps the errors that are found there: a check
         # must stand outside it to see the data.
@@ -499,6 +508,8 @@ class _Compiler:
         union = self._union(layers)
         if union is not None:
             return union
+        if types == ALL_TYPES and self.face == "form" and any(one.objects for one in self._unions(layers)):
+            types = frozenset(["object"])
         if types == ALL_TYPES:
             return self._everything(layers) if any(ASSERTIONS & set(node.view) for node in layers) else (TOP, Rest())
         parts: list[Expr] = []
@@ -655,7 +666,7 @@ class _Compiler:
         return joined("&", dict.fromkeys(parts))
 
     def _array(self, layers: tuple[Node, ...], rest: Rest) -> Expr:
-        self._leave(rest, layers, ("minItems", "contains"))
+        self._leave(rest, layers, ("minItems", "contains", "x-kubernetes-list-map-keys"))
         if any("prefixItems" in node for node in layers) or any(node.get("items") is False for node in layers):
             self._leave(rest, layers, ("prefixItems", "items", "maxItems", "uniqueItems", "unevaluatedItems"))
             return TYPE["array"]
@@ -703,6 +714,8 @@ class _Compiler:
         decls: list[Decl] = []
         for name, nodes in named.items():
             decls.extend(self._property(name, nodes, required.pop(name, None), closed and not patterns, rest))
+        if not closed:
+            decls.extend(self._chosen_fields(layers, set(named)))
         for name, node in required.items():
             rest.required.append((node, name))
             decls.append(Field(label_of(name), TOP, "!"))
@@ -734,6 +747,37 @@ class _Compiler:
         if closed:
             return Call(Ident("close"), (Struct(tuple(decls)),))
         return Struct(tuple(decls)) if decls else _OPEN
+
+    @staticmethod
+    def _unions(layers: tuple[Node, ...]) -> list[Union]:
+        found = [union_of(node, keyword) for node in layers for keyword in ("oneOf", "anyOf")]
+        return [one for one in found if one is not None]
+
+    def _chosen_fields(self, layers: tuple[Node, ...], named: set[str]) -> Iterator[Decl]:
+        """The discriminator of a union and the properties of its branches: what the form shows; checks judge them."""
+        for union in self._unions(layers):
+            variants: dict[str, list[Node]] = {union.name: []}
+            for branch in union.branches:
+                for node in self.layers(branch.node):
+                    for name in node.get("properties", {}):
+                        variants.setdefault(name, []).append(node.sub("properties", name))
+            for name, nodes in variants.items():
+                if name in named:
+                    continue
+                named.add(name)
+                expr: Expr = TOP
+                if self.face == "form":
+                    types = [self.typed(self.layers(node))[0] for node in nodes]
+                    options = [option for one in types for option in _options(one)]
+                    plain_ones = all(isinstance(option, (Lit, Ident)) for option in options)
+                    expr = types[0] if all(one == types[0] for one in types) else TOP
+                    if plain_ones and len(options) <= MAX_OPTIONS:
+                        expr = joined("|", dict.fromkeys(options))
+                doc = next((text for node in nodes if (text := self._doc(Shape(self.layers(node))))), ())
+                # At the root CUE 0.9 takes a required field for a value that is there, and the checks would bite.
+                required = name == union.name and self.face == "form" and len(self.path) > 1
+                constraint = "!" if required else "?"
+                yield Field(label_of(name), expr, constraint, doc=doc)
 
     def _closing(self, layers: tuple[Node, ...], named: set[str], patterns: set[str], rest: Rest) -> list[Node]:
         """The schemas of the properties that nothing names, where a type can say them; the rest is left to checks."""
@@ -768,7 +812,7 @@ class _Compiler:
         expr, below = self.typed(layers)
         constraint = "!" if required is not None else "?"
         if shape.has_default:
-            default = shape.default
+            default = filled_in(shape, shape.default)
             if self.face == "render" and not isinstance(default, (dict, list)):
                 expr, below = self._everything(layers)
             filled = self._defaulted(layers, expr, below, default)
@@ -805,7 +849,7 @@ class _Compiler:
             self.refuse(Refusal(place, "default", reason, "leave the default to the template"))
             return None
         if isinstance(default, dict):
-            return self._object_default(expr, default)
+            return self._object_default(expr, default, Shape(layers))
         if isinstance(default, list):
             return Binary("|", Unary("*", literal(default)), expr)
         mark = (
@@ -851,13 +895,31 @@ class _Compiler:
             return []  # the default is all there is
         return [joined("&", [*base, *(Unary(op, number(value)) for op, value in side)]) for side in (low, high)]
 
-    def _object_default(self, expr: Expr, default: dict[str, Any]) -> Expr:
+    def _object_default(self, expr: Expr, default: dict[str, Any], shape: Shape) -> Expr:
         if not default and not any(
             isinstance(decl, Field) and decl.constraint == "!" for decl in _struct_of(expr).decls
         ):
             return expr
-        marked = Call(Ident("close"), (literal(default),)) if default else Struct()
+        marked = Call(Ident("close"), (self._marked(default, shape),)) if default else Struct()
         return Binary("|", Unary("*", marked), expr)
+
+    def _marked(self, value: Any, shape: Shape | None) -> Expr:
+        """*value*, inside the default of an object, in a form that KubeVela's OpenAPI conversion takes.
+
+        It takes no list of a fixed length, unless the property is declared as a list in the alternative beside it.
+        """
+        if isinstance(value, dict):
+            inner = {name: shape.property(name) if shape else None for name in value}
+            return Struct(tuple(Field(name, self._marked_in(item, shape, inner[name])) for name, item in value.items()))
+        return literal(value)
+
+    def _marked_in(self, value: Any, around: Shape | None, found: Property | None) -> Expr:
+        declared = around is not None and found is not None and found.name in around.properties
+        if not isinstance(value, list) or (declared and found is not None and not found.shape.has_default):
+            return self._marked(value, found.shape if found else None)
+        items = found.shape.items if found else None
+        element = self.typed(items.layers)[0] if items else None
+        return Binary("|", Unary("*", literal(value)), ListLit((Ellipsis(element),)))
 
     # ------------------------------------------------------------ checks
 
@@ -945,7 +1007,7 @@ class _Compiler:
                     self.refuse(refusal)
 
         # What compares properties comes after what judges each by itself: the first error is the one that is read.
-        yield from own(lambda keywords: keywords - {"x-checks"})
+        yield from own(lambda keywords: keywords - COMPARING)
         is_object = () if rest.types == {"object"} else (Guard(is_type(ref, "object")),)
         is_array = () if rest.types == {"array"} else (Guard(is_type(ref, "array")),)
         for node, name in rest.required:
@@ -983,12 +1045,14 @@ class _Compiler:
             matching = tuple(Guard(Binary(op, Ident(key), one)) for op, one in conditions)
             guard = (*is_object, For(item, ref, key=key), *matching)
             yield from self.rules(below, Ident(item), (*guards, *guard), words.name(Ident(key)), waits=False)
-        yield from own(lambda keywords: keywords & {"x-checks"})
+        yield from own(lambda keywords: keywords & COMPARING)
 
     def _holds_empty(self, node: Node, keyword: str) -> bool:
         """Whether a parameter of which nothing but the defaults is given satisfies *keyword* of *node*."""
         if not isinstance(node.contents, dict) or keyword == "required":
             return False
+        if keyword == "x-kubernetes-validations":
+            return rules_hold(node, self.defaults())
         with_it = {"if": ("then", "else"), "contains": ("minContains", "maxContains")}.get(keyword, ())
         view = {name: value for name, value in node.view.items() if name == keyword or name in with_it}
         alone = dataclasses.replace(node, contents=view, dialect=2020)
@@ -1001,7 +1065,11 @@ class _Compiler:
         """What the root holds when the user gives nothing."""
         if self._defaults is None:
             properties = Shape(layers_or_none(self.schema.root)).properties
-            self._defaults = {name: one.shape.default for name, one in properties.items() if one.shape.has_default}
+            self._defaults = {
+                name: filled_in(one.shape, one.shape.default)
+                for name, one in properties.items()
+                if one.shape.has_default
+            }
         return self._defaults
 
     def _guarded(self, clauses: tuple[Cue, ...]) -> bool:
@@ -1025,7 +1093,7 @@ class _Compiler:
     def inward(self, node: Cue) -> Cue | None:
         """*node* with ``parameter.x`` as ``x``, for a place inside ``parameter``; None where it needs the whole."""
         if isinstance(node, Selector) and node.of == Ident("parameter") and isinstance(node.name, str):
-            return Ident(node.name) if plain(node.name) else None
+            return Ident(node.name) if plain(node.name) and node.name in self.declared else None
         if node == Ident("parameter"):
             return None
         changes: dict[str, Any] = {}
@@ -1089,6 +1157,17 @@ def _decls_of(expr: Expr) -> tuple[Decl, ...]:
 
 def _has_default(expr: Expr) -> bool:
     return any(isinstance(one, Unary) and one.op == "*" for one in expr.walk())
+
+
+def filled_in(shape: Shape, default: Any) -> Any:
+    """A default with those of the properties in it, which hold where it leaves them out."""
+    if not isinstance(default, dict):
+        return default
+    found = dict(default)
+    for name, one in shape.properties.items():
+        if name in found or one.shape.has_default:
+            found[name] = filled_in(one.shape, found.get(name, one.shape.default if one.shape.has_default else None))
+    return found
 
 
 def layers_or_none(node: Node) -> tuple[Node, ...]:

@@ -213,6 +213,35 @@ def _specification(dialect: int) -> referencing.Specification[Any]:
 
 def _translate(schema: Mapping[str, Any], dialect: int) -> Mapping[str, Any]:
     """*schema* in the words of draft 2020-12; keywords its draft does not have are left out."""
+    return _without_extensions(_newest(schema, dialect))
+
+
+def _without_extensions(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What OpenAPI 3.0 and Kubernetes' structural schemas add, in the words of JSON Schema.
+
+    Source: OpenAPI 3.0.3, Schema Object (nullable); kubernetes apiextensions-apiserver pkg/apis/apiextensions/types.go.
+    """
+    if not _EXTENSIONS & schema.keys():
+        return schema
+    out = dict(schema)
+    if out.get("x-kubernetes-int-or-string") is True and "type" not in out:
+        out["type"] = ["integer", "string"]
+    if out.get("nullable") is True and "type" in out:
+        words = [out["type"]] if isinstance(out["type"], str) else list(out["type"])
+        out["type"] = [*words, *(["null"] if "null" not in words else [])]
+    if out.get("x-kubernetes-list-type") == "set":
+        out["uniqueItems"] = True
+    if out.get("x-kubernetes-embedded-resource") is True:
+        out["required"] = list(dict.fromkeys([*out.get("required", ()), "apiVersion", "kind"]))
+    return out
+
+
+_EXTENSIONS = frozenset(
+    ["nullable", "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-embedded-resource"]
+)
+
+
+def _newest(schema: Mapping[str, Any], dialect: int) -> Mapping[str, Any]:
     if dialect <= 7 and "$ref" in schema:
         return {"$ref": schema["$ref"]}  # siblings of $ref mean nothing before 2019-09
     if dialect == 2020:
@@ -274,6 +303,11 @@ class Shape:
 
     def __repr__(self) -> str:
         return f"Shape({sorted(self.types)})"
+
+    @property
+    def layers(self) -> tuple[Node, ...]:
+        """The schemas that hold here together, each with its own keywords."""
+        return self._layers
 
     def _first(self, keyword: str) -> Any:
         return next((node[keyword] for node in self._layers if keyword in node), None)

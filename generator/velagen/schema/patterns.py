@@ -142,6 +142,9 @@ class _Parser:
         self.text = text
         self.at = 0
         self.depth = 0
+        #: Whether letters of either case are meant, and whether a dot means every character, from here on.
+        self.fold = False
+        self.dot_all = False
 
     def peek(self, ahead: int = 0) -> str:
         position = self.at + ahead
@@ -222,16 +225,48 @@ class _Parser:
             case "(":
                 return self.group()
             case "[":
-                return self.char_class()
+                return self.folded(self.char_class())
             case ".":
-                return Chars(((0x0A, 0x0A),), negated=True, text=".")
+                return Chars((), negated=True) if self.dot_all else Chars(((0x0A, 0x0A),), negated=True, text=".")
             case "\\":
-                return self.escape(inside=False)
+                found = self.escape(inside=False)
+                return self.folded(found) if isinstance(found, Chars) else found
             case "*" | "+" | "?":
                 raise PatternError(f"nothing stands before {char}")
-        return Chars(((ord(char), ord(char)),))
+        return self.folded(Chars(((ord(char), ord(char)),)))
+
+    def folded(self, chars: Chars) -> Chars:
+        """*chars* with those of the other case, where ``(?i)`` asks for them."""
+        if not self.fold or chars.text in (r"\d", r"\D", _SPACE_RE2):
+            return chars
+        if chars.categories:
+            raise PatternError(r"under (?i) there can be no \p{...}")
+        more = [
+            (code, code)
+            for low, high in chars.ranges
+            for known, others in _cases().items()
+            if low <= known <= high
+            for code in others
+            if not any(first <= code <= last for first, last in chars.ranges)
+        ]
+        return Chars((*chars.ranges, *dict.fromkeys(more)), negated=chars.negated) if more else chars
+
+    def flags(self) -> bool:
+        """Read ``i)`` or ``i:`` and what like it follows ``(?``; whether it opens a group of its own.
+
+        ``(?i:...)`` is of ECMA-262 since 2025; ``(?i)``, up to the end of the group it stands in, of RE2 and others.
+        """
+        end = next((at for at in range(self.at, len(self.text)) if self.text[at] in ":)"), len(self.text))
+        on, _, off = self.text[self.at : end].partition("-")
+        if end == len(self.text) or not set(on + off) <= set("is") or not on + off:
+            raise PatternError(f"of (?{self.text[self.at : self.at + 1]} there is no equal; of flags i and s are read")
+        self.fold = (self.fold or "i" in on) and "i" not in off
+        self.dot_all = (self.dot_all or "s" in on) and "s" not in off
+        self.at = end + 1
+        return self.text[end] == ":"
 
     def group(self) -> Pattern:
+        before = self.fold, self.dot_all
         capturing = True
         if self.peek() == "?":
             kind = self.text[self.at : self.at + 3]
@@ -245,12 +280,20 @@ class _Parser:
                 if end < 0 or not self.text[self.at + 2 : end].isidentifier():
                     raise PatternError("a group's name is not closed")
                 self.at = end + 1
+            elif kind.startswith("?P"):
+                raise PatternError("(?P is Python's and Go's; a group is named by (?<name>...)")
             else:
-                raise PatternError(f"({kind[:2]} is no group of ECMA-262")
+                self.at += 1
+                if not self.flags():
+                    if self.peek() in ("*", "+", "?", "{"):
+                        raise PatternError("a flag can't be repeated")
+                    return Seq(())
+                capturing = False
         inside = self.alternatives()
         if self.peek() != ")":
             raise PatternError("a parenthesis is not closed")
         self.at += 1
+        self.fold, self.dot_all = before
         return Group(inside, capturing)
 
     def escape(self, *, inside: bool) -> Chars | Anchor:
@@ -358,6 +401,27 @@ class _Parser:
         found = self.escape(inside=True)
         assert isinstance(found, Chars)
         return found
+
+
+@lru_cache(maxsize=1)
+def _cases() -> dict[int, tuple[int, ...]]:
+    """For each character the others that differ from it by case alone: k and K, and the sign of the kelvin.
+
+    Source: Unicode's simple case folding, which ECMA-262 asks for under its flags i and u, as RE2 does.
+    """
+    same: dict[str, list[int]] = {}
+    for code in range(_END + 1):
+        char = chr(code)
+        key = char.casefold()
+        key = key if len(key) == 1 else char.lower()
+        if key != char or char != char.upper():
+            same.setdefault(key, []).append(code)
+    found: dict[int, tuple[int, ...]] = {}
+    for key, codes in same.items():
+        orbit = {*codes, *([ord(key)] if len(key) == 1 else [])}
+        if len(orbit) > 1:
+            found.update({code: tuple(sorted(orbit - {code})) for code in orbit})
+    return found
 
 
 def _complement(ranges: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import wraps
 from typing import Any
@@ -15,10 +15,12 @@ from jsonschema import validators
 from jsonschema.exceptions import ValidationError
 
 from velagen.errors import Place, Problem, VelagenError
+from velagen.schema.cel import NotCarriedError, parse_rule
 from velagen.schema.checks import parse_check
 from velagen.schema.formats import FORMATS
 from velagen.schema.model import Node, Schema, Shape, frozen, is_number, pointer_token
 from velagen.schema.patterns import PatternError, matches
+from velagen.schema.unions import union_of
 from velagen.schema.words import Words, sentence
 
 _URIS = {
@@ -111,6 +113,32 @@ def _type(validator: Any, types: Any, instance: Any, schema: Any) -> Iterator[Va
         yield ValidationError(f"not of type {', '.join(words)}")
 
 
+def _int_or_string(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    words = ["integer", "string", *(["null"] if schema.get("nullable") is True else [])]
+    if value is True and "type" not in schema and not any(validator.is_type(instance, word) for word in words):
+        yield ValidationError("not of type integer, string", validator="type", validator_value=words)
+
+
+def _list_type(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if value == "set":
+        for error in _unique_items(validator, True, instance, schema):
+            error.validator = "uniqueItems"
+            yield error
+
+
+def _list_map_keys(validator: Any, keys: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, list) and isinstance(keys, list):
+        own = [tuple(frozen(item.get(key)) for key in keys) for item in instance if isinstance(item, dict)]
+        if len(set(own)) < len(own):
+            yield ValidationError("two elements with the same keys")
+
+
+def _embedded(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    names = ["apiVersion", "kind"]
+    if value is True and isinstance(instance, dict) and any(name not in instance for name in names):
+        yield ValidationError("no object", validator="required", validator_value=names)
+
+
 def _enum(validator: Any, values: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     enums = _work.get().enums
     if id(values) not in enums:
@@ -128,6 +156,29 @@ def _required(validator: Any, names: Any, instance: Any, schema: Any) -> Iterato
     # One error for all of them: the names that are missing are found again where it is put into words.
     if isinstance(instance, dict) and any(name not in instance for name in names):
         yield ValidationError("required properties are missing")
+
+
+def _choice(keyword: str, rule: _Rule) -> _Rule:
+    """``oneOf`` or ``anyOf``: of a discriminated union the branch that was chosen tells what is wrong."""
+
+    def choice(validator: Any, branches: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        union = None
+        if isinstance(instance, dict):
+            dialect = 2020 if "prefixItems" in validator.VALIDATORS else 7
+            union = union_of(Node(schema, validator._resolver, "", dialect), keyword)
+        if union is None:
+            yield from rule(validator, branches, instance, schema) or ()
+        elif union.name not in instance:
+            yield ValidationError("no choice", validator="required", validator_value=[union.name])
+        elif (branch := union.branch_of(instance[union.name])) is None:
+            names, value = union.values, instance[union.name]
+            yield ValidationError("no such choice", "enum", [union.name], validator_value=names, instance=value)
+        else:
+            for error in validator.descend(instance, branch.node.contents):
+                error.choices = [*_choices(error), branch.chosen(union.name)]
+                yield error
+
+    return choice
 
 
 def _unevaluated_properties(validator: Any, below: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -296,6 +347,17 @@ def _with_defaults(instance: dict[str, Any], schema: Any) -> dict[str, Any]:
     return filled
 
 
+def _cel_rules(validator: Any, entries: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    node = Node(schema, validator._resolver, "", 2020)
+    for entry in entries if isinstance(entries, list) else ():
+        try:
+            rule = parse_rule(node, entry)
+        except NotCarriedError:
+            continue  # the compiler warns of it
+        if not rule.holds(instance):
+            yield ValidationError(rule.message, "x-checks" if rule.speaks else "x-kubernetes-validations")
+
+
 def _nowhere(contents: Any) -> Node:
     return Node(contents, None, "", 2020)  # type: ignore[arg-type]  # nothing is looked up
 
@@ -306,6 +368,10 @@ _SHARED: dict[str, _Rule] = {
     "type": _type,
     "enum": _enum,
     "uniqueItems": _unique_items,
+    "x-kubernetes-int-or-string": _int_or_string,
+    "x-kubernetes-list-type": _list_type,
+    "x-kubernetes-list-map-keys": _list_map_keys,
+    "x-kubernetes-embedded-resource": _embedded,
     "unevaluatedProperties": _unevaluated_properties,
     "unevaluatedItems": _unevaluated_items,
     "pattern": _pattern,
@@ -313,6 +379,7 @@ _SHARED: dict[str, _Rule] = {
     "additionalProperties": _additional_properties,
     "multipleOf": _multiple_of,
     "x-checks": _checks,
+    "x-kubernetes-validations": _cel_rules,
 }
 _CLASSES: dict[tuple[int, bool], Any] = {}
 
@@ -355,6 +422,8 @@ def validator_for(node: Node, *, assert_formats: bool = True) -> Judge:
         }
         # Draft 4 has `required` as a list too; draft 3, where it is a flag, is not read.
         rules["required"] = _required
+        for keyword in ("oneOf", "anyOf"):
+            rules[keyword] = _choice(keyword, rules[keyword])
         if assert_formats:
             rules["format"] = _format
         counted = {keyword: _counted(rule) for keyword, rule in rules.items()}
@@ -376,9 +445,22 @@ def validate(schema: Schema, instance: Any, *, assert_formats: bool = True, defa
     for error in _leaves(found):
         if defaults and error.validator == "required" and _defaulted(schema, error):
             continue
-        problems.extend(_problems(schema, error))
+        for problem in _problems(schema, error):
+            # A message of the schema's own stays as it is.
+            told = "" if _speaks_itself(error) else "".join(f" when {choice}" for choice in _choices(error))
+            problems.append(replace(problem, message=problem.message + told))
     unique = dict.fromkeys(problems)
     return sorted(unique, key=lambda problem: (problem.place.pointer or "", problem.message))
+
+
+def _choices(error: ValidationError) -> list[str]:
+    """The branches that an error lies in, the innermost first: `_choice` notes them at the error."""
+    found: list[str] = getattr(error, "choices", [])
+    return found
+
+
+def _speaks_itself(error: ValidationError) -> bool:
+    return error.validator == "x-checks" or (isinstance(error.schema, dict) and "x-message" in error.schema)
 
 
 def _leaves(errors: Any) -> Iterator[ValidationError]:
@@ -434,6 +516,8 @@ def _problems(schema: Schema, error: ValidationError) -> Iterator[Problem]:
         yield Problem(text(path.say("is no property that is known here")), place)
     elif keyword == "x-checks":
         yield Problem(error.message, place)
+    elif keyword == "x-kubernetes-validations":
+        yield Problem(text(path.say(error.message)), place)
     elif keyword == "required":
         for name in _missing(schema, error):
             yield Problem(text(sentence(node, "required", name, path)), place)

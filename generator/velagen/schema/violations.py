@@ -41,11 +41,13 @@ from velagen.cue import (
 from velagen.cue import (
     Node as Cue,
 )
+from velagen.schema.cel import NotCarriedError, parse_rule
 from velagen.schema.checks import parse_check
 from velagen.schema.formats import FORMATS
 from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, TooLarge, is_number, json_type, layers_of
 from velagen.schema.patterns import PatternError, to_re2
-from velagen.schema.words import Words, sentence
+from velagen.schema.unions import Union, union_of
+from velagen.schema.words import Words, sentence, told_with
 
 Clauses = tuple[Cue, ...]
 
@@ -65,12 +67,17 @@ TYPE: dict[str, Expr] = {
 #: Keywords that can make a value invalid, by the type they speak of.
 NUMBER_KEYWORDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 STRING_KEYWORDS = ("minLength", "maxLength", "pattern", "format")
-ARRAY_KEYWORDS = ("minItems", "maxItems", "uniqueItems", "prefixItems", "items", "contains", "unevaluatedItems")
+ARRAY_KEYWORDS = (
+    "minItems", "maxItems", "uniqueItems", "prefixItems", "items", "contains", "unevaluatedItems",
+    "x-kubernetes-list-map-keys",
+)  # fmt: skip
 OBJECT_KEYWORDS = (
     "required", "minProperties", "maxProperties", "propertyNames", "dependentRequired", "dependentSchemas",
     "properties", "patternProperties", "additionalProperties", "unevaluatedProperties", "x-checks",
 )  # fmt: skip
-ANY_KEYWORDS = ("type", "enum", "const", "not", "anyOf", "oneOf", "if")
+ANY_KEYWORDS = ("type", "enum", "const", "not", "anyOf", "oneOf", "if", "x-kubernetes-validations")
+#: What compares properties, and comes after what judges each by itself.
+COMPARING = frozenset(["x-checks", "x-kubernetes-validations"])
 ASSERTIONS = frozenset((*NUMBER_KEYWORDS, *STRING_KEYWORDS, *ARRAY_KEYWORDS, *OBJECT_KEYWORDS, *ANY_KEYWORDS))
 
 
@@ -364,6 +371,10 @@ class Violations:
     def _anyOf(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
+        union = union_of(node, "anyOf")
+        if union is not None and (union.objects or known == {"object"}):
+            yield from self._chosen(node, "anyOf", union, ref, words, known)
+            return
         branches = (node.sub("anyOf", index) for index in range(len(value)))
         yield (
             tuple(Guard(self.fails(branch, ref, known)) for branch in branches),
@@ -373,8 +384,38 @@ class Violations:
     def _oneOf(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
+        union = union_of(node, "oneOf")
+        if union is not None and (union.objects or known == {"object"}):
+            yield from self._chosen(node, "oneOf", union, ref, words, known)
+            return
         rows = [(Guard(self.holds(node.sub("oneOf", index), ref, known)),) for index in range(len(value))]
         yield (Guard(Binary("!=", length(listing(rows)), Lit(1))),), self._say(node, "oneOf", value, words)
+
+    def _chosen(
+        self, node: Node, keyword: str, union: Union, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        """What breaks the branch that the discriminator chooses, or the discriminator itself."""
+        own = node.get("x-message")
+
+        def say(message: Words) -> Words:
+            return Words((own,)) if isinstance(own, str) else message
+
+        guard: Clauses = ()
+        if known != {"object"}:
+            yield (Guard(absent(Binary("&", ref, TYPE["object"]))),), say(sentence(node, "type", "object", words))
+            guard = (Guard(is_type(ref, "object")),)
+        there = Selector(ref, union.name)
+        yield (*guard, Guard(absent(there))), say(sentence(node, "required", union.name, words))
+        clauses = [Guard(absent(Binary("&", there, self.scalar(value)))) for value in union.values]
+        below = words.name(union.name)
+        yield (*guard, Guard(present(there)), *clauses), say(sentence(node, "enum", union.values, below))
+        for branch in union.branches:
+            options = [present(Binary("&", there, self.scalar(value))) for value in branch.values]
+            chosen: Clauses = (*guard, Guard(present(there)), Guard(joined("||", options)))
+            for one in self.all_of(branch.node, ref, words, frozenset(["object"])):
+                if one.message.parts[: len(below.parts)] == below.parts and not _goes_on(one.message, below):
+                    continue  # the discriminator's own rules hold once it has chosen
+                yield chosen + one.clauses, say(told_with(one.message, words, branch.chosen(union.name)))
 
     def _if(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
@@ -453,7 +494,7 @@ class Violations:
         except PatternError as error:
             raise Refusal(
                 node, keyword, f"the pattern {pattern[:80]!r} can't be carried over: {error}",
-                "write it without lookaround and back-references, in characters that RE2 has",
+                "patterns are those of ECMA-262 without lookaround and back-references",
             ) from error  # fmt: skip
 
     def _pattern(
@@ -517,6 +558,24 @@ class Violations:
             ),
             self._say(node, "uniqueItems", value, words),
         )
+
+    def _x_kubernetes_list_map_keys(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        if not isinstance(value, list) or not value:
+            return
+        first, second, left, right = self.name("i"), self.name("j"), self.name("x"), self.name("y")
+        clauses: list[Cue] = [
+            For(left, ref, key=first),
+            For(right, ref, key=second),
+            Guard(Binary("<", Ident(first), Ident(second))),
+        ]
+        for key in value:
+            one, other = Selector(Ident(left), str(key)), Selector(Ident(right), str(key))
+            both: Clauses = (Guard(present(one)), Guard(present(other)), Guard(Binary("==", one, other)))
+            none: Clauses = (Guard(absent(one)), Guard(absent(other)))
+            clauses.append(Guard(Binary(">", length(listing([both, none])), Lit(0))))
+        yield tuple(clauses), self._say(node, "x-kubernetes-list-map-keys", value, words)
 
     def _prefixItems(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
@@ -719,6 +778,18 @@ class Violations:
         if "contains" in node and node.dialect >= 2020:
             yield (Guard(self.holds(node.sub("contains"), item)),)
 
+    def _x_kubernetes_validations(
+        self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
+    ) -> Iterator[tuple[Clauses, Words]]:
+        for entry in value if isinstance(value, list) else ():
+            try:
+                rule = parse_rule(node, entry)
+            except NotCarriedError:
+                continue  # the compiler warns of it
+            message = Words((rule.message,)) if rule.speaks else words.say(rule.message)
+            for row in rule.broken(ref):
+                yield row, message
+
     def _x_checks(
         self, node: Node, value: Any, ref: Expr, words: Words, known: frozenset[str]
     ) -> Iterator[tuple[Clauses, Words]]:
@@ -764,6 +835,12 @@ def _constraint(node: Node, keyword: str, scalar: str) -> Expr | None:
             operator = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}[keyword]
             return Unary(operator, number(value))
     return None
+
+
+def _goes_on(message: Words, path: Words) -> bool:
+    """Whether *message* is about something below *path*, and not about what stands there itself."""
+    after = message.parts[len(path.parts) :]
+    return bool(after) and after[0] in (".", "[")
 
 
 def interpolation(words: Words) -> Expr:

@@ -39,6 +39,12 @@ class Words:
         return Words((*(self.parts or ("the value",)), " ", text))
 
 
+def told_with(message: Words, path: Words, choice: str) -> Words:
+    """*message* with the *choice* that it comes from; a schema's own ``x-message``, which has no path, as it is."""
+    derived = message.parts[: len(path.parts)] == path.parts and len(message.parts) > len(path.parts)
+    return Words((*message.parts, f" when {choice}")) if derived and len(message.parts) > 1 else message
+
+
 def _show(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -113,6 +119,8 @@ def _predicate(keyword: str, value: Any) -> str:
             return f"must have at most {value} elements"
         case "uniqueItems":
             return "must not have the same element twice"
+        case "x-kubernetes-list-map-keys":
+            return f"must not have two elements of the same {' and '.join(value)}"
         case "contains":
             return "lacks an element that it must contain"
         case "maxContains":
