@@ -394,6 +394,21 @@ def test_an_intermediate_that_is_called_as_a_field_gets_another_name(tmp_path: P
     assert re.search(r"replicas: +replicas2", text)
 
 
+def test_a_table_is_called_as_its_variable(tmp_path: Path) -> None:
+    before = """
+TIERS = {"small": 1, "big": 3}
+tier = let(choose(first_given(p.size, "small"), TIERS))
+image = let(choose(p.image, TIERS, 0))
+other = let(choose(p.image, {"x": 1}, 0))
+"""
+    body = DEPLOYMENT.replace("optional(p.replicas)", "tier + image + other")
+    text = cue_of(tmp_path, component(body=body, before=before))
+    assert text.count("let tiers = {") == 1
+    assert "let otherByImage = {" in text
+    # A field is called image.
+    assert "let image2 = [if tiers[parameter.image] != _|_ {tiers[parameter.image]}, 0][0]" in text
+
+
 def test_two_intermediates_of_one_name_are_told_apart(tmp_path: Path) -> None:
     before = "def one(x):\n    made = let(x)\n    return made\n"
     body = DEPLOYMENT.replace('"web", "image": p.image', 'one(context.name), "image": one(p.image)')

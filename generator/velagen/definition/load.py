@@ -184,7 +184,11 @@ _KEY = "__velagen_key__"
 
 
 class _Rewriter(ast.NodeTransformer):
-    """``{"a": 1}`` becomes ``{key("a", line, column, last line): 1}``, and ``x = let(v)`` ``x = let(v, name="x")``."""
+    """Says to the words of a template what Python does not.
+
+    ``{"a": 1}`` becomes ``{key("a", line, column, last line): 1}``, ``x = let(v)`` becomes ``x = let(v, name="x")``,
+    and ``choose(k, TABLE)`` becomes ``choose(k, TABLE, name="TABLE")``.
+    """
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:  # named as the node is
         self.generic_visit(node)
@@ -200,6 +204,13 @@ class _Rewriter(ast.NodeTransformer):
         until = value.end_lineno or value.lineno
         spot = [ast.Constant(number) for number in (key.lineno, key.col_offset, until)]
         return ast.copy_location(ast.Call(ast.Name(_KEY, ast.Load()), [key, *spot], []), key)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        named = any(one.arg == "name" for one in node.keywords)
+        if _called(node) == "choose" and len(node.args) > 1 and isinstance(node.args[1], ast.Name) and not named:
+            node.keywords.append(ast.keyword("name", ast.Constant(node.args[1].id)))
+        return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
@@ -217,14 +228,20 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
             for one, its in zip(target.elts, value.elts, strict=True):
                 self._name(one, its)
-        elif isinstance(target, ast.Name) and isinstance(value, ast.Call) and _is_let(value):
+        elif isinstance(target, ast.Name) and isinstance(value, ast.Call) and _has_no_name(value):
             value.keywords.append(ast.keyword("name", ast.Constant(target.id)))
 
 
-def _is_let(call: ast.Call) -> bool:
+def _has_no_name(call: ast.Call) -> bool:
+    """Whether it is an intermediate or a look-up that is called as the variable it is assigned to."""
+    if any(one.arg in {"name", None} for one in call.keywords):
+        return False
+    return (_called(call) == "let" and len(call.args) == 1) or _called(call) == "choose"
+
+
+def _called(call: ast.Call) -> str:
     called = call.func
-    name = called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
-    return name == "let" and len(call.args) == 1 and not call.keywords
+    return called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
 
 
 def _represented(dumper: yaml.representer.SafeRepresenter, key: Key) -> yaml.Node:

@@ -284,13 +284,16 @@ class FirstGiven(Expression):
 
 
 class Choice(Expression):
-    """The entry of *table* under *key*, or *default*."""
+    """The entry of *table* under *key*, or *default*; *name* is what the table is called, if it has a name."""
 
-    __slots__ = ("default", "has_default", "key", "table")
+    __slots__ = ("default", "has_default", "key", "name", "table")
 
-    def __init__(self, key: Expression, table: Mapping[str, Value], default: Value, *, has_default: bool) -> None:
+    def __init__(
+        self, key: Expression, table: Mapping[str, Value], default: Value, *, has_default: bool, name: str = ""
+    ) -> None:
         super().__init__()
         self.key, self.table, self.default, self.has_default = key, dict(table), default, has_default
+        self.name = name
 
 
 class Literal(Expression):

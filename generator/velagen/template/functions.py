@@ -81,12 +81,17 @@ def if_else(condition: Expression, then: Value, otherwise: Value) -> Expression:
     return cases((condition, then), otherwise=otherwise)
 
 
-def choose(key: Expression | str, table: Mapping[str, Value], default: Value = _NOTHING) -> Expression:
-    """The entry of *table* under *key*; without *default* every value that *key* may have must be in the table."""
+def choose(
+    key: Expression | str, table: Mapping[str, Value], default: Value = _NOTHING, *, name: str = ""
+) -> Expression:
+    """The entry of *table* under *key*; without *default* every value that *key* may have must be in the table.
+
+    In CUE the table has the name of its Python variable, in camel case, or *name*.
+    """
     if not isinstance(table, Mapping) or not all(isinstance(name, str) and is_constant(name) for name in table):
         raise MisuseError("choose(key, table) takes a dict whose keys are constant texts")
     has_default = default is not _NOTHING
-    return Choice(wrap(key), table, default if has_default else None, has_default=has_default)
+    return Choice(wrap(key), table, default if has_default else None, has_default=has_default, name=name)
 
 
 def let(value: Value, *more: Value, name: str = "") -> Reference:

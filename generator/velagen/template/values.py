@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain, count
 
 from velagen import cue
 from velagen.errors import Place, Problem
@@ -265,7 +266,7 @@ class ValueCompiler:
         types: list[Type] = []
         compile_one = self._collecting(types)
         struct = cue.Struct(tuple(cue.Field(str(name), compile_one(value)) for name, value in table.items()))
-        name = self._table_name(node.key, struct)
+        name = self._table_name(node, struct)
         entry = cue.Index(cue.Ident(self._let_name(name)), key.cue)
         if not node.has_default:
             return Typed(entry, common(types))
@@ -273,17 +274,29 @@ class ValueCompiler:
         found = cue.Comprehension((cue.Guard(cue.present(entry)),), _yielded(entry))
         return Typed(cue.Index(cue.ListLit((found, fallback)), cue.Lit(0)), common(types))
 
-    def _table_name(self, key: e.Expression, struct: cue.Expr) -> str:
+    def _table_name(self, node: e.Choice, struct: cue.Expr) -> str:
+        """What the author calls the table, else the intermediate it is for and what it is asked by."""
+        same = next((known for known, table in self._tables.items() if table == struct), None)
+        if same is not None and not node.name:
+            return same
+        key = node.key
         last = key._path[-1] if isinstance(key, e.Reference) and key._path else None
         if isinstance(key, e.Reference) and isinstance(key._root, e.LetRoot) and not key._path:
             last = self._name_of(key._root)
-        base = f"by{last[:1].upper()}{last[1:]}" if isinstance(last, str) and last.isidentifier() else "byValue"
-        name, number = base, 1
-        while self._tables.get(name, struct) != struct or name in self._avoid:
-            number += 1
-            name = f"{base}{number}"
+        by = f"By{last[:1].upper()}{last[1:]}" if isinstance(last, str) and last.isidentifier() else "ByValue"
+        bases = [f"b{by[1:]}"]
+        if node.name:
+            bases = [_camel(node.name), f"{_camel(node.name)}{by}"]
+        elif self._lets_open:
+            bases = [f"{self._name_of(self._lets_open[-1])}{by}"]
+        numbered = (f"{bases[-1]}{number}" for number in count(2))
+        name = next(one for one in chain(bases, numbered) if self._is_free(one, struct))
         self._tables[name] = struct
         return name
+
+    def _is_free(self, name: str, struct: cue.Expr) -> bool:
+        taken = name in self._avoid | self._loop_names or name in self._names.values()
+        return not taken and self._tables.get(name, struct) == struct
 
     def _boolean(self, node: e.Expression, operator: str) -> cue.Expr:
         typed = self.expression(node)
