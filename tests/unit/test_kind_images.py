@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from filelock import FileLock
 from velagen.cli_kind import lab_prune
 from velagen.errors import VelagenError
 from velagen.lab.images import archive, assemble, read_recipes, recipes
-from velagen.lab.images.recipe import Part, Recipe, Recipes
+from velagen.lab.images.lock import locked, resolve
+from velagen.lab.images.recipe import SITE, Part, Recipe, Recipes
+from velagen.tools.report import Reporter
 
 
 def table(tmp_path: Path, text: str) -> Recipes:
@@ -313,3 +317,88 @@ def test_prune_leaves_what_is_being_assembled(tmp_path: Path, monkeypatch: pytes
         assemble.prune()
     assert not (folder / ".node-abc123").exists()
     assert (folder / ".kube-proxy-abc123").exists()
+
+
+# ---------------------------------------------------------------- what is locked, and what is signed
+
+
+def test_every_package_of_every_image_is_locked_with_its_hashes() -> None:
+    python = [recipe for recipe in recipes().images.values() if recipe.python or recipe.python_alone]
+    assert len(python) > 8
+    for recipe in python:
+        lines = [line for line in locked(recipe).splitlines() if not line.startswith("#")]
+        assert all(re.fullmatch(r"[a-z0-9-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
+        pins = {line.split()[0].lower() for line in lines}
+        wanted = {re.sub(r"\[.*\]", "", pin).lower() for pin in (*recipe.python, *recipe.python_alone)}
+        assert wanted <= pins, "what the recipe pins is what is locked"
+
+
+THING = """
+[thing]
+references = ["x/thing:1"]
+python = ["thing==1"]
+"""
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of a package index; it holds thing 1. What it gives is its wheel."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    wheel = folder / "thing-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        made.writestr("thing.py", "x = 1\n")
+        made.writestr("thing-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1\n")
+        made.writestr("thing-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        made.writestr("thing-1.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
+    return wheel
+
+
+def lock(tmp_path: Path, text: str) -> None:
+    (tmp_path / "locks").mkdir(exist_ok=True)
+    (tmp_path / "locks" / "thing.txt").write_text(text)
+
+
+def test_a_package_is_taken_as_it_was_locked_and_not_otherwise(index: Path, tmp_path: Path) -> None:
+    lock(tmp_path, resolve(table(tmp_path, THING)["thing"]))
+    recipe = table(tmp_path, THING)["thing"]
+    assert hashlib.sha256(index.read_bytes()).hexdigest() in recipe.lock
+    assemble._pip(recipe, tmp_path / "root", Reporter())
+    assert (tmp_path / "root" / SITE.lstrip("/") / "thing.py").read_text() == "x = 1\n"
+    with zipfile.ZipFile(index, "a") as changed:
+        changed.writestr("more.py", "")
+    with pytest.raises(VelagenError, match="DO NOT MATCH THE HASHES"):
+        assemble._pip(recipe, tmp_path / "other", Reporter())
+
+
+def test_a_lock_is_part_of_the_key_and_must_be_that_of_the_recipe(tmp_path: Path) -> None:
+    before = table(tmp_path, THING)
+    with pytest.raises(VelagenError, match="lock of image thing is missing"):
+        locked(before["thing"])
+    keys = {before.key("thing", same)}
+    for digest in ("a" * 64, "b" * 64):
+        lock(tmp_path, f"# thing==1\nthing==1 --hash=sha256:{digest}\n")
+        keys.add(table(tmp_path, THING).key("thing", same))
+    assert len(keys) == 3
+    with pytest.raises(VelagenError, match=r"other requirements(.|\n)*velagen.lab.images.lock thing"):
+        locked(table(tmp_path, THING.replace("thing==1", "thing==2"))["thing"])
+
+
+def test_debian_packages_are_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """debootstrap warns where it has no keyring, and takes everything: it must refuse."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    asked = tmp_path / "asked"
+    (programs / "debootstrap").write_text(f'#!/bin/sh\necho "$*" > {asked}\n')
+    (programs / "debootstrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "cache"))
+    assemble.images_dir().mkdir(parents=True)
+    assemble._debootstrap(Recipe("x", ("x/x:1",), packages=("jq",)), tmp_path / "root", Reporter())
+    assert "--force-check-gpg" in asked.read_text().split()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(assemble, "KEYRING", tmp_path / "none.gpg")
+    assert "apt-get install debian-archive-keyring" in assemble.why_not()

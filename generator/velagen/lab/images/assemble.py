@@ -18,14 +18,15 @@ from filelock import FileLock, Timeout
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab.images import archive
+from velagen.lab.images.lock import locked, wheels_for
 from velagen.lab.images.recipe import HERE, PYTHON, SITE, SUITE, Part, Recipe, Recipes, recipes
 from velagen.tools import cache_dir, source, table, this_platform, tool, wanted
 from velagen.tools.gobuild import key as tool_key
 from velagen.tools.report import Reporter
 
-#: Platform tags of the wheels that glibc 2.36 (bookworm) runs.
-_GLIBC = [(2, minor) for minor in range(36, 4, -1)]
 _GIGA = 1e9
+#: What debootstrap checks Debian's signature by.
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 #: Velagen's own code, as it runs here.
 PACKAGE = HERE.parents[1]
 
@@ -83,6 +84,8 @@ def why_not() -> str:
         return "assembling an operating system needs root"
     if shutil.which("debootstrap") is None:
         return "debootstrap is not on PATH (Debian, Ubuntu: apt-get install debootstrap)"
+    if not KEYRING.is_file():
+        return f"{KEYRING} is missing, by which Debian's packages are checked (apt-get install debian-archive-keyring)"
     return ""
 
 
@@ -236,7 +239,8 @@ def _debootstrap(recipe: Recipe, root: Path, say: Reporter) -> None:
     packages = images_dir() / "debs"
     packages.mkdir(exist_ok=True)
     say.say(f"image {recipe.name}: Debian {SUITE} with {len(recipe.packages or ())} packages, two or three minutes")
-    command = ["debootstrap", "--variant=minbase", f"--cache-dir={packages}"]
+    # Without it a missing keyring is a warning, and everything is taken as it comes.
+    command = ["debootstrap", "--force-check-gpg", "--variant=minbase", f"--cache-dir={packages}"]
     if recipe.packages:
         command.append(f"--include={','.join(recipe.packages)}")
     command += [SUITE, str(root)]
@@ -259,25 +263,12 @@ def _pip(recipe: Recipe, root: Path, say: Reporter) -> None:
     site = root / SITE.lstrip("/")
     site.mkdir(parents=True, exist_ok=True)
     say.say(f"image {recipe.name}: Python packages, a few minutes")
-    common = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-compile",
-        "--no-warn-script-location",
-        "--disable-pip-version-check",
-        f"--target={site}",
-        f"--python-version={PYTHON[0]}.{PYTHON[1]}",
-        "--implementation=cp",
-        "--only-binary=:all:",
-        *(f"--platform={tag}" for tag in _platforms()),
-    ]
-    if recipe.python:
-        run_logged([*common, *recipe.python], f"image-{recipe.name}")
-    if recipe.python_alone:
-        run_logged([*common, "--no-deps", "--upgrade", *recipe.python_alone], f"image-{recipe.name}")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as wanted:
+        wanted.write(locked(recipe))
+        wanted.flush()
+        command = [*wheels_for(python, os.uname().machine), "--no-compile", "--no-warn-script-location"]
+        exactly = ["--no-deps", "--require-hashes", f"--requirement={wanted.name}"]
+        run_logged([*command, f"--target={site}", *exactly], f"image-{recipe.name}")
 
 
 def _finish_python(recipe: Recipe, root: Path) -> None:
@@ -305,12 +296,6 @@ def _finish_python(recipe: Recipe, root: Path) -> None:
                 (out / script.name).write_bytes(content)
                 (out / script.name).chmod(0o755)
         shutil.rmtree(scripts)
-
-
-def _platforms() -> list[str]:
-    machine = os.uname().machine
-    tags = [f"manylinux_{major}_{minor}_{machine}" for major, minor in _GLIBC]
-    return [*tags, f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
 
 
 def _python() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab.images.assemble import put
+from velagen.lab.images.lock import locked
 from velagen.lab.images.recipe import SITE, SUITE, Part, Recipe, recipes
 
 #: What debootstrap makes on the other road.
@@ -56,12 +57,13 @@ def _step(recipe: Recipe, folder: Path) -> list[str]:
             f"RUN apt-get update && apt-get install --yes --no-install-recommends {packages}"
             " && rm -rf /var/lib/apt/lists/*"
         )
-    pip = f"python3 -m pip install --no-cache-dir --no-compile --target={SITE}"
-    if recipe.python:
-        lines.append(f"RUN {pip} {shlex.join(recipe.python)}")
-    if recipe.python_alone:
-        lines.append(f"RUN {pip} --no-deps --upgrade {shlex.join(recipe.python_alone)}")
     if recipe.python or recipe.python_alone:
+        (folder / f"{recipe.name}.txt").write_text(locked(recipe), encoding="utf-8")
+        lines.append(f"COPY {recipe.name}.txt /tmp/lock.txt")
+        lines.append(
+            f"RUN python3 -m pip install --no-cache-dir --no-compile --target={SITE} --upgrade"
+            " --no-deps --only-binary=:all: --require-hashes --requirement=/tmp/lock.txt && rm /tmp/lock.txt"
+        )
         # With --target the console scripts land in the site itself.
         lines.append(f"RUN if [ -d {SITE}/bin ]; then cp {SITE}/bin/* /usr/local/bin/ && rm -r {SITE}/bin; fi")
         unneeded = "".join(f" && rm -r {pattern}" for pattern in recipe.without)

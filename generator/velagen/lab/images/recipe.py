@@ -73,6 +73,8 @@ class Recipe:
     python: tuple[str, ...] = ()
     #: Requirements that are installed without what they depend on.
     python_alone: tuple[str, ...] = ()
+    #: What locks/NAME.txt beside the recipes says of these packages: each with its version and hashes.
+    lock: str = ""
     #: Glob patterns under `SITE` of what these packages bring in vain; folders named ``tests`` always go.
     without: tuple[str, ...] = ()
     #: Shell commands run inside the file system; only where it has an operating system.
@@ -139,6 +141,8 @@ class Recipes:
         if recipe.python or recipe.python_alone:
             content["bytecode"] = True
             content["tests"] = False
+        if not recipe.lock:
+            del content["lock"]
         if not recipe.without:
             del content["without"]
         content["suite"] = SUITE if recipe.packages is not None else None
@@ -156,12 +160,13 @@ def _content(part: Part) -> dict[str, Any]:
 def read_recipes(path: Path) -> Recipes:
     """Read a table of recipes.
 
-    :param path: a TOML file of the form of recipes.toml.
+    :param path: a TOML file of the form of recipes.toml; locks of Python packages are in the folder locks beside it.
     :raises ValueError: a recipe has an unknown key, a part without exactly one source, or a base that is not there.
     """
     images: dict[str, Recipe] = {}
     for name, data in tomllib.loads(path.read_text()).items():
-        images[name] = _recipe(name, data)
+        lock = path.parent / "locks" / f"{name}.txt"
+        images[name] = _recipe(name, data, lock.read_text(encoding="utf-8") if lock.is_file() else "")
     for recipe in images.values():
         seen = {recipe.name}
         at = recipe
@@ -181,14 +186,14 @@ def _walk(images: Mapping[str, Recipe], recipe: Recipe) -> list[Recipe]:
     return [*(_walk(images, images[recipe.base]) if recipe.base else []), recipe]
 
 
-def _recipe(name: str, data: dict[str, Any]) -> Recipe:
+def _recipe(name: str, data: dict[str, Any], lock: str) -> Recipe:
     options = dict(data)
     parts = [_part(part) for part in options.pop("part", [])]
     for key, value in options.items():
         if isinstance(value, list):
             options[key] = tuple(value)
     try:
-        return Recipe(name=name, parts=tuple(parts), **options)
+        return Recipe(name=name, parts=tuple(parts), lock=lock, **options)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
 
