@@ -64,7 +64,7 @@ INSTEAD_OF = {
     "pvc": _VOLUMES,
     "resource": "write resources of the component",
     "scaler": "write minReplicas of the component, or the trait autoscale",
-    "securitycontext": _container("securityContext"),
+    "securitycontext": f"write runAsUser of the component, or {_container('securityContext')}",
     "service-account": "write serviceAccount of the component",
     "service-binding": "write env of the component with valueFrom: {secretKeyRef: {name: …, key: …}}",
     "sidecar": _pod("containers"),

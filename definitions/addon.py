@@ -68,6 +68,10 @@ controller = {
     },
 }
 
+#: The chart gives the container that fetches models all that restricted asks for but this
+#: (charts/kserve-resources/values.yaml), which in standard mode it has from its pod.
+storage = {"containerSecurityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
+
 addon = AddonTemplate(
     output={
         "apiVersion": "core.oam.dev/v1beta1",
@@ -75,7 +79,7 @@ addon = AddonTemplate(
         "spec": {
             "components": [
                 when(p.install, chart("kserve-crd", {})),
-                when(p.install, chart("kserve-resources", {"kserve": {"controller": controller}})),
+                when(p.install, chart("kserve-resources", {"kserve": {"controller": controller, "storage": storage}})),
                 when(p.install, chart("kserve-runtime-configs", {})),
                 *_admission.components,
             ]

@@ -45,7 +45,21 @@ unplaced = let(
     ]
 )
 no_node = let([each(unplaced, lambda said: said[0], where=lambda said: length(said) > 0)])
-is_ready = (length(ready_conditions) > 0) & (loading == "UpToDate")
+PARTS = "^(Predictor|Transformer|Explainer)Ready$"
+#: KServe's Ready says nothing of transformer and explainer where it makes no route.
+failed = let(conditions(status.conditions, status="False", matching=PARTS))
+#: Pods that Kubernetes does not take: a quota, Pod Security. KServe passes on the Deployment's ReplicaFailure with its
+#: reason (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateRawStatus).
+not_created = let(
+    conditions(
+        status.conditions,
+        status="False",
+        matching=PARTS,
+        reason="FailedCreate",
+        give=lambda condition: f"{condition.type}: {first_given(condition.message, 'no reason is given')}",
+    )
+)
+is_ready = (length(ready_conditions) > 0) & (length(failed) == 0) & (loading == "UpToDate")
 
 check_model = WorkflowStep(
     name="check-model",
@@ -91,6 +105,10 @@ check_model = WorkflowStep(
                 "continue": is_ready,
                 "message": cases(
                     (is_ready, f"{p.name} is ready"),
+                    (
+                        length(not_created) > 0,
+                        f"{p.name} is not ready yet, Kubernetes does not take its pods: {not_created[0]}",
+                    ),
                     (
                         length(no_node) > 0,
                         f"{p.name} is not ready yet, there is no node for {length(no_node)} of its pods: {no_node[0]}",

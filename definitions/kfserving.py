@@ -252,6 +252,34 @@ STILL_ANNOTATIONS = dict.fromkeys(
 STILL_LABELS = dict.fromkeys(("app.oam.dev/appRevision", "app.oam.dev/app-revision-hash", "oam.dev/render-hash"), "")
 
 
+# Whom the containers run as ------------------------------------------------------------------------------------------
+#
+# A namespace with pod-security.kubernetes.io/enforce: restricted takes a pod whose containers all have seccompProfile,
+# runAsNonRoot, no way to more privileges and no capabilities (Kubernetes Pod Security Standards). KServe's runtimes
+# have all but the first (config/runtimes/*.yaml); vLLM's, whose image is root's, lacks runAsNonRoot too.
+
+SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
+#: For the pod: a container's own comes before it, and storage-initializer and KServe's agent have it too. Knative takes
+#: it for a container alone (serving pkg/apis/serving/fieldmask.go, PodSecurityContextMask).
+pod_security = {If(~is_knative): {"securityContext": SECCOMP}}
+
+
+def security(is_root: Value) -> Value:
+    """What a container may do: what restricted asks for, unless its user wants it to be root."""
+    return {
+        "runAsNonRoot": ~is_root,
+        If(~is_root): {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        If(is_knative): SECCOMP,
+    }
+
+
+#: Without runAsUser the runtime's own stands, of which we know nothing where it is not one of KServe's.
+model_security = {
+    If(given(p.runAsUser)): {"securityContext": {"runAsUser": p.runAsUser, **security(p.runAsUser == 0)}},
+    If(~given(p.runAsUser) & is_knative & (kind != "other")): {"securityContext": SECCOMP},
+}
+
+
 def companion(own: Reference) -> Value:
     """A transformer or explainer: KServe adds --predictor_host and --http_port, and --model_name unless it is there."""
     return {
@@ -260,6 +288,7 @@ def companion(own: Reference) -> Value:
         "labels": STILL_LABELS,
         "annotations": STILL_ANNOTATIONS,
         **grace,
+        **pod_security,
         If(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
         "containers": [
             {
@@ -275,6 +304,10 @@ def companion(own: Reference) -> Value:
                     ]
                 },
                 If(given(own.resources)): {"resources": container_resources(own.resources)},
+                "securityContext": {
+                    "runAsUser": optional(own.runAsUser),
+                    **security(first_given(own.runAsUser, 1) == 0),
+                },
                 **lifecycle,
                 If(given(own.readinessPath)): {
                     "readinessProbe": {
@@ -367,8 +400,12 @@ rolling_out = let(
         )
     ],
 )
+#: KServe's Ready follows from the predictor and the route, and the route follows from these only where KServe makes it
+#: (pkg/apis/serving/v1beta1/inference_service_status.go, conditionSet; reconcilers/ingress).
+companions_failed = let([failed_of("^(Transformer|Explainer)Ready$")])
 is_healthy = (
     (length(ready_conditions) > 0)
+    & (length(companions_failed) == 0)
     & (length(rolling_out) == 0)
     & (transition == "UpToDate")
     & (revision_created == revision_ready)
@@ -487,6 +524,7 @@ kfserving = Component(
                 "nodeSelector": optional(p.nodeSelector),
                 "tolerations": optional(p.tolerations),
                 **grace,
+                **pod_security,
                 "labels": STILL_LABELS,
                 "annotations": {
                     **STILL_ANNOTATIONS,
@@ -527,6 +565,7 @@ kfserving = Component(
                     },
                     If((kind == "mlflow") | given(p.env)): {"env": model_env},
                     If(given(p.resources)): {"resources": container_resources(p.resources)},
+                    **model_security,
                     # KServe's Service and route send gRPC to the port called h2c, all else to the first
                     # (reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go).
                     If(is_grpc | is_both): {

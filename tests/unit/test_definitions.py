@@ -24,6 +24,7 @@ from velagen.documents import parse_documents, read_documents
 from velagen.errors import Problem
 from velagen.kubevela import VERSIONS
 from velagen.oracle import VERSIONS as CUE_VERSIONS
+from velagen.lab.objects import kserve_runtimes
 from velagen.oracle import Oracle
 from velagen.project import Project
 from velagen.schema import validate
@@ -138,7 +139,7 @@ def test_knative_ends_pods_by_its_own_rules() -> None:
 
 def test_nothing_is_written_that_a_trait_owns() -> None:
     predictor = render(TRITON)["InferenceService/m"]["spec"]["predictor"]
-    assert set(predictor) == {"model", "annotations", "labels", "terminationGracePeriodSeconds"}
+    assert set(predictor) == {"model", "annotations", "labels", "terminationGracePeriodSeconds", "securityContext"}
     assert set(predictor["model"]) == {
         "modelFormat",
         "runtime",
@@ -1032,3 +1033,46 @@ def test_trait_status(oracle: Oracle, trait_: str, outputs: dict[str, Any], heal
     context = {"name": "m", "outputs": outputs}
     assert status_of(oracle, trait_, "healthPolicy", "isHealth", context) is healthy
     assert isinstance(status_of(oracle, trait_, "customStatus", "message", context), str)
+
+
+# ---------------------------------------------------------------- whom containers run as
+
+
+RESTRICTED = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        ({}, RESTRICTED),
+        ({"runAsUser": 1000}, {**RESTRICTED, "runAsUser": 1000}),
+        ({"runAsUser": 0}, {"runAsUser": 0, "runAsNonRoot": False}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["standard", "knative"])
+def test_a_container_is_restricted_unless_root_is_asked_for(given: dict[str, int], own: Any, mode: str) -> None:
+    companion = {"image": "x", **given}
+    spec = render({**TRITON, **given, "deploymentMode": mode, "transformer": companion, "explainer": companion})[
+        "InferenceService/m"
+    ]["spec"]
+    # Knative takes no seccompProfile of a pod; in a pod it holds for the containers that KServe adds, too.
+    pods = {name: spec[name].get("securityContext") for name in ("predictor", "transformer", "explainer")}
+    assert pods == dict.fromkeys(pods, SECCOMP if mode == "standard" else None)
+    wanted = own if mode == "standard" else {**own, **SECCOMP}
+    assert spec["transformer"]["containers"][0]["securityContext"] == wanted
+    assert spec["explainer"]["containers"][0]["securityContext"] == wanted
+    # Without runAsUser the runtime's own stands, which has the rest.
+    found = spec["predictor"]["model"].get("securityContext", {})
+    assert found == (wanted if given else {} if mode == "standard" else SECCOMP)
+
+
+def test_the_runtimes_that_are_named_have_the_rest_but_for_vllms_user() -> None:
+    """The component leaves to KServe's runtimes all but seccompProfile: what they have is looked at here."""
+    runtimes = {thing["metadata"]["name"]: thing for thing in kserve_runtimes()}
+    schema = json.loads((ROOT / "schemas" / "kfserving.json").read_text())
+    for runtime in schema["properties"]["runtime"]["enum"]:
+        name = model({"runtime": runtime, "modelUri": "s3://models/m/1", "modelName": "m"})["runtime"]
+        (container,) = runtimes[name]["spec"]["containers"]
+        lacking = {key for key, value in RESTRICTED.items() if container["securityContext"].get(key) != value}
+        assert lacking == ({"runAsNonRoot"} if runtime == "vllm" else set()), runtime
