@@ -56,7 +56,7 @@ not_created = let(
         status="False",
         matching=PARTS,
         reason="FailedCreate",
-        give=lambda condition: f"{condition.type}: {first_given(condition.message, 'no reason is given')}",
+        give=lambda condition: f"{first_given(condition.type, '')}: {first_given(condition.message, 'no reason')}",
     )
 )
 is_ready = (length(ready_conditions) > 0) & (length(failed) == 0) & (loading == "UpToDate")

@@ -23,8 +23,8 @@ from velagen.definition.build import build_definitions
 from velagen.documents import parse_documents, read_documents
 from velagen.errors import Problem
 from velagen.kubevela import VERSIONS
-from velagen.oracle import VERSIONS as CUE_VERSIONS
 from velagen.lab.objects import kserve_runtimes
+from velagen.oracle import VERSIONS as CUE_VERSIONS
 from velagen.oracle import Oracle
 from velagen.project import Project
 from velagen.schema import validate

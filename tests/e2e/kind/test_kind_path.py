@@ -1,4 +1,7 @@
-"""A transformer and an explainer in the path of a request: texts in, labels and SHAP values out."""
+"""A transformer and an explainer in the path of a request: texts in, labels and SHAP values out.
+
+In a namespace with Pod Security restricted: what answers here runs there as it is rendered.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,9 @@ def near(one: object, other: object) -> bool:
 def test_texts_become_labels_and_are_explained(kind_lab: KindLab, space: str) -> None:
     kind_lab.load(["sklearnserver", "text-transformer", "shap-explainer"])
     model = run_in_image(kind_lab, space, EXPLAINER, TRAIN)
+    # From here on: the pod that trained would be refused.
+    restricted = {"name": space, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    kind_lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": restricted})
     assert model["score"] == 1
     assert set(model["labels"]) == {"positive", "negative"}
     beside = {
