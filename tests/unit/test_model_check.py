@@ -159,6 +159,9 @@ def test_byte_code_is_a_warning(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     shutil.copy(MODELS / "lambda.pkl", package / "model.pkl")
     assert any("byte code" in message for message in said(check_model(package), "warning"))
+    newer = mlflow(tmp_path / "newer", python_function={"python_version": "3.11.7"})
+    shutil.copy(MODELS / "lambda.pkl", newer / "model.pkl")
+    assert any("byte code of Python 3.11" in message for message in said(check_model(newer), "error"))
 
 
 def test_link_out_of_the_package(tmp_path: Path) -> None:

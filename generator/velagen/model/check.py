@@ -111,6 +111,8 @@ class _Checker:
         self.pickles: set[str] = set()
         #: Distributions whose versions are complained of already.
         self.complained: set[str] = set()
+        #: The Python that saved the package, where it says so.
+        self.python: Version | None = None
         #: Where a package's own modules lie.
         self.code = ["code"]
         self.files = sorted(entry for entry in directory.iterdir() if entry.is_file())
@@ -289,6 +291,7 @@ class _Checker:
             if version is None:
                 self.error(f"python_version {short(python)} is no version", place)
             else:
+                self.python = version
                 self.facts.append(f"saved with Python {version}; {runtime.name} runs {runtime.python}")
                 if version.release[:2] != runtime.python.release[:2]:
                     self.warn(f"saved with Python {version}, the server runs {runtime.python}", place)
@@ -521,7 +524,14 @@ class _Checker:
             self.error(f"unsafe pickle: {sentence}; loading it runs code", place, "don't serve it unless you wrote it")
         if report.unread:
             self.error(f"the pickle was not read to its end ({report.unread}): what follows is unknown", place)
-        if report.brings_code:
+        if report.brings_code and runtime and self.python and _minor(self.python) != _minor(runtime.python):
+            self.error(
+                f"carries functions as byte code of Python {_minor(self.python)}, and {runtime.name} runs "
+                f"{runtime.python}, which can't run it",
+                place,
+                f"save it with Python {_minor(runtime.python)}, or put the functions into a module (code_paths)",
+            )
+        elif report.brings_code:
             only = f": they run only on Python {_minor(runtime.python)}" if runtime else ""
             self.warn(f"carries functions as byte code, which was not read{only}", place)
         if runtime is None:
