@@ -73,7 +73,7 @@ def test_mlflow_package_that_fits(tmp_path: Path) -> None:
     ({"sklearn": {"serialization_format": "skops"}}, "saved as skops"),
     ({"sklearn": {"pickled_model": "other.pkl"}}, "other.pkl is missing"),
     ({"python_function": {"model_path": "../model.pkl"}}, "points out of the package"),
-    ({"python_function": {"python_version": "new"}}, "python_version 'new' is no version"),
+    ({"python_function": {"python_version": "new"}}, "python_version 'new' is not a version"),
     ({"flavors": {"sklearn": {}}}, "no flavour python_function"),
     ({"flavors": None}, "no flavors"),
     ({"flavors": {"python_function": {}, "statsmodels": {}}}, "flavour statsmodels needs statsmodels"),
@@ -88,7 +88,7 @@ def test_mlflow_errors(tmp_path: Path, changes: dict[str, Any], error: str) -> N
     ({"requirements": "numpy==2.4.4"}, "numpy==2.4.4 is asked for, kserve-mlserver 1.7.1 has 1.26.4"),
     ({"requirements": "scikit-learn==1.2.0"}, "scikit-learn==1.2.0 is asked for"),
     ({"requirements": "spacy==3"}, "spacy is asked for, and kserve-mlserver 1.7.1 does not have it"),
-    ({"requirements": "numpy ???"}, "is no requirement"),
+    ({"requirements": "numpy ???"}, "is not a requirement"),
     ({"python_function": {"python_version": "3.12.1"}}, "saved with Python 3.12.1, the server runs 3.10.12"),
     ({"mlflow_version": "3.1.0"}, "saved with MLflow 3.1.0, the server has 2.19.0"),
     ({"signature": None}, "no signature"),
@@ -277,7 +277,7 @@ TENSOR = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
     ({"pytorch_model.bin": LFS}, "a pointer of Git LFS in place of the file"),
     ({"model.safetensors": len(TENSOR).to_bytes(8, "little") + TENSOR + b"1234"}, "and its header says 70"),
     ({"model.safetensors": (2**63).to_bytes(8, "little")}, "cut short"),
-    ({"model.safetensors": b"\2" + b"\0" * 7 + b"[]"}, "no header of safetensors"),
+    ({"model.safetensors": b"\2" + b"\0" * 7 + b"[]"}, "invalid safetensors header"),
 ])  # fmt: skip
 @pytest.mark.parametrize("runtime", ["huggingface", "vllm"])
 def test_weights_that_are_not_there(
@@ -362,7 +362,7 @@ MERGES = "a: &a {k: 1}\n" + "".join(
     (b"\xff\xfe\xff", "invalid YAML"),
     ("a: " + "x" * 9_000_000, "larger than"),
     ("flavors: {python_function: {python_version: " + "9" * 5_000 + "}}", "invalid YAML"),
-    ("flavors: {python_function: {python_version: 3" + ".9" * 5_000 + "}}", "is no version"),
+    ("flavors: {python_function: {python_version: 3" + ".9" * 5_000 + "}}", "is not a version"),
     ("flavors: {python_function: {model_path: " + "a" * 5_000 + "}}", "is missing"),
     ('flavors: {python_function: {model_path: "a\\0b"}}', "is missing"),
     ("flavors: {python_function: {env: [1, {a: b}], loader_module: [1]}, 1: {code: 2}}", "loader_module"),

@@ -113,13 +113,13 @@ def test_one_model_of_a_repository(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("line", "error", "hint"), [
     ("max_batch_siz: 8", "unknown field max_batch_siz in ModelConfig", "did you mean max_batch_size?"),
     ('input { nam: "a" }', "unknown field nam in ModelInput", "did you mean name?"),
-    ("input { data_type: TYPE_FLOAT }", "TYPE_FLOAT is no DataType", "TYPE_FP32"),
-    ("instance_group { kind: GPU }", "GPU is no ModelInstanceGroup.Kind", "KIND_GPU"),
+    ("input { data_type: TYPE_FLOAT }", "unknown value TYPE_FLOAT of DataType", "TYPE_FP32"),
+    ("instance_group { kind: GPU }", "unknown value GPU of ModelInstanceGroup.Kind", "KIND_GPU"),
     ('input { dims: ["3"] }', "Couldn't parse integer", ""),
     ("input { dims: [3.5] }", "Couldn't parse integer", ""),
     ("max_batch_size: 4000000000", "out of range", ""),
-    ("max_batch_size: 1_000", "1_000 is no number", ""),
-    ("max_batch_size: +1", "+1 is no number", ""),
+    ("max_batch_size: 1_000", "1_000 is not a number", ""),
+    ("max_batch_size: +1", "+1 is not a number", ""),
     ('platform "x"', 'Expected "', ""),
     ("max_batch_size: 1\nmax_batch_size: 2", "multiple", ""),
     ("max_batch_size: ${n}", "a ${...} that nothing filled in", ""),
@@ -218,7 +218,7 @@ TENSORS = 'input { name: "A" data_type: TYPE_FP32 dims: 1 } output { name: "B" d
     ("model_metrics { metric_control { histogram_options { buckets: 1 } } }", "without the family"),
     ("model_metrics { metric_control { metric_identifier { family: 'f' } } }", "without buckets"),
     ("ensemble_scheduling { step { } }", "needs the platform of an ensemble"),
-    ('runtime: "../x.so"', "is no library of a backend"),
+    ('runtime: "../x.so"', "is not a backend library"),
 ])  # fmt: skip
 def test_configurations_that_are_refused(tmp_path: Path, config: str, error: str) -> None:
     tensors = "" if config.startswith(("input", "output", "max_batch_size: 1 input")) else TENSORS

@@ -163,7 +163,7 @@ class _Checker:
             return
         flavours = document.get("flavors") if isinstance(document, dict) else None
         if not isinstance(flavours, dict) or not flavours:
-            self.error("no flavors: this is no MLmodel", place)
+            self.error("no flavors: this is not an MLmodel", place)
             return
         self.facts.append("flavours: " + ", ".join(sorted(map(str, flavours))))
         function = flavours.get("python_function")
@@ -197,7 +197,7 @@ class _Checker:
     def _mlflow_files(self, flavours: Mapping[str, object], place: Place) -> None:
         for flavour, content in flavours.items():
             if not isinstance(content, dict):
-                self.error(f"flavour {flavour} is no table", place)
+                self.error(f"flavour {flavour} is not a table", place)
                 continue
             for key in _FILES:
                 value = content.get(key)
@@ -259,7 +259,7 @@ class _Checker:
                 applies = requirement.marker is None or requirement.marker.evaluate()
             except (InvalidRequirement, UndefinedEnvironmentName, UndefinedComparison, ValueError):
                 place = Place(self.place(name).file, number)
-                self.warn(f"{short(line)} is no requirement that can be compared", place)
+                self.warn(f"{short(line)} is not a requirement that can be compared", place)
                 continue
             if applies:
                 found[canonicalize_name(requirement.name)] = requirement
@@ -289,7 +289,7 @@ class _Checker:
         if python is not None:
             version = _version(python)
             if version is None:
-                self.error(f"python_version {short(python)} is no version", place)
+                self.error(f"python_version {short(python)} is not a version", place)
             else:
                 self.python = version
                 self.facts.append(f"saved with Python {version}; {runtime.name} runs {runtime.python}")
@@ -316,7 +316,7 @@ class _Checker:
         """A release of ``package`` wrote the model; where it is newer than the server's, the server may not read it."""
         saved, there = _version(version), runtime.packages.get(package)
         if saved is None:
-            self.error(f"{short(version)} is no version of {package}", place)
+            self.error(f"{short(version)} is not a version of {package}", place)
         elif there is not None and package not in self.complained and saved.release[:2] != there.release[:2]:
             self.complained.add(package)
             message = f"written by {package} {saved}, and {runtime.name} has {there}"
@@ -452,7 +452,7 @@ class _Checker:
         document = read_json(self.directory, index)
         weights = document.get("weight_map") if isinstance(document, dict) else None
         if not isinstance(weights, dict):
-            self.error("no weight_map: this is no index of shards", self.place(index))
+            self.error("no weight_map: this is not an index of shards", self.place(index))
             return
         for shard in sorted({str(name) for name in weights.values()}):
             if inside(self.directory, shard) is None:

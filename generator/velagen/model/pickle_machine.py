@@ -39,7 +39,7 @@ _NEW_NAMES: Final = 3
 #: Place of the width in a dtype's state.
 _DTYPE_WIDTH: Final = 5
 _JOBLIB_ARRAY: Final = "NumpyArrayWrapper"
-#: Attributes of joblib's wrapper: more are none of its own.
+#: Attributes of joblib's wrapper: it has fewer.
 _MOST_ATTRIBUTES: Final = 64
 #: What torch.save wrote before it wrote archives: this number, its protocol, the system, the object and the storages'
 #: keys, a pickle each; then raw bytes, which no loader takes for a pickle (torch/serialization.py, _legacy_save).
@@ -273,7 +273,7 @@ class _Machine:
                 count += 1
         except _TROUBLE as error:
             reading.unread = f"stopped at byte {self.source.tell()}: {error or type(error).__name__}"
-        except Exception as error:  # zlib and lzma have errors of their own, which are no kin of the others
+        except Exception as error:  # zlib and lzma have errors of their own, which share no base class
             if type(error).__module__ not in ("zlib", "_lzma", "lzma", "zipfile"):
                 raise
             reading.unread = f"it can't be unpacked: {error}"
@@ -437,7 +437,7 @@ class _Machine:
             self._doubt("it computes the name of what it imports, which hides it")
             return _UNKNOWN
         if not _IDENTIFIER.fullmatch(module) or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", name):
-            raise UnreadableError("what it imports is no name of Python's")
+            raise UnreadableError("what it imports is not a name in Python")
         if self.protocol < _NEW_NAMES:
             # Python 2's names, turned into today's as a loader does: cPickle is pickle, commands is subprocess.
             if (module, name) in _compat_pickle.NAME_MAPPING:
@@ -541,7 +541,7 @@ def _opcodes(source: Source) -> Iterator[tuple[pickletools.OpcodeInfo, object]]:
     while code := source.read(1):
         opcode = _OPCODES.get(code)
         if opcode is None:
-            raise UnreadableError(f"byte {code[0]:#04x} is no opcode")
+            raise UnreadableError(f"byte {code[0]:#04x} is not an opcode")
         width = _SIZED.get(opcode.name)
         if width is not None:
             yield opcode, _sized(opcode.name, width, source)

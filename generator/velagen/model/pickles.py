@@ -129,7 +129,7 @@ def _readings(opened: _Opener, size: int, expected: bool, depth: int, most: int 
     if other is not None:
         yield from other
     elif expected and not found:
-        yield Reading(unread="it is no pickle")
+        yield Reading(unread="it is not a pickle")
 
 
 def _as_pickle(opened: _Opener, most: int | None) -> Iterator[Reading]:

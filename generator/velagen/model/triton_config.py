@@ -27,7 +27,7 @@ def read_config(text: str, origin: str) -> pb.ModelConfig:
     config = pb.ModelConfig()
     if number := _PYTHON_NUMBER.search(_PLAIN.sub(lambda match: " " * len(match[0]), text)):
         line = text.count("\n", 0, number.start(1)) + 1
-        raise VelagenError(Problem(f"{number[1]} is no number", Place(origin, line), "digits, with a - if need be"))
+        raise VelagenError(Problem(f"{number[1]} is not a number", Place(origin, line), "digits, with a - if need be"))
     try:
         text_format.Parse(text, config)
     except text_format.ParseError as error:
@@ -51,7 +51,7 @@ def _explained(error: text_format.ParseError, text: str, origin: str) -> Problem
         )
     if unknown := _ENUM.search(said):
         values = pb.DESCRIPTOR.pool.FindEnumTypeByName(f"velagen.triton.{unknown[1]}").values_by_name
-        return Problem(f"{unknown[2]} is no {unknown[1]}", place, f"one of {', '.join(values)}")
+        return Problem(f"unknown value {unknown[2]} of {unknown[1]}", place, f"one of {', '.join(values)}")
     return Problem(_MESSAGE.sub(lambda match: match[1], said), place)
 
 

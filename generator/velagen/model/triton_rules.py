@@ -43,7 +43,7 @@ def config_faults(config: pb.ModelConfig, *, completed: bool) -> Iterator[Fault]
         yield f"platform {config.platform!r} does not go with backend {config.backend!r}", f"write {' or '.join(pair)}"
     runtime = config.runtime
     if runtime and runtime != "model.py" and not re.fullmatch(r"[\w.-]*libtriton_[\w.-]+\.so", runtime):
-        yield f"runtime {runtime!r} is no library of a backend", "libtriton_NAME.so, model.py, or drop the line"
+        yield f"runtime {runtime!r} is not a backend library", "libtriton_NAME.so, model.py, or drop the line"
     if config.backend == "pytorch" and not (config.input and config.output):
         yield "the pytorch backend needs inputs and outputs: a model in TorchScript does not name them", ""
     if config.max_batch_size < 0:
@@ -238,4 +238,4 @@ def _instances(config: pb.ModelConfig) -> Iterator[Fault]:
             yield f"{shown}: profiles are TensorRT's", ""
         for profile in group.profile:
             if not profile.isdecimal():
-                yield f"{shown}: profile {profile!r} is no number", "0 or more"
+                yield f"{shown}: profile {profile!r} is not a number", "0 or more"

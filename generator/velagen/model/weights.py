@@ -31,13 +31,13 @@ def check_safetensors(path: Path) -> list[Problem]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(_MOST_HEADER, size - 8):
-            return [Problem("no safetensors file, or one that is cut short", place)]
+            return [Problem("not a safetensors file, or cut short", place)]
         try:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
             end = 8 + length + max(ends, default=0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            return [Problem("its header is no header of safetensors", place)]
+            return [Problem("invalid safetensors header", place)]
     if end != size:
         return [Problem(f"{size} bytes long, and its header says {end}", place, "fetch it again")]
     return []
