@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.conftest import Cluster
+from tests.conftest import Cluster, namespace_of
 
 from velagen.lab import Lab, condition, wait_until
 from velagen.lab.vela import vela
@@ -229,6 +229,23 @@ def test_a_deployment_mode_cannot_be_changed_and_the_user_is_told(cluster: Clust
         return "deploymentMode cannot be changed" in str((cluster.application("life") or {}).get("status"))
 
     cluster.wait_for(told, "KServe's refusal in the application's status")
+
+
+def test_a_scope_never_takes_a_namespace_that_is_there(cluster: Cluster) -> None:
+    with namespace_of(cluster.api, "payments") as taken:
+        before = cluster.api.get("v1", "Namespace", taken)
+        scoped = app(BASE)
+        scope = {"namespace": taken, "mesh": "none"}
+        scoped["spec"]["policies"] = [{"name": "bounds", "type": "model-scope", "properties": scope}]
+        cluster.up(scoped)
+
+        def told() -> bool:
+            return f"Namespace /{taken} exists" in str((cluster.application("life") or {}).get("status"))
+
+        cluster.wait_for(told, "KubeVela's refusal in the application's status")
+        cluster.vela("delete", "life", "-n", cluster.namespace, "-y")
+        cluster.wait_for(lambda: cluster.application("life") is None, "the application gone")
+        assert cluster.api.get("v1", "Namespace", taken) == before
 
 
 # ---------------------------------------------------------------- disabling
