@@ -20,7 +20,7 @@ def test_training_again_gives_the_committed_classifier(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    # Whether there is an index at all is asked by a package that is no pin of ours: one of those failing is a failure.
+    # Is there an index at all? Asked with a package that we don't pin: a pin that can't be installed fails the test.
     asked = subprocess.run(
         [*pip, "download", "--no-deps", "--dest", tmp_path, "wheel"], capture_output=True, text=True, check=False
     )

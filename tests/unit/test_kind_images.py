@@ -18,8 +18,9 @@ from filelock import FileLock
 from velagen.cli_kind import lab_prune
 from velagen.errors import VelagenError
 from velagen.lab.images import archive, assemble, read_recipes, recipes
-from velagen.lab.images.lock import locked, resolve
+from velagen.lab.images.lock import locked
 from velagen.lab.images.recipe import SITE, Part, Recipe, Recipes
+from velagen.lab.images.relock import resolve
 from velagen.tools.report import Reporter
 
 
@@ -383,7 +384,7 @@ def test_a_lock_is_part_of_the_key_and_must_be_that_of_the_recipe(tmp_path: Path
         lock(tmp_path, f"# thing==1\nthing==1 --hash=sha256:{digest}\n")
         keys.add(table(tmp_path, THING).key("thing", same))
     assert len(keys) == 3
-    with pytest.raises(VelagenError, match=r"other requirements(.|\n)*velagen.lab.images.lock thing"):
+    with pytest.raises(VelagenError, match=r"other requirements(.|\n)*velagen.lab.images.relock thing"):
         locked(table(tmp_path, THING.replace("thing==1", "thing==2"))["thing"])
 
 
