@@ -336,6 +336,34 @@ def test_loader_module_is_mlflows_or_the_packages(tmp_path: Path) -> None:
     assert check_model(package).serves
 
 
+def test_settings_of_mlserver_name_a_class_and_an_environment(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m")
+    settings = package / "model-settings.json"
+    settings.write_text('{"implementation": "mlserver_mlflow.MLflowRuntime", "name": "iris"}')
+    assert check_model(package).problems == ()
+    for content, error in (
+        ('{"implementation": "subprocess.Popen"}', "implementation 'subprocess.Popen' is not one of MLServer's own"),
+        ('{"parameters": {"environment_tarball": "./own.tar.gz"}}', "./own.tar.gz is missing"),
+        ('{"parameters": {"environment_tarball": "/own.tar.gz"}}', "points out of the package"),
+        ("[]", "not an object"),
+        ("{", "invalid JSON"),
+    ):
+        settings.write_text(content)
+        assert any(error in message for message in said(check_model(package), "error"))
+    settings.write_text('{"parameters": {"environment_tarball": "./own.tar.gz"}}')
+    servers = ("mlserver-1.7.1", "mlserver_mlflow-1.7.1", "mlflow-2.19.0")
+    environment(package / "own.tar.gz", *servers, "scikit_learn-1.4.0")
+    assert "the package's environment has 1.4.0" in said(check_model(package), "error")[0]
+
+
+def test_module_that_loads_a_model_of_pytorch(tmp_path: Path) -> None:
+    package = mlflow(tmp_path / "m")
+    (package / "data").mkdir()
+    for module, errors in (("mlflow.pytorch.pickle_module", 0), ("antigravity", 1)):
+        (package / "data" / "pickle_module_info.txt").write_text(module)
+        assert len(said(check_model(package), "error")) == errors
+
+
 def test_lambda_layers_of_keras_are_programs(tmp_path: Path) -> None:
     package = mlflow(tmp_path / "m")
     (package / "model.h5").write_bytes(b"\x89HDF" + bytes(70_000) + b'{"class_name": "Lambda", "config": {}}')

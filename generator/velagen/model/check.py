@@ -87,14 +87,14 @@ def check_model(
         )
     checker = _Checker(directory, load_runtimes() if runtimes is None else runtimes)
     layout = runtime or checker.layout()
-    try:
-        getattr(checker, f"check_{layout or 'nothing'}")()
-        checker.check_files(layout)
-    except VelagenError as error:
-        checker.problems += error.problems
-    except OSError as error:
-        where = Place(str(error.filename or directory))
-        checker.problems.append(Problem(f"can't be read: {error.strerror or error}", where))
+    for look in (getattr(checker, f"check_{layout or 'nothing'}"), lambda: checker.check_files(layout)):
+        try:
+            look()
+        except VelagenError as error:
+            checker.problems += error.problems
+        except OSError as error:
+            where = Place(str(error.filename or directory))
+            checker.problems.append(Problem(f"can't be read: {error.strerror or error}", where))
     problems = tuple(dict.fromkeys(checker.problems))
     return ModelReport(directory, layout, problems, tuple(checker.facts), tuple(checker.unread), checker.root)
 
@@ -180,10 +180,31 @@ class _Checker:
         requirements = self._requirements(function)
         if runtime is None:
             return
-        if inside(self.directory, NAME) is not None:
-            runtime = self.runtimes["mlflow"] = read_environment(self.directory / NAME, runtime)
-            self.facts.append(f"runs in {NAME}: Python {runtime.python}, {len(runtime.packages)} packages")
+        tarball = self._mlserver_settings() or NAME
+        if inside(self.directory, tarball) is not None:
+            runtime = self.runtimes["mlflow"] = read_environment(self.directory / tarball, runtime)
+            self.facts.append(f"runs in {tarball}: Python {runtime.python}, {len(runtime.packages)} packages")
         self._mlflow_versions(document, flavours, requirements, runtime, place)
+
+    def _mlserver_settings(self) -> str:
+        """What model-settings.json says to MLServer: a class to import, and the environment that the model runs in."""
+        file = "model-settings.json"
+        settings = read_json(self.directory, file)
+        if settings is None:
+            return ""
+        place = self.place(file)
+        if not isinstance(settings, dict):
+            self.error("not an object", place)
+            return ""
+        made_by = settings.get("implementation", "mlserver_mlflow.MLflowRuntime")
+        if not isinstance(made_by, str) or not re.fullmatch(r"mlserver_\w+(\.\w+)+", made_by):
+            self.error(f"implementation {short(made_by)} is not one of MLServer's own", place, _OWN_RUNTIME)
+        parameters = settings.get("parameters")
+        tarball = parameters.get("environment_tarball") if isinstance(parameters, dict) else None
+        if not isinstance(tarball, str):
+            return ""
+        self._must_exist(tarball, "environment_tarball", place)
+        return tarball.removeprefix("./")
 
     def _mlflow_loader(self, function: Mapping[str, object], place: Place) -> None:
         """MLflow imports the loader's module and calls it (mlflow/pyfunc/__init__.py, load_model)."""
@@ -483,8 +504,16 @@ class _Checker:
             if has_keras_lambda(entry.path):
                 self.error("a Lambda layer of Keras, which is byte code that runs", self.place(entry.name))
             expected = True if entry.name in self.pickles else None
+            if entry.name.endswith("pickle_module_info.txt"):
+                self._pickle_module(entry.name)
             if entry.name != NAME:
                 self._judge(entry.name, scan(entry.path, allowed, expected=expected), runtime)
+
+    def _pickle_module(self, name: str) -> None:
+        """MLflow's flavour pytorch imports the module that this file names (mlflow/pytorch/__init__.py)."""
+        module = (read_bytes(self.directory, name) or b"").decode("utf-8", "replace").strip()
+        if module not in ("mlflow.pytorch.pickle_module", "pickle", "cloudpickle"):
+            self.error(f"the module {short(module)} is imported to load the model", self.place(name), _UNLISTED)
 
     def _own_modules(self) -> set[str]:
         """Modules that come with the package and stand in nobody's way: Python takes its own, and installed, ones."""
