@@ -28,8 +28,7 @@ from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
 from velagen.schema.model import pointer_token
-from velagen.template.body import Else, If
-from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type
+from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type, top_fields
 from velagen.template.places import Key
 from velagen.template.types import ANY_OBJECT, UNKNOWN, Fields, JsonType, Member, ObjectType, Type, any_of
 from velagen.template.values import CONTEXT, STEP_CONTEXT
@@ -301,8 +300,8 @@ class _Builder:
                     self._patches_what(trait)
                     decls.append(cue.Field(cue.Name("patch"), compiler.patch(trait.patch, targets, what="patch")))
                 if trait.patch_outputs is not None:
-                    body = compiler.patch(trait.patch_outputs, [UNKNOWN], what="patchOutputs")
-                    decls.append(cue.Field(cue.Name("patchOutputs"), body))
+                    patched = compiler.patch_outputs(trait.patch_outputs)
+                    decls.append(cue.Field(cue.Name("patchOutputs"), patched))
                 decls += _outputs(compiler, trait.outputs)
             case Policy() as policy:
                 compiler = self._compiler()
@@ -329,12 +328,12 @@ class _Builder:
         """Without ``patches=`` nothing is known of the output but its metadata, so nothing else may be written."""
         if trait.patches is not None or not isinstance(trait.patch, Mapping):
             return
-        for name in _top_fields(trait.patch):
+        for name, place in top_fields(trait.patch):
             if name not in {"metadata", "apiVersion", "kind"}:
                 self._problems.append(
                     Problem(
                         f"patch.{name}: it isn't said what kind of object is patched, so its fields can't be checked",
-                        _plain(name.place if isinstance(name, Key) else trait.place),
+                        _plain(place or trait.place),
                         'write patches=Workload("apps/v1", "Deployment"), or a list of workloads',
                     )
                 )
@@ -375,14 +374,6 @@ class _Builder:
                     )
                 )
         return cue.Field(cue.Name("output"), compiler.manifest(output, what="output"))
-
-
-def _top_fields(body: Mapping[object, Any]) -> Iterator[str]:
-    for key, value in body.items():
-        if isinstance(key, str):
-            yield key
-        elif isinstance(key, (If, Else)) and isinstance(value, Mapping):
-            yield from _top_fields(value)
 
 
 def _placed(problems: Iterable[Problem], definition: Definition | AddonTemplate, source: Source) -> list[Problem]:

@@ -126,6 +126,10 @@ def _mapping(value: Any) -> Iterator[str]:
         yield f"takes a dict, {_is(value)}"
 
 
+def _perhaps(check: _Check) -> _Check:
+    return lambda value: iter(()) if value is None else check(value)
+
+
 def _flag(value: Any) -> Iterator[str]:
     if not isinstance(value, bool):
         yield f"takes True or False, {_is(value)}"
@@ -164,6 +168,8 @@ _CHECKS: dict[str, _Check] = {
     "pod_spec_path": _text,
     "instead_of": _texts,
     "patches": _workloads,
+    "patch": _perhaps(_mapping),
+    "patch_outputs": _perhaps(_mapping),
     "applies_to": _list_of(_text, "texts"),
     "conflicts_with": _list_of(_text, "texts"),
     "pod_disruptive": _flag,

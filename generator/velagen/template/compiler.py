@@ -14,6 +14,7 @@ from velagen.template.body import Each, Else, If, Items, Marked, Never, Optional
 from velagen.template.operations import TRAPS, Operation, names_in, operations, versions
 from velagen.template.places import Key, MisuseError, Spot
 from velagen.template.types import (
+    ANY_OBJECT,
     UNKNOWN,
     Fields,
     JsonType,
@@ -31,6 +32,7 @@ from velagen.template.values import (
     STEP_CONTEXT,
     Typed,
     ValueCompiler,
+    _all_references,
     _did_you_mean,
     _place_of,
     _spot_of,
@@ -104,19 +106,28 @@ class TemplateCompiler(ValueCompiler):
     def _kind_of(self, body: Mapping[object, e.Value], what: str) -> Type:
         """What the schemas say of the object that *body* says it is."""
         head: list[str] = []
+        places = {str(key): _spot_of(key) for key in body if isinstance(key, str)}
+        if self._is_patch and not {"apiVersion", "kind"} & places.keys():
+            for name, place in top_fields(body):
+                if name != "metadata":
+                    self._problem(
+                        f"{what}.{name}: it isn't said what kind of object is patched, so its fields can't be checked",
+                        place,
+                        hint="write its apiVersion and kind too",
+                    )
+            return ANY_OBJECT
         for name in ("apiVersion", "kind"):
             value = body.get(name)
-            key = next((one for one in body if one == name), None)
             if value is None:
                 self._problem(
-                    f"{what}: {name} is missing, so its fields can't be checked", _spot_of(next(iter(body), None))
+                    f"{what}: {name} is missing, so its fields can't be checked", next(iter(places.values()), None)
                 )
             elif isinstance(value, str) and e.is_constant(value):
                 head.append(value)
             else:
                 self._problem(
                     f"{what}.{name} is not a constant text, so the object's fields can't be checked",
-                    _spot_of(key),
+                    places[name],
                     hint="write one object for each kind, under when(…)",
                 )
         if len(head) < 2:
@@ -126,7 +137,7 @@ class TemplateCompiler(ValueCompiler):
         if schema is None:
             self._problem(
                 f"{what}: nothing is known of {kind} in {api_version}, so its fields can't be checked",
-                _spot_of(next((one for one in body if one == "kind"), None)),
+                places["kind"],
                 hint="put its CustomResourceDefinition into crds/ of the project, or correct the name",
             )
             return UNKNOWN
@@ -166,6 +177,13 @@ class TemplateCompiler(ValueCompiler):
         compiled: cue.Expr = cue.Struct()
         for target in targets:
             compiled = self.body(body, target, what)
+        self._is_patch = False
+        return compiled
+
+    def patch_outputs(self, bodies: Mapping[object, e.Value]) -> cue.Expr:
+        """Patches of named objects of other traits: each says what kind it is for, or changes the metadata alone."""
+        self._is_patch = True
+        compiled = self.manifests(bodies, what="patchOutputs")
         self._is_patch = False
         return compiled
 
@@ -439,6 +457,15 @@ class TemplateCompiler(ValueCompiler):
     def step(self, body: Mapping[object, e.Value]) -> cue.Expr:
         """The body of a workflow step: named operations, and what is made of their results."""
         self._steps = {str(key): self._result(item) for key, item in body.items() if isinstance(key, str)}
+        for key in body:
+            if isinstance(key, (If, Each)) and _asks_for_a_result(key.condition if isinstance(key, If) else key.source):
+                # github.com/kubevela/pkg cue/cuex/compiler.go, Resolve, and cue/util/iterate.go, FieldValues.
+                self._problem(
+                    "what depends on a result can't stand at the top of a step: KubeVela finds no operation beside it "
+                    "until it is decided, and so does none",
+                    key.place,
+                    hint='write it below a field: "then": {when(…): {…}}',
+                )
         return self.body(body, UNKNOWN, "step")
 
     def _result(self, item: e.Value) -> Type:
@@ -679,6 +706,15 @@ def parameter_type(shape: Shape) -> Type:
     return SchemaType(shape)
 
 
+def _asks_for_a_result(value: object) -> bool:
+    """Whether *value* depends on what an operation of the step answers, through intermediates too."""
+    for one in _all_references(value):
+        root = one._root if isinstance(one, e.Reference) else None
+        if isinstance(root, e.StepRoot) or (isinstance(root, e.LetRoot) and _asks_for_a_result(root.value)):
+            return True
+    return False
+
+
 def _none_of(conditions: Sequence[e.Expression]) -> e.Expression:
     """Holds where none of *conditions* does, what they say is given or not."""
     found: e.Expression | None = None
@@ -686,6 +722,15 @@ def _none_of(conditions: Sequence[e.Expression]) -> e.Expression:
         other: e.Expression = condition.of if isinstance(condition, e.Not) else e.Not(condition)
         found = other if found is None else e.Operation("&&", found, other)
     return found if found is not None else e.Constant(False)
+
+
+def top_fields(body: Mapping[object, e.Value]) -> Iterator[tuple[str, Place | None]]:
+    """The fields of *body*, those under when(…) too, with their places; what is computed is called ``[…]``."""
+    for key, value in body.items():
+        if isinstance(key, (If, Else)) and isinstance(value, Mapping):
+            yield from top_fields(value)
+        else:
+            yield str(key) if isinstance(key, str) and e.is_constant(key) else "[…]", _key_spot(key)
 
 
 def _has_computed_names(value: Mapping[object, e.Value]) -> bool:
