@@ -3,70 +3,74 @@
 What a definition module needs is here; the engine's own parts are imported from their packages.
 """
 
-from velagen.definition.model import AddonTemplate, Component, Policy, Status, Trait, WorkflowStep, Workload
-from velagen.template.body import (
-    Each,
-    If,
-    Refusal,
-    comment,
-    conditions,
-    each,
-    merge_by,
-    never,
-    optional,
-    otherwise,
-    refuse,
-    replace_list,
-    retain_keys,
-    when,
-)
-from velagen.template.expression import Expression, Reference, Value, context, parameter
-from velagen.template.functions import (
-    as_string,
-    cases,
-    ceil,
-    choose,
-    concat,
-    contains,
-    contains_text,
-    div,
-    first_given,
-    flatten,
-    floor,
-    from_base64,
-    given,
-    has_prefix,
-    has_suffix,
-    if_else,
-    join,
-    length,
-    let,
-    lower,
-    matches,
-    maximum,
-    minimum,
-    missing,
-    once,
-    one_of,
-    operation,
-    quantity,
-    raw_cue,
-    replace_pattern,
-    replace_text,
-    result_of,
-    sha256,
-    sort_by,
-    split,
-    to_base64,
-    to_json,
-    to_number,
-    to_yaml,
-    total,
-    trim_prefix,
-    trim_suffix,
-    unique,
-    upper,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from velagen.definition.model import AddonTemplate, Component, Policy, Status, Trait, WorkflowStep, Workload
+    from velagen.template.body import (
+        Each,
+        If,
+        Refusal,
+        comment,
+        conditions,
+        each,
+        merge_by,
+        never,
+        optional,
+        otherwise,
+        refuse,
+        replace_list,
+        retain_keys,
+        when,
+    )
+    from velagen.template.expression import Expression, Reference, Value, context, parameter
+    from velagen.template.functions import (
+        as_string,
+        cases,
+        ceil,
+        choose,
+        concat,
+        contains,
+        contains_text,
+        div,
+        first_given,
+        flatten,
+        floor,
+        from_base64,
+        given,
+        has_prefix,
+        has_suffix,
+        if_else,
+        join,
+        length,
+        let,
+        lower,
+        matches,
+        maximum,
+        minimum,
+        missing,
+        once,
+        one_of,
+        operation,
+        quantity,
+        raw_cue,
+        replace_pattern,
+        replace_text,
+        result_of,
+        sha256,
+        sort_by,
+        split,
+        to_base64,
+        to_json,
+        to_number,
+        to_yaml,
+        total,
+        trim_prefix,
+        trim_suffix,
+        unique,
+        upper,
+    )
 
 __all__ = [
     "AddonTemplate", "Component", "Each", "Expression", "If", "Policy", "Reference", "Refusal", "Status", "Trait",
@@ -78,3 +82,23 @@ __all__ = [
     "sha256", "sort_by", "split", "to_base64", "to_json", "to_number", "to_yaml", "total", "trim_prefix",
     "trim_suffix", "unique", "upper", "when",
 ]  # fmt: skip
+
+#: Where they are. A command that only prints its help waits for none of it.
+_HOMES = (
+    "velagen.definition.model",
+    "velagen.template.body",
+    "velagen.template.expression",
+    "velagen.template.functions",
+)
+
+
+if not TYPE_CHECKING:  # a type checker is to miss what is not there
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            for home in map(import_module, _HOMES):
+                if hasattr(home, name):
+                    found: object = getattr(home, name)
+                    globals()[name] = found
+                    return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,18 +11,18 @@ from typing import Any, Final
 
 import click
 
-#: Command -> module and attribute; a module is imported only when its command (or the list of all) is asked for.
+#: Command -> module and attribute, and the line about it: a module is imported only when its command runs.
 _COMMANDS: Final = {
-    "build": "velagen.cli_addon:build_command",
-    "check": "velagen.cli_check:check_command",
-    "cue": "velagen.cli_schema:cue_command",
-    "demo": "velagen.cli_lab:demo",
-    "gpusim": "velagen.cli_gpusim:gpusim_group",
-    "lab": "velagen.cli_lab:lab_group",
-    "model": "velagen.cli_model:model_group",
-    "package": "velagen.cli_addon:package_command",
-    "render": "velagen.cli_check:render_command",
-    "tools": "velagen.cli_lab:tools_group",
+    "build": ("velagen.cli_addon:build_command", "Write addon/NAME/ from metadata.yaml, schemas/ and definitions/."),
+    "check": ("velagen.cli_check:check_command", "Check the addon and application FILES without a cluster."),
+    "cue": ("velagen.cli_schema:cue_command", "Print SCHEMA as CUE, compiled under `parameter`."),
+    "demo": ("velagen.cli_lab:demo", "Show the whole path, from the control plane to a ready model."),
+    "gpusim": ("velagen.cli_gpusim:gpusim_group", "Simulated GPUs on real nodes."),
+    "lab": ("velagen.cli_lab:lab_group", "Run a control plane on this machine."),
+    "model": ("velagen.cli_model:model_group", "Model packages: check them, push them."),
+    "package": ("velagen.cli_addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
+    "render": ("velagen.cli_check:render_command", "Print the objects that KubeVela makes of application FILES."),
+    "tools": ("velagen.cli_lab:tools_group", "List and install the pinned tools."),
 }
 
 
@@ -33,12 +33,16 @@ class _LazyGroup(click.Group):
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
-        target = _COMMANDS.get(cmd_name)
-        if target is None:
+        if cmd_name not in _COMMANDS:
             return None
-        module, _, attribute = target.partition(":")
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
+        """The list of all commands, written without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in sorted(_COMMANDS.items())])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; whatever it meets, it ends with a sentence and a status, never with a traceback."""

@@ -97,14 +97,12 @@ def check_command(
     wrong = {problem.place.file for problem in problems if problem.severity == "error"}
     known = setting.catalogs[asked[-1]]
     problems += [one for one in _without_application(documents, known) if one.place.file not in wrong]
-    if setting.project is not None and checked_addon:
-        from velagen.check.addon import check_addon
-
-        problems += [_shown(one) for one in check_addon(setting.project, setting.built, setting.catalogs)]
+    if checked_addon:
+        problems += [_shown(one) for one in setting.of_addon()]
     show_problems(problems)
     if any(problem.severity == "error" for problem in problems):
         sys.exit(1)
-    what = [f"{len(setting.built)} definitions"] if checked_addon else []
+    what = [f"{setting.definitions} definitions"] if checked_addon else []
     count = len({document.file for document in documents})
     what += [f"{count} file{'s' * (count != 1)}"] if count else []
     click.echo(f"{' and '.join(what) or 'nothing'} checked: no errors", err=True)
@@ -152,6 +150,7 @@ class _Setting:
     """What the files are checked against."""
 
     project: Project | None
+    #: What the project builds; empty where it was known already.
     built: tuple[BuiltDefinition, ...]
     #: By the version of each KubeVela that is asked.
     catalogs: Mapping[str, Catalog]
@@ -161,7 +160,7 @@ class _Setting:
         """Of a project or an addon folder. Raises VelagenError where neither is there, or the project fails."""
         from velagen.check.catalog import Catalog, of_addon, of_kubevela, of_project
         from velagen.check.crds import use_project_crds
-        from velagen.definition.build import build_definitions
+        from velagen.check.kept import Kept
 
         if addon is not None:
             own = list(of_addon(addon))
@@ -174,9 +173,36 @@ class _Setting:
                 for one in error.problems
             ) from error
         use_project_crds(project.root / "crds")
-        built = build_definitions(project)
-        own = list(of_project(built))
-        return cls(project, built, {version: Catalog.of([*of_kubevela(version), *own]) for version in versions})
+        kept = Kept(project, tuple(versions))
+        known = kept.definitions()
+        built: tuple[BuiltDefinition, ...] = ()
+        if known is None:
+            from velagen.definition.build import build_definitions
+
+            built = build_definitions(project)
+            known = list(of_project(built))
+            kept.keep_definitions(known)
+        return cls(project, built, {version: Catalog.of([*of_kubevela(version), *known]) for version in versions})
+
+    def of_addon(self) -> list[Problem]:
+        """What is wrong with the project's addon, looked at again only where a file of it has changed."""
+        from velagen.check.addon import check_addon
+        from velagen.check.kept import Kept
+        from velagen.definition.build import build_definitions
+
+        if self.project is None:
+            return []
+        kept = Kept(self.project, tuple(self.catalogs))
+        found = kept.verdict()
+        if found is None:
+            found = check_addon(self.project, self.built or build_definitions(self.project), self.catalogs)
+            kept.keep_verdict(found)
+        return found
+
+    @property
+    def definitions(self) -> int:
+        """How many definitions the project has."""
+        return sum(one.own for one in next(iter(self.catalogs.values())).known.values())
 
     def documents(self, files: tuple[Path, ...], problems: list[Problem]) -> list[Document]:
         """The documents of the files given, or of the project's examples; what can't be read goes to *problems*."""

@@ -30,6 +30,8 @@ from velagen.kubevela import KubeVela, release
 from velagen.oracle import Oracle
 from velagen.project import Project
 from velagen.schema import validate
+from velagen.schema.cel import uncarried_rules
+from velagen.schema.keywords import doubtful_keywords
 
 _TIME_LIMIT = 60.0
 
@@ -75,7 +77,7 @@ def check_addon(project: Project, built: tuple[BuiltDefinition, ...], catalogs: 
     """
     problems = list(_stale(project))
     for one in built:
-        problems += _examples(one)
+        problems += [*_examples(one), *doubtful_keywords(one.schema), *uncarried_rules(one.schema)]
     with ThreadPoolExecutor() as pool:
         asked = {version: pool.submit(_on, release(version), built, catalog) for version, catalog in catalogs.items()}
         problems += merged({version: found.result() for version, found in asked.items()})

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from velagen.definition.build import BuiltDefinition
-from velagen.definition.model import Component, Trait
 from velagen.errors import Place, Problem, VelagenError
-from velagen.schema import Schema
+from velagen.schema.model import Schema
+
+if TYPE_CHECKING:
+    from velagen.definition.build import BuiltDefinition
 
 Kind = Literal["component", "trait", "policy", "workflow-step"]
 
@@ -96,6 +97,8 @@ class Catalog:
 
 def of_project(built: Iterable[BuiltDefinition]) -> Iterator[Known]:
     """The definitions a project builds."""
+    from velagen.definition.model import Component, Trait
+
     for one in built:
         definition = one.definition
         yield Known(

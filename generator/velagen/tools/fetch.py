@@ -6,14 +6,14 @@ import hashlib
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import IO
-
-import requests
-import urllib3
+from typing import IO, TYPE_CHECKING
 
 from velagen.errors import Problem, VelagenError
 from velagen.tools.report import Reporter
 from velagen.tools.table import Digest
+
+if TYPE_CHECKING:
+    import requests
 
 _CHUNK = 1 << 20
 #: (connect, read) in seconds. A proxy that never answers must not hold the next road up.
@@ -54,6 +54,9 @@ def download(
     :raises RoadClosedError: the server can't be reached or does not have it.
     :raises VelagenError: the bytes are not the pinned ones; the file is removed.
     """
+    import requests  # here, since a command that downloads nothing need not wait for it
+    import urllib3
+
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / digest.value[:64]
     if target.exists():
@@ -91,6 +94,8 @@ def download(
 def _pull(
     session: requests.Session, url: str, part: Path, headers: dict[str, str], reporter: Reporter, label: str
 ) -> None:
+    import requests
+
     have = part.stat().st_size if part.exists() else 0
     asked = dict(headers)
     if have:

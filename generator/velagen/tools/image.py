@@ -7,13 +7,14 @@ import json
 import re
 import tarfile
 from pathlib import Path
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from velagen.tools.fetch import RoadClosedError, download
 from velagen.tools.report import Reporter
 from velagen.tools.table import Digest, Image
+
+if TYPE_CHECKING:
+    import requests
 
 _TIMEOUT = (10.0, 60.0)
 _ACCEPT = ", ".join(
@@ -34,6 +35,8 @@ def take(image: Image, platform: str, target: Path, folder: Path, reporter: Repo
     :raises RoadClosedError: the registry can't be reached, or the image does not hold the file.
     :raises VelagenError: a layer is not what its digest says.
     """
+    import requests  # here, since a command that downloads nothing need not wait for it
+
     host, _, repository = image.repository.partition("/")
     with requests.Session() as session:
         client = _Registry(session, f"{scheme}://{host}/v2/{repository}")
@@ -74,6 +77,8 @@ class _Registry:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def manifest(self, digest: str) -> dict[str, Any]:
+        import requests
+
         url = f"{self.base}/manifests/{digest}"
         try:
             answer = self._session.get(url, headers={"Accept": _ACCEPT, **self.headers()}, timeout=_TIMEOUT)

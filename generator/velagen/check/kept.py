@@ -1,0 +1,149 @@
+"""What is known of a project from an earlier check, kept by content: the same files get the same answer at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import velagen
+from velagen.check.catalog import Known
+from velagen.errors import Place, Problem
+from velagen.project import Project
+from velagen.schema.model import parse_schema
+from velagen.tools import cache_dir
+
+#: Raise it where what is kept changes its form.
+_FORM = 1
+#: Answers that are kept; beyond, the oldest go.
+_MOST = 60
+_OURS = re.compile(r"(definitions|verdict)-[0-9a-f]{32}\.json")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The answers about one project as its files are now, for the KubeVelas that are asked."""
+
+    project: Project
+    versions: tuple[str, ...]
+
+    def definitions(self) -> list[Known] | None:
+        """The project's definitions as an application's author meets them; None where they must be built first."""
+        found = _read(self._file("definitions", self._sources))
+        if not isinstance(found, list):
+            return None
+        return [
+            Known(
+                one["kind"],
+                one["name"],
+                parse_schema(one["schema"]["document"], origin=one["schema"]["origin"]),
+                one["workload"],
+                tuple(one["applies_to"]),
+                tuple(one["conflicts_with"]),
+                one["instead_of"],
+                one["cue"],
+                own=True,
+            )
+            for one in found
+        ]
+
+    def keep_definitions(self, known: Iterable[Known]) -> None:
+        """Keep what was built."""
+        found = [
+            {
+                "kind": one.kind,
+                "name": one.name,
+                "schema": {"document": one.schema.document, "origin": one.schema.origin} if one.schema else None,
+                "workload": one.workload,
+                "applies_to": one.applies_to,
+                "conflicts_with": one.conflicts_with,
+                "instead_of": dict(one.instead_of),
+                "cue": one.cue,
+            }
+            for one in known
+        ]
+        if all(one["schema"] for one in found):
+            _write(self._file("definitions", self._sources), found)
+
+    def verdict(self) -> list[Problem] | None:
+        """What was said of the addon; None where nobody looked yet."""
+        found = _read(self._file("verdict", self._all))
+        if not isinstance(found, list):
+            return None
+        return [Problem(one["message"], Place(**one["place"]), one["hint"], one["severity"]) for one in found]
+
+    def keep_verdict(self, problems: Iterable[Problem]) -> None:
+        """Keep what was said, unless there is an error: its reason may lie outside the files (time)."""
+        found = list(problems)
+        if not any(one.severity == "error" for one in found):
+            _write(self._file("verdict", self._all), [asdict(one) for one in found])
+
+    @cached_property
+    def _sources(self) -> str:
+        """Everything that the definitions come from: the project's files, and velagen itself."""
+        root = self.project.root
+        named = ["metadata.yaml", "definitions", "schemas", "crds"]
+        return _digest([_own_state(), str(root), *_contents(root, named)])
+
+    @cached_property
+    def _all(self) -> str:
+        root = self.project.root
+        named = ["addon", "resources", "config-templates", "views", "README.md"]
+        return _digest([self._sources, *self.versions, *_contents(root, named)])
+
+    @staticmethod
+    def _file(what: str, key: str) -> Path:
+        return cache_dir() / "checked" / f"{what}-{key}.json"
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join([str(_FORM), *parts]).encode()).hexdigest()[:32]
+
+
+def _own_state() -> str:
+    """velagen's own files by size and time: they change under the hands of who works on it only."""
+    root = Path(velagen.__file__).parent
+    found = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if not name.endswith(".pyc"):
+                state = (Path(folder) / name).stat()
+                found.append(f"{folder}/{name}:{state.st_size}:{state.st_mtime_ns}")
+    return _digest(sorted(found))
+
+
+def _contents(root: Path, names: Iterable[str]) -> Iterator[str]:
+    """Path and digest of every file under *names*."""
+    for name in names:
+        place = root / name
+        files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield f"{file.relative_to(root)}:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def _read(file: Path) -> Any:
+    with suppress(OSError, ValueError):
+        return json.loads(file.read_bytes())
+    return None
+
+
+def _write(file: Path, value: object) -> None:
+    """Keep a value; a cache that can't be written is no error. Of what was kept here the oldest go."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(value, stream)
+        Path(name).replace(file)
+        kept = [one for one in file.parent.iterdir() if _OURS.fullmatch(one.name)]
+        for old in sorted(kept, key=lambda one: one.stat().st_mtime_ns)[:-_MOST]:
+            old.unlink(missing_ok=True)

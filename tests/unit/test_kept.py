@@ -1,0 +1,96 @@
+"""A check of files that were checked before asks nothing again; a file that changed is looked at."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from velagen.check import kept
+from velagen.check.catalog import Known
+from velagen.check.kept import Kept
+from velagen.cli import main
+from velagen.errors import Place, Problem
+from velagen.kubevela import VERSIONS
+from velagen.project import Project
+
+MINI = Path(__file__).parent / "fixtures/mini"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A small project of its own, and nothing kept of it."""
+    monkeypatch.setattr(kept, "cache_dir", lambda: tmp_path / "cache")
+    shutil.copytree(MINI, tmp_path / "mini")
+    return Project.find(tmp_path / "mini")
+
+
+def check(project: Project, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["check", "--no-render", "--project", str(project.root), *options])
+    return done.exit_code, done.output
+
+
+def test_definitions_are_built_once_for_the_same_files(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = check(project)
+    with monkeypatch.context() as patch:
+        patch.setattr("velagen.definition.build.build_definitions", None)
+        assert check(project) == first
+    schema = sorted(project.schemas.glob("*.json"))[0]
+    schema.write_text(schema.read_text().replace('"title"', '"titel"', 1) + "\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("velagen.definition.build.build_definitions", None)
+        code, said = check(project)
+    assert (code, "failed where it should not" in said) == (1, True)
+
+
+def test_what_is_kept_says_the_same(project: Project) -> None:
+    from velagen.check.catalog import of_project
+    from velagen.definition.build import build_definitions
+
+    answers = Kept(project, VERSIONS)
+    assert answers.definitions() is None
+    own = list(of_project(build_definitions(project)))
+    answers.keep_definitions(own)
+    again = answers.definitions()
+    assert again is not None
+
+    def told(one: Known) -> object:
+        document = one.schema.document if one.schema else None
+        return (one.kind, one.name, document, one.workload, one.applies_to, one.conflicts_with, one.cue, one.own)
+
+    assert [told(one) for one in again] == [told(one) for one in own]
+
+
+def test_a_verdict_is_kept_by_content_and_an_error_is_not(project: Project, tmp_path: Path) -> None:
+    warning = Problem("odd", Place("a.json", 1, 2, "/x"), "write less", "warning")
+    Kept(project, VERSIONS).keep_verdict([warning])
+    assert Kept(project, VERSIONS).verdict() == [warning]
+    # Another KubeVela, or another file in the addon, is another question.
+    assert Kept(project, VERSIONS[:1]).verdict() is None
+    project.addon.mkdir(parents=True, exist_ok=True)
+    (project.addon / "new.cue").write_text("x: 1")
+    assert Kept(project, VERSIONS).verdict() is None
+    Kept(project, VERSIONS).keep_verdict([Problem("wrong")])
+    assert Kept(project, VERSIONS).verdict() is None
+    for file in (tmp_path / "cache" / "checked").iterdir():
+        file.write_text("{")
+    assert Kept(project, VERSIONS).verdict() is None
+
+
+def test_a_cache_that_takes_nothing_is_no_error(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "cache_dir", lambda: Path("/dev/null"))
+    assert check(project) == check(project)
+
+
+def test_only_so_many_answers_are_kept(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_MOST", 2)
+    folder = tmp_path / "cache" / "checked"
+    folder.mkdir(parents=True)
+    (folder / "mine.json").write_text("not velagen's")
+    for number in range(4):
+        (project.root / "README.md").write_text(str(number))
+        Kept(project, VERSIONS).keep_verdict([])
+    assert len(list(folder.glob("verdict-*.json"))) == 2
+    assert (folder / "mine.json").exists()
