@@ -25,9 +25,10 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY) ## The article's application, running on a local control plane
 	$(BIN)/velagen demo
 
-test: $(READY) ## All tests, those on the embedded control plane included
+test: $(READY) ## All tests, on the embedded control plane too; examples and bad input on each release of KubeVela
 	$(BIN)/velagen tools install $(TOOLS)
 	$(BIN)/pytest -m "not kind"
+	$(BIN)/pytest -m both --kubevela other
 
 kind: $(READY) ## The tests on real kind clusters: real pods, real model servers; builds images where none can be pulled
 	$(BIN)/pytest -m "kind and not engine" --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=20

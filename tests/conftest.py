@@ -7,6 +7,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,19 @@ import pytest
 import yaml
 from tests import budget
 
-from velagen.lab import Api, Lab, condition, wait_until
+from velagen.kubevela import VERSIONS
+from velagen.lab import Api, Lab, LabOptions, condition, wait_until
 from velagen.lab.vela import vela
 
 T = TypeVar("T")
 
 #: Seconds; a busy machine takes its time, and a test that waits in vain should still say what it waited for.
 PATIENCE = 60.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which KubeVela the embedded control plane runs: by default the one that labs run."""
+    parser.addoption("--kubevela", choices=[*VERSIONS, "other"], help="release the lab runs; other: not the default")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -124,14 +131,20 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A running lab; with VELAGEN_TEST_LAB=NAME that one, which stays up: quicker while writing tests."""
     if name := os.environ.get("VELAGEN_TEST_LAB"):
         standing = Lab(name)
         standing.up()
         yield standing
         return
-    with Lab("tests", folder=tmp_path_factory.mktemp("lab") / "state") as fresh:
+    given = pytestconfig.getoption("--kubevela")
+    options = LabOptions()
+    if given == "other":
+        given = next(version for version in VERSIONS if version != options.kubevela)
+    if given is not None:
+        options = replace(options, kubevela=given)
+    with Lab("tests", folder=tmp_path_factory.mktemp("lab") / "state", options=options) as fresh:
         yield fresh
 
 

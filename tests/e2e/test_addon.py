@@ -85,6 +85,7 @@ def components(path: Path) -> list[str]:
 # ---------------------------------------------------------------- the definitions
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("file", sorted((ADDON / "definitions").glob("*.cue")), ids=lambda path: path.stem)
 def test_a_definition_is_synced_and_its_form_exists(lab: Lab, file: Path) -> None:
     # Its type is on one of the first lines: the metadata comes first.
@@ -109,6 +110,7 @@ def test_a_definition_is_synced_and_its_form_exists(lab: Lab, file: Path) -> Non
 # ---------------------------------------------------------------- the examples
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_accepted_and_runs(cluster: Cluster, file: Path) -> None:
     if file.stem in BEFORE:

@@ -12,7 +12,7 @@ from tests.conftest import Cluster
 from velagen.lab import Lab
 from velagen.lab.vela import vela
 
-pytestmark = [pytest.mark.slow, pytest.mark.embedded]
+pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.both]
 
 ROOT = Path(__file__).parents[2]
 BAD_INPUT = sorted((ROOT / "tests" / "bad-input").glob("*.yaml"))
