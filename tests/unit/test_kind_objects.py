@@ -13,6 +13,8 @@ import yaml
 from cryptography import x509
 
 from velagen.errors import VelagenError
+from velagen.kubevela import RELEASES, KubeVela
+from velagen.lab.images import recipes
 from velagen.lab.kind import KindLab, KindOptions, gateway, stack
 from velagen.lab.kind.certs import Pair, issue
 from velagen.lab.kind.cluster import _State, address, conflist, import_script, kind_config, routes
@@ -235,3 +237,15 @@ def test_the_store_needs_no_secret_from_an_application() -> None:
     (service,) = [thing for thing in stack.store_objects() if thing["kind"] == "Service"]
     assert endpoint == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:5000"
     assert "env" not in given["spec"]["container"]
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=str)
+def test_kubevelas_controller_is_of_the_release_and_starts_as_its_chart_has_it(release: KubeVela) -> None:
+    (deployment,) = (thing for thing in stack.vela_objects(PAIR, release.version) if thing["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    image = recipes()[f"vela-core-{release.version}"]
+    assert container["image"] in image.references
+    assert {part.tool for part in image.parts} == {f"vela-core@{release.version}", None}
+    assert {one["name"]: one["value"] for one in container["env"]} == dict(release.environment)
+    assert "--feature-gates=MultiStageComponentApply=true" in container["args"]
+    assert "--metrics-addr=:8080" in container["args"]

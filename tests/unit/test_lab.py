@@ -17,6 +17,7 @@ from cryptography import x509
 
 from velagen.cli_lab import demo, lab_group, tools_group
 from velagen.errors import VelagenError
+from velagen.kubevela import RELEASES, KubeVela
 from velagen.lab import Lab, LabOptions, condition, gpu_node, objects, wait_until
 from velagen.lab.certs import Authority, make_key
 from velagen.lab.cluster import COMPONENTS, _State
@@ -314,6 +315,33 @@ def test_other_options_than_those_it_runs_with_are_refused(tmp_path: Path, monke
         assert all(process.alive for process in processes)
     finally:
         lab.down()
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=str)
+def test_vela_core_starts_as_its_chart_has_it(release: KubeVela) -> None:
+    core = objects.vela_core(release.version)
+    assert core.environment == dict(release.environment)
+    arguments = core.arguments(metrics_addr="127.0.0.1:1", use_webhook=True, webhook_cert_dir="/A")
+    gates = [one.removeprefix("--feature-gates=") for one in arguments if one.startswith("--feature-gates=")]
+    assert {"MultiStageComponentApply=true", "EnableCueValidation=false", "PreDispatchDryRun=true"} <= set(gates)
+    assert len(gates) == len({gate.partition("=")[0] for gate in gates})
+    flags = dict(one.removeprefix("--").split("=", 1) for one in arguments if not one.startswith("--feature-gates="))
+    assert (flags["metrics-addr"], flags["use-webhook"], flags["webhook-cert-dir"]) == ("127.0.0.1:1", "true", "/A")
+    # Of the chart's values, and neither the program's default (10) nor a template.
+    assert flags["definition-revision-limit"] == "2"
+    assert ("enable-cue-version-compatibility" in flags) is (release.cue == "0.14.1")
+    assert not any("{{" in one for one in arguments)
+
+
+def test_a_lab_of_before_the_choice_is_known_for_what_it_runs(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    _State("m", LabOptions(), {}).write(path)
+    data = json.loads(path.read_text())
+    assert data["options"].pop("kubevela") == LabOptions().kubevela
+    path.write_text(json.dumps(data))
+    state = _State.read(path)
+    assert state is not None
+    assert state.options.kubevela == "1.10.9"
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "../x", "-a", "a/b"])

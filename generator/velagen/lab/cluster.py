@@ -113,7 +113,8 @@ class _State:
             data = json.loads(path.read_text())
             return cls(
                 mark=data["mark"],
-                options=LabOptions(**data["options"]),
+                # Before there was a choice it was 1.10.9.
+                options=LabOptions(**{"kubevela": "1.10.9", **data["options"]}),
                 ports=data["ports"],
                 processes=[Process(**process) for process in data["processes"]],
                 ready=data["ready"],

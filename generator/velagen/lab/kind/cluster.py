@@ -94,7 +94,8 @@ class _State:
             for key in {"layers", "gpus"} & set(options):
                 options[key] = tuple(options[key])
             engine = Engine.from_data(data.pop("engine"))
-            return cls(options=KindOptions(**options), engine=engine, **data)
+            # Before there was a choice it was 1.10.9.
+            return cls(options=KindOptions(**{"kubevela": "1.10.9", **options}), engine=engine, **data)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
