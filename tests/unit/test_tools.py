@@ -192,7 +192,7 @@ def test_an_unknown_tool_is_told_the_known_ones() -> None:
         tool("cue", "0.1.0")
     with pytest.raises(VelagenError, match="Known sources: kserve"):
         source("knative")
-    with pytest.raises(VelagenError, match=r"Pinned versions: 1\.10\.9, 1\.11\.0"):
+    with pytest.raises(VelagenError, match=r"Pinned versions: 1\.11\.0, 1\.10\.9"):
         source("kubevela", "1.9.0")
 
 
