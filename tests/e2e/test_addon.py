@@ -138,6 +138,27 @@ def test_an_example_is_accepted_and_runs(cluster: Cluster, file: Path) -> None:
     cluster.wait_running(app["metadata"]["name"], timeout=90)
 
 
+def test_what_kubevela_1_11_adds_is_used(cluster: Cluster) -> None:
+    """A component's errs are what is said first, and deploymentMode is not changed."""
+    if cluster.lab.wanted().kubevela == "1.10.9":
+        pytest.skip("KubeVela 1.10 has neither")
+    app: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "sentiment.yaml").read_text(encoding="utf-8"))
+    properties = app["spec"]["components"][0]["properties"]
+    runtime = properties.pop("runtime")
+    said = cluster.up(app, check=False).stderr
+    assert "User Errors:\n  runtime is missing" in said.replace("\\n", "\n")
+    properties |= {"runtime": runtime, "deploymentMode": "standard"}
+    cluster.up(app)
+    properties["deploymentMode"] = "knative"
+    words = 'immutable field cannot be changed (current: "standard", new: "knative")'
+
+    def refused() -> bool:
+        # While KubeVela writes its status, a change may be refused for that alone.
+        return words in cluster.up(app, check=False).stderr.replace('\\"', '"')
+
+    cluster.wait_for(refused, words, 20)
+
+
 def test_the_article_application_has_its_objects(cluster: Cluster) -> None:
     cluster.up(ROOT / "examples" / "sentiment.yaml")
     cluster.wait_running("sentiment")
