@@ -213,6 +213,19 @@ class Lab(LabHome):
             found.append(ComponentStatus(process.name, condition_, process.pid if process.alive else None, port))
         return found
 
+    def metrics_url(self, component: str) -> str:
+        """Give where the Prometheus metrics of vela-core or kserve-manager are.
+
+        :raises VelagenError: the lab is not up.
+        """
+        state = _State.read(self._state_file)
+        port = state.ports.get(f"{component}-metrics") if state is not None else None
+        if port is None:
+            raise VelagenError(
+                Problem(f"{component} of {self._CALLED} {self.name} has no metrics", hint=self._how_up())
+            )
+        return f"http://127.0.0.1:{port}"
+
     @property
     def running(self) -> bool:
         """Whether the lab is up and each component answers."""

@@ -1,0 +1,227 @@
+"""What an application costs vela-core beside KubeVela's own webservice: processor time to make it and to look again.
+
+``python -m benchmarks.controller``; see docs/benchmarks.md. Processor time of the process, not seconds on a clock: what
+else the machine does meanwhile changes it little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+from benchmarks import page
+
+from velagen.errors import Problem, VelagenError
+from velagen.lab import Lab, LabOptions, wait_until
+from velagen.lab.vela import vela
+from velagen.tools import table
+from velagen.tools.report import Reporter
+
+Thing = dict[str, Any]
+
+#: The component types that are compared, the yardstick first.
+KINDS = ("webservice", "kfserving")
+PROPERTIES: dict[str, Thing] = {
+    "webservice": {"image": "registry.example.com/web:1", "ports": [{"port": 8080, "expose": True}]},
+    "kfserving": {"runtime": "triton", "modelUri": "s3://models/sentiment/1", "minReplicas": 1},
+}
+#: Seconds until all applications of a round run.
+PATIENCE = 900.0
+#: How often KubeVela looks again at a settled application here, in seconds.
+RESYNC = 15
+GOAL = 1.15
+_APPLICATION = ("core.oam.dev/v1beta1", "Application")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one round found: processor milliseconds of vela-core, and its memory at the end."""
+
+    made: float
+    looked: float
+    reconciles: int
+    megabytes: float
+
+
+class Core:
+    """The lab's vela-core, seen from outside."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        (part,) = [one for one in lab.status() if one.name == "vela-core"]
+        if part.pid is None:
+            raise VelagenError(Problem(f"vela-core of lab {lab.name} does not run"))
+        self.pid = part.pid
+
+    def milliseconds(self) -> float:
+        """Processor time so far, its own and the kernel's for it. Source: proc(5), /proc/PID/stat."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+    def megabytes(self) -> float:
+        """Memory that it holds now."""
+        (kilobytes,) = re.findall(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        return int(kilobytes) / 1024
+
+    def reconciles(self) -> int:
+        """How often an application was looked at so far, by controller-runtime's own count."""
+        text = requests.get(f"{self.lab.metrics_url('vela-core')}/metrics", timeout=10).text
+        found = re.findall(r'^controller_runtime_reconcile_total\{controller="application",[^}]*\} (\S+)$', text, re.M)
+        return round(sum(float(one) for one in found))
+
+
+def application(kind: str, number: int, namespace: str) -> Thing:
+    """Give the application with one component of this type."""
+    name = f"m{number}"
+    return {
+        "apiVersion": _APPLICATION[0],
+        "kind": _APPLICATION[1],
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"components": [{"name": name, "type": kind, "properties": PROPERTIES[kind]}]},
+    }
+
+
+def running(lab: Lab, namespace: str) -> int:
+    """How many applications of the namespace run."""
+    found = lab.api.list(*_APPLICATION, namespace)
+    return sum((one.get("status") or {}).get("status") == "running" for one in found)
+
+
+def make(lab: Lab, kind: str, numbers: range, namespace: str) -> None:
+    """Apply applications, and wait until all of the namespace run."""
+    lab.api.apply_all([application(kind, number, namespace) for number in numbers])
+    wait_until(
+        lambda: running(lab, namespace) == numbers.stop,
+        what=f"{numbers.stop} applications of type {kind}",
+        timeout=PATIENCE,
+        every=0.5,
+    )
+
+
+def measure(lab: Lab, core: Core, kind: str, apps: int, window: float) -> Cost:
+    """Make *apps* applications in a namespace of their own, look on for *window* seconds, and remove them."""
+    namespace = f"bench-{kind}"
+    lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    before = core.milliseconds()
+    make(lab, kind, range(apps), namespace)
+    made = (core.milliseconds() - before) / apps
+    # What follows the making (status, first re-sync) has its time to settle.
+    time.sleep(RESYNC)
+    before, counted = core.milliseconds(), core.reconciles()
+    time.sleep(window)
+    spent, reconciles = core.milliseconds() - before, core.reconciles() - counted
+    megabytes = core.megabytes()
+    for number in range(apps):
+        lab.api.delete(*_APPLICATION, f"m{number}", namespace)
+    wait_until(lambda: not lab.api.list(*_APPLICATION, namespace), what="the removal", timeout=PATIENCE, every=0.5)
+    lab.api.delete("v1", "Namespace", namespace)
+    wait_until(
+        lambda: lab.api.get("v1", "Namespace", namespace) is None, what="the namespace's end", timeout=300, every=0.5
+    )
+    return Cost(made, spent / max(1, reconciles), reconciles, megabytes)
+
+
+def grow(lab: Lab, core: Core, apps: int, steps: int, say: Reporter) -> list[dict[str, float]]:
+    """Make *apps* kfserving applications in *steps* steps; what each step cost an application, and the memory then."""
+    namespace = "bench-growth"
+    lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    found: list[dict[str, float]] = []
+    for step in range(1, steps + 1):
+        first, last = apps * (step - 1) // steps, apps * step // steps
+        looked, before = core.reconciles(), core.milliseconds()
+        lab.api.apply_all([application("kfserving", number, namespace) for number in range(first, last)])
+        wait_until(
+            lambda wanted=last: running(lab, namespace) == wanted,  # type: ignore[misc]  # bound early on purpose
+            what=f"{last} applications",
+            timeout=PATIENCE,
+            every=1,
+        )
+        # Those that are there already are looked at meanwhile: the whole is divided by all that were looked at.
+        spent, reconciles = core.milliseconds() - before, core.reconciles() - looked
+        found.append({"apps": last, "each": spent / max(1, reconciles), "megabytes": core.megabytes()})
+        say.say(f"{last} applications: {found[-1]['each']:.1f} ms a look, {found[-1]['megabytes']:.0f} MB")
+    return found
+
+
+def block(found: dict[str, list[Cost]], apps: int, kubevela: str, growth: list[dict[str, float]]) -> str:
+    """Give the part of docs/benchmarks.md."""
+    rows = []
+    goals = []
+    for title, field in (("made", "made"), ("looked at again", "looked")):
+        values = {kind: [float(getattr(one, field)) for one in costs] for kind, costs in found.items()}
+        over = page.Spread.of(page.ratios(*(values[kind] for kind in KINDS[::-1])))
+        rows.append([title, *(page.Spread.of(values[kind]).text(1) for kind in KINDS), over.text(2)])
+        goals.append(f"{title} {over.text(2)}, {'met' if over.median <= GOAL else 'not met'}")
+    lines = [
+        f"{len(found[KINDS[0]])} rounds of {apps} applications each on KubeVela {kubevela}, alternated; processor "
+        "milliseconds of vela-core for one application, median (least to greatest); ratios round by round.",
+        "",
+        page.table(["", *(f"`{kind}`" for kind in KINDS), "ratio"], rows),
+        "",
+        f"Goal, at most {GOAL} times webservice's: {'; '.join(goals)}.",
+    ]
+    if growth:
+        cells = [[f"{one['apps']:.0f}", f"{one['each']:.1f}", f"{one['megabytes']:.0f}"] for one in growth]
+        lines += [
+            "",
+            "One lab that fills up with `kfserving` applications: processor milliseconds a look, vela-core's memory.",
+            "",
+            page.table(["applications", "ms a look", "MB"], cells),
+        ]
+    return "\n".join(lines)
+
+
+@click.command(epilog="Example: python -m benchmarks.controller --apps 100 --rounds 3")
+@click.option("--apps", default=100, show_default=True, type=click.IntRange(1, 1000), help="Applications a round.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 20))
+@click.option("--window", default=60.0, show_default=True, help="Seconds that settled applications are watched.")
+@click.option("--growth", default=0, help="Afterwards fill the lab with so many applications, in four steps.")
+@click.option("--kubevela", default=None, help="KubeVela's version; the lab's default where it is not given.")
+@click.option("--quick", is_flag=True, help="A trial: 20 applications, one round; the page is not written.")
+@click.option(
+    "--out",
+    default=Path("dist/benchmark-controller"),
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for results.json.",
+)
+def main(apps: int, rounds: int, window: float, growth: int, kubevela: str | None, quick: bool, out: Path) -> None:
+    """Measure vela-core's processor time an application; writes docs/benchmarks.md."""
+    reporter = Reporter()
+    version = kubevela or table().row("vela-core").version
+    if quick:
+        apps, rounds, window, growth = 20, 1, 2.0 * RESYNC, 0
+    found: dict[str, list[Cost]] = {kind: [] for kind in KINDS}
+    with tempfile.TemporaryDirectory(prefix="velagen-benchmark-") as folder:
+        options = LabOptions(kubevela=version, resync_seconds=RESYNC, nodes=20, gpus_per_node=0)
+        with Lab("benchmark", folder=Path(folder) / "lab", options=options, reporter=reporter) as lab:
+            vela(lab.kubeconfig, "addon", "enable", page.ROOT / "addon" / "kfserving", "-y")
+            core = Core(lab)
+            measure(lab, core, "webservice", 5, 1)  # caches fill
+            measure(lab, core, "kfserving", 5, 1)
+            for number in range(rounds):
+                for kind in KINDS if number % 2 == 0 else KINDS[::-1]:
+                    found[kind].append(measure(lab, core, kind, apps, window))
+                    cost = found[kind][-1]
+                    reporter.say(f"{kind}: {cost.made:.0f} ms made, {cost.looked:.1f} ms looked at again")
+            grown = grow(lab, core, growth, 4, reporter) if growth else []
+    out.mkdir(parents=True, exist_ok=True)
+    raw = {kind: [asdict(one) for one in costs] for kind, costs in found.items()}
+    (out / "results.json").write_text(json.dumps({"kubevela": version, **raw, "growth": grown}, indent=1))
+    text = block(found, apps, version, grown)
+    click.echo(text)
+    if not quick:
+        page.write(f"controller {version}", text)
+        click.echo(f"written: {page.PAGE}", err=True)
+
+
+if __name__ == "__main__":
+    main()
