@@ -33,7 +33,7 @@ def guide(tmp_path: Path) -> Path:
 def test_the_guide_builds(guide: Path) -> None:
     (quota,) = build_definitions(Project.find(guide))
     assert quota.type == "trait"
-    assert 'kind:       "ResourceQuota"' in quota.cue
+    assert re.search(r'kind: +"ResourceQuota"', quota.cue)
     assert "if parameter.gpus != _|_ {" in quota.cue
 
 
