@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from benchmarks import page
-from benchmarks.controller import __main__ as controller
+from benchmarks.controller import __main__ as of_controller
 from benchmarks.serving import __main__ as serving
 from benchmarks.serving import cgroups, load, report, sides
 from benchmarks.startup import __main__ as startup
@@ -487,10 +487,10 @@ def test_the_overhead_is_paired_by_round() -> None:
 
 def test_the_controllers_block_says_ratios_and_whether_the_goal_is_met() -> None:
     found = {
-        "webservice": [controller.Cost(100, 10, 40, 200), controller.Cost(110, 10, 40, 200)],
-        "kfserving": [controller.Cost(110, 20, 40, 210), controller.Cost(121, 20, 40, 210)],
+        "webservice": [of_controller.Cost(100, 10, 40, 200), of_controller.Cost(110, 10, 40, 200)],
+        "kfserving": [of_controller.Cost(110, 20, 40, 210), of_controller.Cost(121, 20, 40, 210)],
     }
-    text = controller.block(found, 100, "1.11.0", [{"apps": 250, "each": 12.3, "megabytes": 200.4}])
+    text = of_controller.block(found, 100, "1.11.0", [{"apps": 250, "each": 12.3, "megabytes": 200.4}])
     assert "| made | 105.0 (100.0 to 110.0) | 115.5 (110.0 to 121.0) | 1.10 |" in text
     assert "made 1.10, met; looked at again 2.00, not met" in text
     assert "| 250 | 12.3 | 200 |" in text
