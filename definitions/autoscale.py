@@ -4,8 +4,7 @@ With KEDA the ScaledObject is ours: KServe's own can set neither polling, nor wh
 metric's type (pkg/controller/v1beta1/inferenceservice/reconcilers/keda). autoscalerClass external keeps KServe out.
 
 Sources: KEDA docs, Prometheus scaler; Kubernetes pkg/controller/podautoscaler/replica_calculator.go (a metric shared by
-the pods: ceil(metric / threshold), within a tolerance of 10 %); metric names: istio.io standard metrics, Envoy cluster
-statistics, Triton docs/user_guide/metrics.md, mlserver/metrics.
+the pods: ceil(metric / threshold), within a tolerance of 10 %); metric names: velagen/monitoring/sources.py.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from velagen import (
     retain_keys,
 )
 from velagen import parameter as p
+from velagen.monitoring.sources import MILLISECONDS, SOURCES, Source
 
 predictor = context.output.spec.predictor
 noted = context.output.metadata.annotations
@@ -65,45 +65,61 @@ measures = is_keda & (p.metric != "cpu") & (p.metric != "custom")
 # What is asked of Prometheus --------------------------------------------------------------------------------------
 
 workload = f"{context.name}-predictor"
-ISTIO = f'reporter="destination",destination_workload="{workload}",destination_workload_namespace="{context.namespace}"'
 envoy_cluster = let("envoyName", first_given(p.envoyCluster, f"{context.namespace}_{workload}_80"))
-ENVOY = f'envoy_cluster_name="{envoy_cluster}"'
 #: The labels that Prometheus' discovery of pods gives the servers' own metrics.
 POD = f'namespace="{context.namespace}",pod=~"{workload}-.*"'
+LABELS = {
+    "istio": f'destination_workload="{workload}",destination_workload_namespace="{context.namespace}"',
+    "envoy": f'envoy_cluster_name="{envoy_cluster}"',
+    "triton": POD,
+    "mlserver": POD,
+}
 
 
-def quantile(series: str, labels: str) -> str:
-    """Milliseconds within which *percentile* of the requests are answered, from a histogram in milliseconds."""
-    return f"histogram_quantile({percentile}, sum by (le) (rate({series}_bucket{{{labels}}}[{window}])))"
-
-
-def per_second(series: str, labels: str) -> str:
+def per_second(series: str, source: Source, where: str) -> str:
     """The growth of a counter in a second, over all pods."""
-    return f"sum(rate({series}{{{labels}}}[{window}]))"
+    return f"sum(rate({series}{{{selector(source, where)}}}[{window}]))"
 
 
-QPS = {
-    "istio": per_second("istio_requests_total", ISTIO),
-    "envoy": per_second("envoy_cluster_upstream_rq_total", ENVOY),
-    "triton": per_second("nv_inference_request_success", POD),
-    "mlserver": per_second("model_infer_request_success_total", POD),
-}
-#: Little's law: arrival rate times mean time = the growth of the sum of all times, in seconds a second.
-CONCURRENCY = {
-    "istio": f"{per_second('istio_request_duration_milliseconds_sum', ISTIO)} / 1000",
-    "envoy": f"{per_second('envoy_cluster_upstream_rq_time_sum', ENVOY)} / 1000",
-    "triton": f"{per_second('nv_inference_request_duration_us', POD)} / 1000000",
-    "mlserver": per_second("model_infer_request_duration_sum", POD),
-}
-#: Without requests these are 0/0, not a number, which KEDA would take for one: the comparison drops it, and no answer
-#: keeps the pods as they are.
-LATENCY = {
-    "istio": f"{quantile('istio_request_duration_milliseconds', ISTIO)} >= 0",
-    "envoy": f"{quantile('envoy_cluster_upstream_rq_time', ENVOY)} >= 0",
-    "triton": f"{per_second('nv_inference_request_duration_us', POD)} / {QPS['triton']} / 1000 >= 0",
-    "mlserver": f"{per_second('model_infer_request_duration_sum', POD)} / "
-    f"{per_second('model_infer_request_duration_count', POD)} * 1000 >= 0",
-}
+def selector(source: Source, where: str) -> str:
+    """What is asked for of this model alone."""
+    return ",".join(part for part in (where, LABELS[source.name]) if part)
+
+
+def requests(source: Source) -> str:
+    """Answered requests in a second."""
+    return per_second(source.answered.name, source, source.answered.where)
+
+
+def concurrency(source: Source) -> str:
+    """Little's law: arrival rate times mean time = the growth of the sum of all times, in seconds a second."""
+    assert source.mean
+    total = per_second(source.mean.total, source, source.mean.where)
+    return total if source.mean.per_second == 1 else f"{total} / {source.mean.per_second}"
+
+
+def latency(source: Source) -> str:
+    """Milliseconds within which *percentile* of the requests are answered; of a server's own metrics, their mean.
+
+    Without requests these are 0/0, not a number, which KEDA would take for one: the comparison drops it, and no answer
+    keeps the pods as they are.
+    """
+    if source.route != "server":
+        assert source.histogram
+        assert source.histogram.per_second == MILLISECONDS
+        buckets = f"{source.histogram.name}_bucket{{{selector(source, source.histogram.where)}}}"
+        return f"histogram_quantile({percentile}, sum by (le) (rate({buckets}[{window}]))) >= 0"
+    assert source.mean
+    ratio = " / ".join(per_second(name, source, source.mean.where) for name in (source.mean.total, source.mean.count))
+    if source.mean.per_second == 1:
+        return f"{ratio} * {MILLISECONDS} >= 0"
+    return f"{ratio} / {source.mean.per_second // MILLISECONDS} >= 0"
+
+
+READ = [SOURCES[name] for name in LABELS]
+QPS = {source.name: requests(source) for source in READ}
+CONCURRENCY = {source.name: concurrency(source) for source in READ}
+LATENCY = {source.name: latency(source) for source in READ}
 measured = let(
     "measured",
     choose(

@@ -26,6 +26,7 @@ from velagen.lab.images import recipes
 from velagen.lab.kind import NODE_PORTS, KindLab
 from velagen.lab.kind.stack import local
 from velagen.lab.process import marked
+from velagen.monitoring.sources import SOURCES
 from velagen.tools import cache_dir
 
 Thing = dict[str, Any]
@@ -166,12 +167,15 @@ def counted(metrics: str) -> tuple[float, float]:
 
     :param metrics: what it says on its metrics port.
     """
-    sums = {"nv_inference_count": 0.0, "nv_inference_exec_count": 0.0}
+    batch = SOURCES["triton"].batch
+    assert batch
+    inferences, executions = (series.name for series in batch)
+    sums = {inferences: 0.0, executions: 0.0}
     for line in metrics.splitlines():
         name = line.partition("{")[0]
         if name in sums:
             sums[name] += float(line.split()[-1])
-    return sums["nv_inference_count"], sums["nv_inference_exec_count"]
+    return sums[inferences], sums[executions]
 
 
 def application(model: Model, namespace: str, uri: str, batching: dict[str, Any]) -> Thing:

@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "demo": ("velagen.cli_lab:demo", "Show the whole path, from the control plane to a ready model."),
     "gpusim": ("velagen.cli_gpusim:gpusim_group", "Simulated GPUs on real nodes."),
     "lab": ("velagen.cli_lab:lab_group", "Run a control plane on this machine."),
+    "metrics": ("velagen.cli_metrics:metrics_group", "Rules and scrape configuration for Prometheus."),
     "model": ("velagen.cli_model:model_group", "Model packages: check them, push them."),
     "package": ("velagen.cli_addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
     "render": ("velagen.cli_check:render_command", "Print the objects that KubeVela makes of application FILES."),

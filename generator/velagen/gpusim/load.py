@@ -11,6 +11,8 @@ from typing import Final
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from velagen.monitoring.sources import BUSY
+
 UTILIZATION: Final = "velagen.dev/gpu-utilization"
 MEMORY: Final = "velagen.dev/gpu-memory-mib"
 #: A report holds for this long unless it says otherwise, in seconds: a dead pod must not keep its GPU busy.
@@ -20,15 +22,6 @@ MOST_REPORTS: Final = 1024
 #: Characters of a name and of a namespace (Kubernetes' limits), and bytes of a page of metrics that are read.
 _LONGEST_NAME: Final = 253
 _LARGEST_PAGE: Final = 4 * 1024 * 1024
-
-#: Cumulative time a model server spent computing: metric name -> seconds in one unit of it.
-BUSY_COUNTERS: Final = {
-    "nv_inference_compute_input_duration_us": 1e-6,
-    "nv_inference_compute_infer_duration_us": 1e-6,
-    "nv_inference_compute_output_duration_us": 1e-6,
-    "request_predict_seconds_sum": 1.0,
-    "model_infer_request_duration_sum": 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -105,9 +98,9 @@ def busy_seconds(text: str) -> float | None:
     total: float | None = None
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            name = sample.name if sample.name in BUSY_COUNTERS else sample.name.removesuffix("_total")
-            if name in BUSY_COUNTERS:
-                total = (total or 0.0) + sample.value * BUSY_COUNTERS[name]
+            name = sample.name if sample.name in BUSY else sample.name.removesuffix("_total")
+            if name in BUSY:
+                total = (total or 0.0) + sample.value * BUSY[name]
     return total
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from velagen.lab.images import recipes
+from velagen.monitoring.scrape import asked_for, from_pods, place
 
 Thing = dict[str, Any]
 
@@ -21,31 +22,10 @@ _META = "__meta_kubernetes_pod"
 def configuration(every: str = "5s") -> dict[str, Any]:
     """Give Prometheus' configuration: every running pod with ``prometheus.io/scrape: "true"``.
 
-    Series carry ``namespace`` and ``pod``, which the addon's queries name.
+    Series carry ``namespace`` and ``pod``, which the addon's queries name, and a model's those of its rules.
 
     :param every: how often pods are asked.
     """
-    place = [
-        {
-            "source_labels": [f"{_META}_ip", f"{_META}_annotation_prometheus_io_port"],
-            "regex": r"([^;]+);(\d+)",
-            "replacement": "$1:$2",
-            "target_label": "__address__",
-        },
-        {
-            "source_labels": [f"{_META}_annotation_prometheus_io_path"],
-            "regex": "(.+)",
-            "target_label": "__metrics_path__",
-        },
-        {"source_labels": [f"{_META}_phase"], "regex": "Pending|Succeeded|Failed", "action": "drop"},
-        # A pod has a target for each of its ports; the annotation names one, so they are all the same one.
-        {"source_labels": [f"{_META}_container_init"], "regex": "true", "action": "drop"},
-    ]
-    owner = [
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"source_labels": [f"{_META}_name"], "target_label": "pod"},
-    ]
-    asked = {"source_labels": [f"{_META}_annotation_prometheus_io_scrape"], "regex": "true", "action": "keep"}
     found = [{"role": "pod"}]
 
     def gpus(action: str) -> Thing:
@@ -57,14 +37,14 @@ def configuration(every: str = "5s") -> dict[str, Any]:
             {
                 "job_name": "pods",
                 "kubernetes_sd_configs": found,
-                "relabel_configs": [asked, gpus("drop"), *place, *owner],
+                "relabel_configs": [asked_for(), gpus("drop"), *from_pods()],
             },
             {
                 # Its series name the pod that uses a GPU, not the pod that says so.
                 "job_name": "gpus",
                 "honor_labels": True,
                 "kubernetes_sd_configs": found,
-                "relabel_configs": [asked, gpus("keep"), *place],
+                "relabel_configs": [asked_for(), gpus("keep"), *place()],
             },
         ],
     }

@@ -1,0 +1,257 @@
+"""Recording rules, written from the table of sources: one vocabulary whatever serves a model and whoever counts.
+
+Each record has the labels of :data:`KEY`; those of requests have ``route`` too, which says who counted. A percentile is
+recorded from histograms alone, a mean is called a mean, and a ratio without requests has no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+from velagen.monitoring.sources import GPU, MIB, SOURCES, Histogram, Mean, Route, Series, Source
+
+#: Whose a series is. The label version is the InferenceService's name (see `velagen.monitoring.scrape`).
+KEY: Final = ("app", "component", "namespace", "version")
+PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+ROUTES: Final[tuple[Route, ...]] = ("server", "knative", "envoy", "istio")
+#: A transformer that KServe's own server runs counts what it asks of the predictor: the model is the predictor.
+_MODEL: Final = 'component!="",part="predictor"'
+#: What names a version where the series are not the pods' own: label, expression, and what it gives.
+#: Contour calls a Service NAMESPACE_NAME-predictor_PORT, or NAME-transformer where requests come in there. Istio's
+#: workload is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the model's.
+_CLUSTER: Final = "([^_]+)_(.+)-(?:predictor|transformer)_[0-9]+"
+_NAMED: Final = {
+    "envoy": (
+        ("envoy_cluster_name", _CLUSTER, "namespace", "$1"),
+        ("envoy_cluster_name", _CLUSTER, "version", "$2"),
+    ),
+    "istio": (
+        ("destination_workload_namespace", "(.+)", "namespace", "$1"),
+        ("destination_workload", "(.+)-predictor(?:-[0-9]+-deployment)?", "version", "$1"),
+    ),
+}
+_INFO: Final = "model:info"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A recording rule."""
+
+    record: str
+    expr: str
+    #: What it says, with its unit, and which sources do not give it; a comment in the file.
+    about: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """As Prometheus reads it."""
+        return {"record": self.record, "expr": self.expr, **({"labels": self.labels} if self.labels else {})}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rules that are evaluated one after the other, so a later one may read an earlier one."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+
+def recording_rules() -> tuple[Group, ...]:
+    """All of them, by route, after what tells whose a series is."""
+    return (_of_pods(), *(_of_route(route) for route in ROUTES), _of_gpus())
+
+
+def rules_file(groups: Iterable[Group]) -> str:
+    """The groups as a rule file of Prometheus, each rule under a comment that says what it means."""
+    lines = ["# Written by velagen metrics rules from the table of sources (docs/monitoring.md).", "groups:"]
+    for group in groups:
+        lines += [f"- name: {group.name}", "  rules:"]
+        for rule in group.rules:
+            lines += [f"  # {rule.about}"]
+            text = yaml.safe_dump([rule.content()], sort_keys=False, width=10_000)
+            lines += [f"  {line}" for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------- groups
+
+
+def _of_pods() -> Group:
+    up = 'up{component!=""}'
+    return Group(
+        "model-pods",
+        (
+            Rule(_INFO, f"max by ({_by()}) ({up} * 0 + 1)", "1 for each version that has pods to scrape."),
+            Rule("model:replicas", f"sum by ({_by()}) (up{{{_MODEL}}})", "Predictor pods whose metrics answer."),
+        ),
+    )
+
+
+def _of_route(route: Route) -> Group:
+    """One rule a record: a pod may give the series of two sources, and the first that answers is taken."""
+    sources = [source for source in SOURCES.values() if source.route == route]
+    percentiles = [
+        (f"model:latency_seconds:{name}", f"Seconds within which {share:.0%} of requests are answered, over 5 minutes.",
+         lambda source, share=share: source.histogram and _percentile(source, source.histogram, share))
+        for name, share in PERCENTILES.items()
+    ]  # fmt: skip
+    first_token = [
+        (f"model:first_token_seconds:{name}", f"Seconds within which {share:.0%} see the first token, over 5 minutes.",
+         lambda source, share=share: source.first_token and _percentile(source, source.first_token, share))
+        for name, share in PERCENTILES.items()
+    ]  # fmt: skip
+    wanted: list[tuple[str, str, Callable[[Source], str | None]]] = [
+        ("model:requests:rate1m", "Requests a second, over one minute.", lambda s: _rate(s, s.requests, "1m")),
+        ("model:errors:rate1m", "Requests a second that failed by the server's fault.", _errors_rate),
+        ("model:errors:ratio5m", "Share of requests that failed, 0 to 1, over 5 minutes.", _errors_ratio),
+        *percentiles,
+        ("model:latency_seconds:mean", "Mean seconds a request, over 5 minutes: a mean and no percentile.",
+         lambda s: _mean(s, s.mean)),
+        ("model:inflight", "Requests in the system: a gauge where there is one, else Little's law over one minute.",
+         _inflight),
+        ("model:waiting", "Requests that wait for their turn.", lambda s: _gauge(s, s.waiting)),
+        ("model:queue_seconds:mean", "Mean seconds that a request waited, over 5 minutes.",
+         lambda s: _mean(s, s.queue)),
+        ("model:batch_size:mean", "Mean number of inferences an execution, over 5 minutes.", _batch),
+        ("model:tokens:rate1m", "Generated tokens a second.", _tokens),
+        *first_token,
+    ]  # fmt: skip
+    rules = []
+    for record, about, of in wanted:
+        given = [(source, expr) for source in sources if (expr := of(source))]
+        if not given:
+            continue
+        without = ", ".join(source.title for source in sources if source not in [one for one, _ in given])
+        partly = "".join(
+            f" {source.title}: of {source.histogram.only}."
+            for source, _ in given
+            if source.histogram and source.histogram.only and record.startswith("model:latency_seconds:p")
+        )
+        said = about + partly + (f" Not given by {without}." if without else "")
+        expr = " or ".join(f"({expr})" if len(given) > 1 else expr for _, expr in given)
+        rules.append(Rule(record, expr, said, {"route": route}))
+    return Group(f"model-{route}", tuple(rules))
+
+
+def _of_gpus() -> Group:
+    """The exporter names the pod that holds a GPU; whose pod that is, its own scrape says."""
+    whose = f'max by ({_by("pod")}) (up{{component!=""}} * 0 + 1)'
+    joined = "on (namespace, pod) group_left (app, component, version)"
+    return Group(
+        "model-gpus",
+        (
+            Rule(
+                "model:gpu_utilization:avg",
+                f"avg by ({_by()}) (({GPU.utilization} / 100 or {GPU.engine}) * {joined} {whose})",
+                "Mean use of the GPUs that its pods hold, 0 to 1; of a shared one, all that use it together.",
+            ),
+            Rule(
+                "model:gpu_memory_bytes:sum",
+                f"sum by ({_by()}) ({GPU.memory_used} * {MIB} * {joined} {whose})",
+                "Memory used on the GPUs that its pods hold, in bytes; of a shared one, all that use it together.",
+            ),
+        ),
+    )
+
+
+# ---------------------------------------------------------------- expressions
+
+
+def _by(*more: str) -> str:
+    return ", ".join((*KEY, *more))
+
+
+def _own(source: Source, expr: str) -> str:
+    """The expression with all labels of KEY: a gateway's series know namespace and version alone."""
+    if source.name not in _NAMED:
+        return expr
+    return f"({expr}) * on (namespace, version) group_left (app, component) {_INFO}"
+
+
+def _key(source: Source, *more: str) -> str:
+    return ", ".join(("namespace", "version", *more)) if source.name in _NAMED else _by(*more)
+
+
+def _selected(source: Source, name: str, where: str, window: str = "") -> str:
+    """A series of models alone, under the labels of :func:`_key`; with a window its growth in a second."""
+    parts = [where] if where else []
+    if source.name in _NAMED:
+        parts += dict.fromkeys(f'{label}=~"{expression}"' for label, expression, _, _ in _NAMED[source.name])
+    else:
+        parts.append(_MODEL)
+    expr = f"{name}{{{','.join(parts)}}}"
+    if window:
+        expr = f"rate({expr}[{window}])"
+    for label, expression, target, part in _NAMED.get(source.name, ()):
+        expr = f'label_replace({expr}, "{target}", "{part}", "{label}", "{expression}")'
+    return expr
+
+
+def _sum(source: Source, series: Sequence[Series], window: str = "") -> str:
+    """Several series added up; one that is absent counts as nothing as long as another is there."""
+    each = [_selected(source, one.name, one.where, window) for one in series]
+    if len(each) > 1:
+        # Set operators take series of equal labels for the same one.
+        each = [f'label_replace({one}, "addend", "{number}", "", "")' for number, one in enumerate(each)]
+    return f"sum by ({_key(source)}) ({' or '.join(each)})"
+
+
+def _rate(source: Source, series: Sequence[Series], window: str) -> str:
+    return _own(source, _sum(source, series, window))
+
+
+def _errors(source: Source, window: str) -> str:
+    """Errors a second; none where there are requests and the series of errors is absent."""
+    return f"({_sum(source, source.errors, window)} or {_sum(source, source.requests, window)} * 0)"
+
+
+def _errors_rate(source: Source) -> str | None:
+    return _own(source, _errors(source, "1m")) if source.errors else None
+
+
+def _errors_ratio(source: Source) -> str | None:
+    if not source.errors:
+        return None
+    return _own(source, f"{_errors(source, '5m')} / ({_sum(source, source.requests, '5m')} > 0)")
+
+
+def _percentile(source: Source, histogram: Histogram, share: float) -> str:
+    buckets = _selected(source, f"{histogram.name}_bucket", histogram.where, "5m")
+    expr = f"histogram_quantile({share}, sum by ({_key(source, 'le')}) ({buckets}))"
+    # Without requests it is not a number, which the comparison drops.
+    return _own(source, (f"{expr} / {histogram.per_second}" if histogram.per_second != 1 else expr) + " >= 0")
+
+
+def _mean(source: Source, mean: Mean | None) -> str | None:
+    if mean is None:
+        return None
+    total, count = (_sum(source, [Series(name, mean.where)], "5m") for name in (mean.total, mean.count))
+    return _own(source, f"{total} / ({count} > 0)" + (f" / {mean.per_second}" if mean.per_second != 1 else ""))
+
+
+def _gauge(source: Source, series: Series | None) -> str | None:
+    return _own(source, _sum(source, [series])) if series else None
+
+
+def _tokens(source: Source) -> str | None:
+    return _rate(source, [source.tokens], "1m") if source.tokens else None
+
+
+def _inflight(source: Source) -> str | None:
+    if source.inflight:
+        return _gauge(source, source.inflight)
+    if source.mean is None:
+        return None
+    total = _sum(source, [Series(source.mean.total, source.mean.where)], "1m")
+    return _own(source, f"{total} / {source.mean.per_second}" if source.mean.per_second != 1 else total)
+
+
+def _batch(source: Source) -> str | None:
+    if source.batch is None:
+        return None
+    inferences, executions = (_sum(source, [one], "5m") for one in source.batch)
+    return _own(source, f"{inferences} / ({executions} > 0)")

@@ -1,0 +1,254 @@
+"""The table of sources: which raw series say what of a model. No other module holds a metric's name.
+
+It imports nothing but the standard library: the GPU simulator's image carries it without the rest of velagen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+#: Units in a second, and bytes in a MiB.
+MILLISECONDS: Final = 1_000
+MICROSECONDS: Final = 1_000_000
+MIB: Final = 1024 * 1024
+
+#: Who counts: the model's own server, a gateway before it, the mesh, or Knative's proxy in the pod. The label route.
+Route = Literal["server", "envoy", "istio", "knative"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A counter or gauge: its name, and the matchers (PromQL, without braces) that single out what is meant."""
+
+    name: str
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Times in buckets, from which a percentile can be told. *name* is without ``_bucket``, ``_sum``, ``_count``."""
+
+    name: str
+    #: Units of its values in a second.
+    per_second: int = 1
+    where: str = ""
+    #: What of the traffic it does not see; empty where it sees all.
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Two counters, the sum of all times and how many there were: a mean, and never a percentile."""
+
+    total: str
+    count: str
+    #: Units of *total* in a second.
+    per_second: int = 1
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A program that gives metrics, and what can be read from them. What is None or empty it does not give."""
+
+    name: str
+    title: str
+    route: Route
+    #: Where the facts are from.
+    fact: str
+    #: Counters that add up to all requests; the first counts those that were answered.
+    requests: tuple[Series, ...]
+    #: Counters of requests that failed by the server's fault.
+    errors: tuple[Series, ...] = ()
+    histogram: Histogram | None = None
+    mean: Mean | None = None
+    #: Gauges: requests being worked on, and requests that wait.
+    inflight: Series | None = None
+    waiting: Series | None = None
+    #: Time that requests waited, against how many there were.
+    queue: Mean | None = None
+    #: Inferences and executions: their ratio is the mean batch.
+    batch: tuple[Series, Series] | None = None
+    tokens: Series | None = None
+    first_token: Histogram | None = None
+    #: Counters of the time spent computing, with their units in a second: how the GPU simulator knows a pod's load.
+    busy: tuple[tuple[str, int], ...] = ()
+    #: What is to be known before its numbers are believed.
+    note: str = ""
+
+    @property
+    def answered(self) -> Series:
+        """The counter of answered requests, by which the trait autoscale counts."""
+        return self.requests[0]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All its metrics' names; a histogram's without suffix."""
+        pairs = (one for one in (self.mean, self.queue) if one)
+        return frozenset(
+            [
+                *(one.name for one in (*self.requests, *self.errors, *(self.batch or ()))),
+                *(one.name for one in (self.inflight, self.waiting, self.tokens) if one),
+                *(one.name for one in (self.histogram, self.first_token) if one),
+                *(name for pair in pairs for name in (pair.total, pair.count)),
+                *(name for name, _ in self.busy),
+            ]
+        )
+
+
+_TRITON_TIME: Final = "nv_inference_request_duration_us"
+_MLSERVER_TIME: Final = "model_infer_request_duration"
+_KSERVE_TIME: Final = "request_predict_seconds"
+_ISTIO_TIME: Final = "istio_request_duration_milliseconds"
+_KNATIVE_TIME: Final = "kn_serving_invocation_duration_seconds"
+_TENSORFLOW_COUNT: Final = ":tensorflow:serving:request_count"
+_VLLM_TIME: Final = "vllm:e2e_request_latency_seconds"
+
+_ALL: Final = (
+    Source(
+        name="triton",
+        title="Triton",
+        route="server",
+        fact="Triton docs/user_guide/metrics.md; seen on Triton 2.51",
+        requests=(Series("nv_inference_request_success"), Series("nv_inference_request_failure")),
+        # A request that its client gave up is not the server's fault.
+        errors=(Series("nv_inference_request_failure", 'reason!="CANCELED"'),),
+        mean=Mean(_TRITON_TIME, "nv_inference_request_success", MICROSECONDS),
+        waiting=Series("nv_inference_pending_request_count"),
+        queue=Mean("nv_inference_queue_duration_us", "nv_inference_request_success", MICROSECONDS),
+        batch=(Series("nv_inference_count"), Series("nv_inference_exec_count")),
+        busy=(
+            ("nv_inference_compute_input_duration_us", MICROSECONDS),
+            ("nv_inference_compute_infer_duration_us", MICROSECONDS),
+            ("nv_inference_compute_output_duration_us", MICROSECONDS),
+        ),
+        note="Warm-up requests that Triton makes by itself count. Each member of an ensemble counts too.",
+    ),
+    Source(
+        name="mlserver",
+        title="MLServer",
+        route="server",
+        fact="mlserver/handlers/dataplane.py, mlserver/rest/app.py; seen on MLServer 1.7.1",
+        requests=(Series("model_infer_request_success_total"), Series("model_infer_request_failure_total")),
+        errors=(Series("model_infer_request_failure_total"),),
+        histogram=Histogram("rest_server_request_duration_seconds", where='path=~".+/infer"', only="REST, not gRPC"),
+        mean=Mean(f"{_MLSERVER_TIME}_sum", f"{_MLSERVER_TIME}_count"),
+        inflight=Series("rest_server_requests_in_progress"),
+        busy=((f"{_MLSERVER_TIME}_sum", 1),),
+        note="A request that the model refuses counts as a failure, whoever is to blame. In flight: REST alone.",
+    ),
+    # Before KServe's: the Hugging Face server gives both, and the first that answers is taken.
+    Source(
+        name="vllm",
+        title="vLLM",
+        route="server",
+        fact="vLLM docs/usage/metrics.md",
+        requests=(Series("vllm:request_success_total"),),
+        histogram=Histogram(_VLLM_TIME),
+        mean=Mean(f"{_VLLM_TIME}_sum", f"{_VLLM_TIME}_count"),
+        inflight=Series("vllm:num_requests_running"),
+        waiting=Series("vllm:num_requests_waiting"),
+        tokens=Series("vllm:generation_tokens_total"),
+        first_token=Histogram("vllm:time_to_first_token_seconds"),
+        note="KServe's Hugging Face server with the backend vLLM gives these beside its own. Counts finished requests; "
+        "those that failed are not told apart.",
+    ),
+    Source(
+        name="kserve",
+        title="KServe's Python servers",
+        route="server",
+        fact="kserve v0.20.0 python/kserve/kserve/metrics.py",
+        requests=(Series(f"{_KSERVE_TIME}_count"),),
+        histogram=Histogram(_KSERVE_TIME),
+        mean=Mean(f"{_KSERVE_TIME}_sum", f"{_KSERVE_TIME}_count"),
+        busy=((f"{_KSERVE_TIME}_sum", 1),),
+        note="The time in predict alone, without pre- and postprocessing. Failed requests are not told apart.",
+    ),
+    Source(
+        name="torchserve",
+        title="TorchServe",
+        route="server",
+        fact="pytorch/serve docs/metrics.md",
+        requests=(Series("ts_inference_requests_total"),),
+        mean=Mean("ts_inference_latency_microseconds", "ts_inference_requests_total", MICROSECONDS),
+        queue=Mean("ts_queue_latency_microseconds", "ts_inference_requests_total", MICROSECONDS),
+        note="Failed requests are not told apart by model.",
+    ),
+    Source(
+        name="tensorflow",
+        title="TensorFlow Serving",
+        route="server",
+        fact="tensorflow/serving servables/tensorflow/util.cc",
+        requests=(Series(_TENSORFLOW_COUNT),),
+        errors=(Series(_TENSORFLOW_COUNT, 'status!="OK"'),),
+        histogram=Histogram(":tensorflow:serving:request_latency", MICROSECONDS),
+        mean=Mean(":tensorflow:serving:request_latency_sum", ":tensorflow:serving:request_latency_count", MICROSECONDS),
+        note="Only with --monitoring_config_file, which KServe's runtime does not set.",
+    ),
+    Source(
+        name="envoy",
+        title="Envoy (Gateway API)",
+        route="envoy",
+        fact="Envoy docs, cluster statistics; seen on Contour 1.33 with Envoy 1.40",
+        requests=(Series("envoy_cluster_upstream_rq_total"),),
+        errors=(Series("envoy_cluster_upstream_rq_xx", 'envoy_response_code_class="5"'),),
+        histogram=Histogram("envoy_cluster_upstream_rq_time", MILLISECONDS),
+        mean=Mean("envoy_cluster_upstream_rq_time_sum", "envoy_cluster_upstream_rq_time_count", MILLISECONDS),
+        inflight=Series("envoy_cluster_upstream_rq_active"),
+        note="Each retry counts. The series of 5xx is absent until the first one.",
+    ),
+    Source(
+        name="istio",
+        title="Istio",
+        route="istio",
+        fact="istio.io standard metrics",
+        requests=(Series("istio_requests_total", 'reporter="destination"'),),
+        errors=(Series("istio_requests_total", 'reporter="destination",response_code=~"5.."'),),
+        histogram=Histogram(_ISTIO_TIME, MILLISECONDS, 'reporter="destination"'),
+        mean=Mean(f"{_ISTIO_TIME}_sum", f"{_ISTIO_TIME}_count", MILLISECONDS, 'reporter="destination"'),
+        note="Needs a sidecar, or a waypoint in ambient mode.",
+    ),
+    Source(
+        name="knative",
+        title="Knative's queue-proxy",
+        route="knative",
+        fact="knative.dev/serving v0.48.1 pkg/queue/request_metric.go",
+        requests=(Series(f"{_KNATIVE_TIME}_count"),),
+        errors=(Series(f"{_KNATIVE_TIME}_count", 'http_response_status_code=~"5.."'),),
+        histogram=Histogram(_KNATIVE_TIME),
+        mean=Mean(f"{_KNATIVE_TIME}_sum", f"{_KNATIVE_TIME}_count"),
+        inflight=Series("kn_serving_queue_depth"),
+        note="Only with request-metrics-protocol: prometheus in Knative's config-observability.",
+    ),
+)
+
+#: By name, in the order of the documents.
+SOURCES: Final = {source.name: source for source in _ALL}
+
+
+@dataclass(frozen=True)
+class GpuSource:
+    """What DCGM's exporter says of a GPU, with labels namespace and pod of the one that holds it."""
+
+    #: Per cent. Absent in MIG mode, where *engine* is what there is.
+    utilization: str = "DCGM_FI_DEV_GPU_UTIL"
+    #: Ratio of the time that the engine computes, 0 to 1.
+    engine: str = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+    #: MiB.
+    memory_used: str = "DCGM_FI_DEV_FB_USED"
+    memory_free: str = "DCGM_FI_DEV_FB_FREE"
+    #: The last XID error's number.
+    xid: str = "DCGM_FI_DEV_XID_ERRORS"
+    fact: str = "NVIDIA/dcgm-exporter etc/default-counters.csv"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All its metrics' names."""
+        return frozenset((self.utilization, self.engine, self.memory_used, self.memory_free, self.xid))
+
+
+GPU: Final = GpuSource()
+
+#: Time that a model server spent computing: the counter's name -> seconds in one unit of it.
+BUSY: Final = {name: 1 / units for source in _ALL for name, units in source.busy}

@@ -1,0 +1,433 @@
+"""The table of sources and its recording rules, evaluated by Prometheus' own promtool on series as the servers give."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from tests.unit.promtool import OWNER, expect, holds, of_pod, run, series
+
+from velagen.cli_metrics import metrics_group
+from velagen.gpusim import metrics as gpusim_metrics
+from velagen.lab.kind.prometheus import configuration
+from velagen.monitoring.rules import ROUTES, recording_rules, rules_file
+from velagen.monitoring.scrape import LABELS, scrape_config
+from velagen.monitoring.sources import BUSY, GPU, SOURCES
+from velagen.tools import tool
+
+ROOT = Path(__file__).parents[2]
+RULES = rules_file(recording_rules())
+
+
+def got(name: str, at: str, *samples: tuple[dict[str, str], float]) -> dict[str, Any]:
+    return expect(name, at, *samples)
+
+
+def of(route: str, value: float, **labels: str) -> tuple[dict[str, str], float]:
+    return {**OWNER, **labels, "route": route}, value
+
+
+def case(*inputs: dict[str, str], tests: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"interval": "15s", "input_series": list(inputs), "promql_expr_test": tests}
+
+
+def buckets(name: str, per_look: dict[str, int], make: Any = of_pod, **labels: str) -> list[dict[str, str]]:
+    """A histogram whose buckets grow by so much at each look."""
+    return [make(f"{name}_bucket", f"0+{step}x40", le=le, **labels) for le, step in per_look.items()]
+
+
+# ---------------------------------------------------------------- the table
+
+
+def test_no_other_module_holds_a_metrics_name() -> None:
+    names = {*GPU.names, *(name for source in SOURCES.values() for name in source.names)}
+    # Also without a histogram's suffix.
+    names |= {re.sub("_(sum|count|bucket|total)$", "", name) for name in names}
+    table = ROOT / "generator/velagen/monitoring/sources.py"
+    held = {
+        str(path.relative_to(ROOT)): found
+        for folder in ("generator", "definitions", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != table and (found := in_file(path, names))
+    }
+    assert held == {}
+    assert in_file(table, {"nv_inference_count"})
+
+
+def in_file(path: Path, names: set[str]) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    return sorted(name for name in names if name in text)
+
+
+def test_each_source_says_where_its_facts_are_from_and_what_it_measures() -> None:
+    for source in SOURCES.values():
+        assert source.fact
+        assert source.requests
+        # Each has a time of some kind, by which autoscale's concurrency and the mean are told.
+        assert source.mean, source.name
+    assert {source.route for source in SOURCES.values()} == set(ROUTES)
+    assert {name for name, source in SOURCES.items() if source.histogram is None} == {"triton", "torchserve"}
+
+
+def test_the_simulator_gives_what_the_table_calls_it() -> None:
+    assert set(gpusim_metrics._HELP) == GPU.names
+    assert BUSY["nv_inference_compute_infer_duration_us"] == 1e-6
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def test_promtool_takes_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(CliRunner().invoke(metrics_group, ["rules"]).output, encoding="utf-8")
+    assert (tmp_path / "rules.yaml").read_text(encoding="utf-8") == RULES
+    assert "SUCCESS: " in run("check", "rules", tmp_path / "rules.yaml")
+
+
+def test_percentiles_come_from_histograms_and_a_source_without_one_says_so() -> None:
+    for group in recording_rules():
+        for rule in group.rules:
+            if re.fullmatch(r"model:\w+:p[0-9]+", rule.record):
+                assert "histogram_quantile(" in rule.expr
+                for source in SOURCES.values():
+                    if source.route == rule.labels["route"] and source.histogram is None:
+                        assert source.mean
+                        assert source.mean.total not in rule.expr
+                        assert source.title in rule.about.partition("Not given by")[2]
+                        assert f"# {rule.about}\n" in RULES
+
+
+def test_no_two_rules_write_the_same_series() -> None:
+    written = [(rule.record, *rule.labels.items()) for group in recording_rules() for rule in group.rules]
+    assert len(written) == len(set(written))
+
+
+def test_what_servers_give_becomes_one_vocabulary(tmp_path: Path) -> None:
+    """Each case a server: 2 pods or 1, some errors, absent series of errors, no traffic, all failing."""
+    triton = case(
+        of_pod("nv_inference_request_success", "0+30x40", model="a", exported_version="1"),
+        of_pod("nv_inference_request_success", "0+60x40", "m-predictor-2", model="a", exported_version="1"),
+        of_pod("nv_inference_request_failure", "0+10x40", model="a", reason="BACKEND"),
+        of_pod("nv_inference_request_failure", "0+20x40", model="a", reason="CANCELED"),
+        # 90 requests of 20 ms at each look.
+        of_pod("nv_inference_request_duration_us", "0+1800000x40", model="a"),
+        of_pod("nv_inference_queue_duration_us", "0+450000x40", model="a"),
+        of_pod("nv_inference_count", "0+240x40", model="a"),
+        of_pod("nv_inference_exec_count", "0+60x40", model="a"),
+        of_pod("nv_inference_pending_request_count", "3x40", model="a"),
+        of_pod("up", "1x40"),
+        of_pod("up", "0x40", "m-predictor-2"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("server", 8)),
+            # Over a closed window all requests: 8 a second for five minutes.
+            got("avg_over_time(model:requests:rate1m[5m]) * 300", "6m", of("server", 2400)),
+            got("model:errors:ratio5m", "6m", of("server", 0.083)),
+            got("model:latency_seconds:mean", "6m", of("server", 0.02)),
+            got("model:inflight", "6m", of("server", 0.12)),
+            got("model:queue_seconds:mean", "6m", of("server", 0.005)),
+            got("model:batch_size:mean", "6m", of("server", 4)),
+            got("model:waiting", "6m", of("server", 3)),
+            got("model:replicas", "6m", (OWNER, 1)),
+            got("model:latency_seconds:p99", "6m"),
+        ],
+    )
+    mlserver = case(
+        of_pod("model_infer_request_success_total", "0+45x40", model="a"),
+        of_pod("model_infer_request_duration_sum", "0+9x40", model="a"),
+        of_pod("model_infer_request_duration_count", "0+45x40", model="a"),
+        *buckets(
+            "rest_server_request_duration_seconds",
+            {"0.1": 0, "0.2": 45, "+Inf": 45},
+            path="/v2/models/{model_name}/infer",
+        ),
+        # What else is asked of the server is no request of the model.
+        *buckets("rest_server_request_duration_seconds", {"0.1": 900, "0.2": 900, "+Inf": 900}, path="/v2/models/a"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("server", 3)),
+            # No failure yet: their series is absent, and that is no error.
+            got("model:errors:ratio5m", "6m", of("server", 0)),
+            got("model:latency_seconds:p50", "6m", of("server", 0.15)),
+            got("model:latency_seconds:mean", "6m", of("server", 0.2)),
+        ],
+    )
+    failing = case(
+        of_pod("model_infer_request_failure_total", "0+15x40", model="a"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("server", 1)),
+            got("model:errors:ratio5m", "6m", of("server", 1)),
+        ],
+    )
+    idle = case(
+        of_pod("model_infer_request_success_total", "7x40", model="a"),
+        *buckets("request_predict_seconds", {"0.1": 0, "+Inf": 0}),
+        of_pod("request_predict_seconds_sum", "0x40"),
+        of_pod("request_predict_seconds_count", "0x40"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("server", 0)),
+            # Nothing asked: no share, no percentile and no mean, rather than a zero.
+            got("model:errors:ratio5m", "6m"),
+            got("model:latency_seconds:p99", "6m"),
+            got("model:latency_seconds:mean", "6m"),
+        ],
+    )
+    kserve = case(
+        *buckets("request_predict_seconds", {"0.25": 8, "0.5": 15, "+Inf": 15}),
+        of_pod("request_predict_seconds_sum", "0+3x40"),
+        of_pod("request_predict_seconds_count", "0+15x40"),
+        # A transformer of KServe's own counts too, what it asks of the predictor.
+        of_pod("request_predict_seconds_count", "0+15x40", "m-transformer-1", part="transformer"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("server", 1)),
+            got("model:latency_seconds:p50", "6m", of("server", 0.234)),
+            got("model:errors:ratio5m", "6m"),
+        ],
+    )
+    hugging_face = case(
+        *buckets("vllm:e2e_request_latency_seconds", {"1": 0, "2": 30, "+Inf": 30}),
+        *buckets("vllm:time_to_first_token_seconds", {"0.1": 15, "0.2": 30, "+Inf": 30}),
+        *buckets("request_predict_seconds", {"0.25": 30, "+Inf": 30}),
+        of_pod("vllm:request_success_total", "0+30x40", finished_reason="stop"),
+        of_pod("request_predict_seconds_count", "0+30x40"),
+        of_pod("vllm:generation_tokens_total", "0+1500x40"),
+        of_pod("vllm:num_requests_running", "5x40"),
+        of_pod("vllm:num_requests_waiting", "2x40"),
+        tests=[
+            # Both servers' series are there: counted once, by vLLM.
+            got("model:requests:rate1m", "6m", of("server", 2)),
+            got("model:latency_seconds:p50", "6m", of("server", 1.5)),
+            got("model:first_token_seconds:p50", "6m", of("server", 0.1)),
+            got("model:tokens:rate1m", "6m", of("server", 100)),
+            got("model:inflight", "6m", of("server", 5)),
+            got("model:waiting", "6m", of("server", 2)),
+        ],
+    )
+    torchserve = case(
+        of_pod("ts_inference_requests_total", "0+15x40"),
+        of_pod("ts_inference_latency_microseconds", "0+750000x40"),
+        of_pod("ts_queue_latency_microseconds", "0+150000x40"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("server", 1)),
+            got("model:latency_seconds:mean", "6m", of("server", 0.05)),
+            got("model:queue_seconds:mean", "6m", of("server", 0.01)),
+        ],
+    )
+    tensorflow = case(
+        of_pod(":tensorflow:serving:request_count", "0+30x40", status="OK"),
+        of_pod(":tensorflow:serving:request_count", "0+10x40", status="INTERNAL"),
+        *buckets(":tensorflow:serving:request_latency", {"1000": 0, "3000": 40, "+Inf": 40}),
+        tests=[
+            got("model:errors:ratio5m", "6m", of("server", 0.25)),
+            got("model:latency_seconds:p50", "6m", of("server", 0.002)),
+        ],
+    )
+    holds(tmp_path, RULES, triton, mlserver, failing, idle, kserve, hugging_face, torchserve, tensorflow)
+
+
+def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
+    gateway = {"namespace": "projectcontour", "pod": "envoy-1"}
+    stable, new = "team_m-predictor_80", "team_m-canary-predictor_80"
+
+    def envoy(name: str, values: str, cluster: str, **labels: str) -> dict[str, str]:
+        return series(name, values, envoy_cluster_name=cluster, **gateway, **labels)
+
+    def canary(name: str, values: str, **labels: str) -> dict[str, str]:
+        return of_pod(name, values, "m-canary-predictor-1", version="m-canary", **labels)
+
+    by_gateway = case(
+        of_pod("up", "1x40"),
+        canary("up", "1x40"),
+        envoy("envoy_cluster_upstream_rq_total", "0+135x40", stable),
+        envoy("envoy_cluster_upstream_rq_total", "0+15x40", new),
+        envoy("envoy_cluster_upstream_rq_xx", "0+6x40", new, envoy_response_code_class="5"),
+        envoy("envoy_cluster_upstream_rq_xx", "0+9x40", new, envoy_response_code_class="2"),
+        envoy("envoy_cluster_upstream_rq_time_bucket", "0+0x40", new, le="100"),
+        envoy("envoy_cluster_upstream_rq_time_bucket", "0+15x40", new, le="250"),
+        envoy("envoy_cluster_upstream_rq_time_bucket", "0+15x40", new, le="+Inf"),
+        # Another team's model of the same name, whose pods nobody scrapes, and what is no model.
+        envoy("envoy_cluster_upstream_rq_total", "0+600x40", "other_m-predictor_80"),
+        envoy("envoy_cluster_upstream_rq_total", "0+600x40", "team_m_80"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("envoy", 9), of("envoy", 1, version="m-canary")),
+            got("model:errors:ratio5m", "6m", of("envoy", 0), of("envoy", 0.4, version="m-canary")),
+            got("model:latency_seconds:p50", "6m", of("envoy", 0.175, version="m-canary")),
+            got("model:info", "6m", (OWNER, 1), ({**OWNER, "version": "m-canary"}, 1)),
+        ],
+    )
+
+    def mesh(values: str, workload: str, code: str, **labels: str) -> dict[str, str]:
+        where = {"destination_workload": workload, "destination_workload_namespace": "team", "response_code": code}
+        return series("istio_requests_total", values, reporter="destination", **where, **labels)
+
+    by_mesh = case(
+        of_pod("up", "1x40"),
+        canary("up", "1x40"),
+        mesh("0+30x40", "m-predictor", "200"),
+        mesh("0+10x40", "m-canary-predictor", "200"),
+        mesh("0+5x40", "m-canary-predictor", "503"),
+        mesh("0+30x40", "m-transformer", "200"),
+        tests=[
+            got("model:requests:rate1m", "6m", of("istio", 2), of("istio", 1, version="m-canary")),
+            got("model:errors:ratio5m", "6m", of("istio", 0), of("istio", 0.333, version="m-canary")),
+        ],
+    )
+    by_server = case(
+        of_pod("nv_inference_request_success", "0+30x40"),
+        canary("nv_inference_request_success", "0+15x40"),
+        tests=[got("model:requests:rate1m", "6m", of("server", 2), of("server", 1, version="m-canary"))],
+    )
+    knative = case(
+        of_pod("kn_serving_invocation_duration_seconds_count", "0+30x40", http_response_status_code="200"),
+        of_pod("kn_serving_invocation_duration_seconds_count", "0+10x40", http_response_status_code="500"),
+        tests=[got("model:errors:ratio5m", "6m", of("knative", 0.25))],
+    )
+    holds(tmp_path, RULES, by_gateway, by_mesh, by_server, knative)
+
+
+def test_a_pod_that_is_gone_leaves_no_ghost(tmp_path: Path) -> None:
+    gone = case(
+        of_pod("up", "1x8 stale"),
+        of_pod("vllm:num_requests_running", "5x8 stale"),
+        tests=[
+            got("model:replicas", "2m", (OWNER, 1)),
+            got("model:inflight", "2m", of("server", 5)),
+            *(got(name, "3m") for name in ("model:replicas", "model:inflight", "model:info")),
+        ],
+    )
+    holds(tmp_path, RULES, gone)
+
+
+def test_a_gpus_use_is_the_models_that_holds_it(tmp_path: Path) -> None:
+    def gpu(name: str, value: str, pod: str, uuid: str) -> dict[str, str]:
+        return series(name, f"{value}x40", namespace="team", pod=pod, UUID=uuid, container="kserve-container")
+
+    used = case(
+        of_pod("up", "1x40"),
+        of_pod("up", "1x40", "m-predictor-2"),
+        gpu(GPU.utilization, "50", "m-predictor-1", "GPU-1"),
+        gpu(GPU.engine, "0.5", "m-predictor-1", "GPU-1"),
+        # In MIG mode there is the engine alone.
+        gpu(GPU.engine, "1", "m-predictor-2", "MIG-2"),
+        gpu(GPU.memory_used, "1024", "m-predictor-1", "GPU-1"),
+        gpu(GPU.utilization, "90", "training-0", "GPU-3"),
+        tests=[
+            got("model:gpu_utilization:avg", "5m", (OWNER, 0.75)),
+            got("model:gpu_memory_bytes:sum", "5m", (OWNER, 1024**3)),
+        ],
+    )
+    holds(tmp_path, RULES, used)
+
+
+# ---------------------------------------------------------------- scraping
+
+
+@pytest.mark.slow
+def test_promtool_takes_the_scrape_configuration(tmp_path: Path) -> None:
+    """By our own build: a distribution's promtool may come without the discovery of Kubernetes."""
+    import subprocess
+
+    printed = CliRunner().invoke(metrics_group, ["scrape-config"]).output
+    for name, text in {"plain": printed, "lab": yaml.safe_dump(configuration())}.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text, encoding="utf-8")
+        done = subprocess.run(
+            [tool("promtool"), "check", "config", "--syntax-only", path], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def relabeled(labels: dict[str, str], steps: list[dict[str, Any]]) -> dict[str, str] | None:
+    """What Prometheus makes of a target's labels (docs: relabel_config), for the actions that are used here."""
+    labels = dict(labels)
+    for step in steps:
+        value = ";".join(labels.get(name, "") for name in step["source_labels"])
+        found = re.fullmatch(step.get("regex", "(.*)"), value)
+        action = step.get("action", "replace")
+        if action in ("keep", "drop"):
+            if (found is None) == (action == "keep"):
+                return None
+        elif found:
+            labels[step["target_label"]] = found.expand(re.sub(r"\$(\d)", r"\\\1", step.get("replacement", "$1")))
+    return {name: value for name, value in labels.items() if not name.startswith("__meta")}
+
+
+def test_series_carry_app_component_and_version() -> None:
+    meta = "__meta_kubernetes_pod"
+    pod = {
+        "__meta_kubernetes_namespace": "team",
+        f"{meta}_name": "m-canary-predictor-1",
+        f"{meta}_ip": "10.0.0.7",
+        f"{meta}_phase": "Running",
+        f"{meta}_annotation_prometheus_io_scrape": "true",
+        f"{meta}_annotation_prometheus_io_port": "8002",
+        f"{meta}_annotation_prometheus_io_path": "/metrics",
+        f"{meta}_label_app_oam_dev_name": "shop",
+        f"{meta}_label_app_oam_dev_component": "m",
+        f"{meta}_label_serving_kserve_io_inferenceservice": "m-canary",
+        f"{meta}_label_component": "predictor",
+    }
+    (config,) = scrape_config()
+    expected = {
+        "app": "shop",
+        "component": "m",
+        "version": "m-canary",
+        "part": "predictor",
+        "namespace": "team",
+        "pod": "m-canary-predictor-1",
+        "__address__": "10.0.0.7:8002",
+        "__metrics_path__": "/metrics",
+    }
+    assert relabeled(pod, config["relabel_configs"]) == expected
+    lab = configuration()["scrape_configs"][0]["relabel_configs"]
+    assert relabeled(pod, lab) == expected
+    other = {name: value for name, value in pod.items() if "inferenceservice" not in name}
+    assert relabeled(other, config["relabel_configs"]) is None
+    kept = relabeled(other, lab)
+    assert kept is not None
+    assert not set(LABELS.values()) & set(kept), "the label component is a common one"
+
+
+def test_each_label_is_on_what_the_addon_makes() -> None:
+    """KServe copies an InferenceService's labels to its pods; these two have the application's and the component's."""
+    golden = yaml.safe_load_all((ROOT / "tests/unit/golden/canary-gateway.yaml").read_text(encoding="utf-8"))
+    made = [one["metadata"] for one in golden if one["kind"] == "InferenceService"]
+    assert len(made) == 2
+    assert len({one["labels"]["app.oam.dev/component"] for one in made}) == 1
+    assert len({one["labels"]["app.oam.dev/name"] for one in made}) == 1
+    assert len({one["name"] for one in made}) == 2
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ("30s", "a scrape interval of 30s is too long for rates over one minute: write 15s or less"),
+        ("1m", "a scrape interval of 1m is too long"),
+        ("15", "'15' is not a duration of Prometheus: write 15s"),
+        ("0s", "'0s' is not a duration"),
+        ("", "'' is not a duration"),
+    ],
+)
+def test_an_interval_that_the_windows_do_not_bear_is_refused(interval: str, said: str) -> None:
+    result = CliRunner().invoke(metrics_group, ["scrape-config", "--interval", interval])
+    assert result.exit_code == 1
+    assert said in " ".join(result.output.split())
+
+
+def test_the_documents_table_is_the_tables() -> None:
+    text = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    for source in SOURCES.values():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {source.title} |")]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[1] == source.route
+        assert cells[2] == ("yes" if source.errors else "no")
+        assert cells[3] == (
+            f"percentiles{f' ({source.histogram.only})' if source.histogram.only else ''}, mean"
+            if source.histogram
+            else "mean only"
+        )
+        assert cells[4] == source.note
+    for group in recording_rules():
+        for rule in group.rules:
+            assert f"`{re.sub('p50|p95|p99', 'p50', rule.record)}" in text
