@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import linecache
 import sys
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +22,7 @@ from velagen.check.releases import merged
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS, release
 from velagen.project import Project
-from velagen.report import exits_with_problems, show_problems
+from velagen.report import exits_with_problems, explained, show_problems
 from velagen.tools import install, table
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from velagen.check.dryrun import Rendered
     from velagen.definition.build import BuiltDefinition
     from velagen.documents import Document
+
+#: Seconds between two looks at the files that are watched.
+_GLANCE = 0.2
 
 _files = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 _project = click.option(
@@ -58,6 +64,7 @@ _verbose = click.option("--verbose", is_flag=True, help="Show KubeVela's own wor
 @_verbose
 @click.option("--no-render", is_flag=True, help="Schemas only: don't ask vela to render.")
 @click.option("--apps-only", is_flag=True, help="Only the files given: leave the addon's own checks out.")
+@click.option("--watch", is_flag=True, help="Check again whenever a file is saved, until Ctrl-C.")
 @exits_with_problems
 def check_command(
     files: tuple[Path, ...],
@@ -68,6 +75,7 @@ def check_command(
     verbose: bool,
     no_render: bool,
     apps_only: bool,
+    watch: bool,
 ) -> None:
     """Check the addon and application FILES without a cluster.
 
@@ -76,6 +84,60 @@ def check_command(
     if addon is not None and not files:
         raise click.UsageError("name an application file: an addon's folder has no examples to check")
     asked = versions or VERSIONS
+    addon = addon or _bundled(folder, files)
+
+    def once() -> bool:
+        return _check(files, folder, addon, asked, verbose=verbose, no_render=no_render, apps_only=apps_only)
+
+    if watch:
+        _watch(once, files, folder)
+    elif not once():
+        sys.exit(1)
+
+
+def _watch(once: Callable[[], bool], files: tuple[Path, ...], folder: Path | None) -> None:
+    """Check, and check again after each change, until somebody interrupts it."""
+    try:
+        while True:
+            seen = _states(files, folder)
+            linecache.checkcache()
+            try:
+                once()
+            except VelagenError as error:
+                show_problems(explained(error))
+            click.echo("waiting for a change; Ctrl-C ends this", err=True)
+            while _states(files, folder) == seen:
+                time.sleep(_GLANCE)
+    except KeyboardInterrupt:
+        click.echo("", err=True)
+
+
+def _states(files: tuple[Path, ...], folder: Path | None) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file whose change is of interest."""
+    watched = list(files)
+    with suppress(VelagenError):
+        root = Project.find(folder).root
+        for name in ("metadata.yaml", "definitions", "schemas", "crds", *([] if files else ["examples"])):
+            watched += [root / name, *(root / name).rglob("*")]
+    found = {}
+    for file in watched:
+        with suppress(OSError):
+            if "__pycache__" not in file.parts:
+                found[file] = (file.stat().st_size, file.stat().st_mtime_ns)
+    return found
+
+
+def _check(
+    files: tuple[Path, ...],
+    folder: Path | None,
+    addon: Path | None,
+    asked: tuple[str, ...],
+    *,
+    verbose: bool,
+    no_render: bool,
+    apps_only: bool,
+) -> bool:
+    """Check everything once and show what is wrong. Whether there was no error."""
     setting = _Setting.find(folder, addon, asked)
     checked_addon = setting.project is not None and not apps_only and not no_render
     if not no_render:
@@ -101,11 +163,12 @@ def check_command(
         problems += [_shown(one) for one in setting.of_addon()]
     show_problems(problems)
     if any(problem.severity == "error" for problem in problems):
-        sys.exit(1)
+        return False
     what = [f"{setting.definitions} definitions"] if checked_addon else []
     count = len({document.file for document in documents})
     what += [f"{count} file{'s' * (count != 1)}"] if count else []
     click.echo(f"{' and '.join(what) or 'nothing'} checked: no errors", err=True)
+    return True
 
 
 @click.command("render", epilog="Example: velagen render app.yaml -o json")
@@ -125,6 +188,7 @@ def render_command(
     if not files:
         raise click.UsageError("name an application file")
     version = version or table().row("vela").version
+    addon = addon or _bundled(folder, files)
     setting = _Setting.find(folder, addon, (version,))
     problems: list[Problem] = []
     objects: list[Rendered] = []
@@ -143,6 +207,22 @@ def render_command(
         click.echo(json.dumps(contents, indent=2))
     else:
         click.echo(yaml.safe_dump_all(contents, sort_keys=False, explicit_start=True), nl=False)
+
+
+def _bundled(folder: Path | None, files: tuple[Path, ...]) -> Path | None:
+    """Outside of any project the addon that comes with velagen, for files that are named; else None."""
+    if folder is not None or not files:
+        return None
+    try:
+        Project.find()
+    except VelagenError:
+        project = Project.bundled()
+        if project is None:
+            return None
+        version = project.metadata["version"]
+        click.echo(f"no project here: against the addon {project.name} {version} that comes with velagen", err=True)
+        return project.addon
+    return None
 
 
 @dataclass(frozen=True)

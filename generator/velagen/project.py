@@ -35,6 +35,15 @@ class Project:
             )
         )
 
+    @classmethod
+    def bundled(cls) -> Project | None:
+        """The project that comes with velagen: in its package, or in the repository it runs from; None in neither."""
+        package = Path(__file__).resolve().parent
+        for root in (package / "bundled", package.parents[1]):
+            if (root / "metadata.yaml").is_file() and (root / "addon").is_dir():
+                return cls(root)
+        return None
+
     @property
     def schemas(self) -> Path:
         """Where the JSON Schemas are, one a definition."""

@@ -474,9 +474,16 @@ def test_an_object_the_api_server_would_refuse_is_told(app: Callable[[str], Path
 
 
 @needs_vela
-def test_an_installed_addon_stands_for_a_project(app: Callable[[str], Path]) -> None:
+def test_an_installed_addon_stands_for_a_project(app: Callable[[str], Path], tmp_path: Path) -> None:
     file = app(GOOD.replace("minReplicas", "minReplica").replace("max: 4", "max: 0"))
+    # In the project that it was built in the schemas lie beside it.
     result = CliRunner().invoke(check_command, ["--addon", str(MINI / "addon/mini"), str(file)])
+    assert result.exit_code == 1
+    unknown, low = lines(result, file)
+    assert unknown.startswith("11:9: error: minReplica is no property that is known here")
+    assert low.startswith("15:13: error: max must be at least 1")
+    alone = shutil.copytree(MINI / "addon/mini", tmp_path / "elsewhere" / "mini")
+    result = CliRunner().invoke(check_command, ["--addon", str(alone), str(file)])
     assert result.exit_code == 1
     (line,) = lines(result, file)
     assert line.startswith("11:9: error: parameter.minReplica: there is no such field")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,45 @@ def test_only_so_many_answers_are_kept(project: Project, tmp_path: Path, monkeyp
         Kept(project, VERSIONS).keep_verdict([])
     assert len(list(folder.glob("verdict-*.json"))) == 2
     assert (folder / "mine.json").exists()
+
+
+WRONG = """\
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata: {name: a}
+spec: {components: [{name: a, type: x}]}
+"""
+
+
+def test_outside_of_a_project_the_addon_that_comes_along_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    text = (repository / "examples" / "sentiment.yaml").read_text()
+    (tmp_path / "app.yaml").write_text(text.replace("minReplicas", "minReplica"))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["check", "--no-render", "app.yaml"])
+    assert done.exit_code == 1
+    assert "no project here: against the addon kfserving" in done.output
+    # The words are those of the JSON Schema: KubeVela's rendering alone would not know what was meant.
+    assert "did you mean minReplicas?" in done.output
+    assert CliRunner().invoke(main, ["check", "--no-render"]).exit_code == 1
+
+
+def test_watch_checks_again_after_a_save_and_ends_when_asked(tmp_path: Path, repository: Path) -> None:
+    file = tmp_path / "app.yaml"
+    file.write_text(WRONG)
+    command = [sys.executable, "-m", "velagen.cli", "check", "--watch", "--no-render", "--apps-only", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as watching:
+        assert watching.stderr is not None
+        said: list[str] = []
+        for line in watching.stderr:
+            said.append(line)
+            if "waiting for a change" in line:
+                if "1 file checked: no errors\n" in said:
+                    watching.send_signal(signal.SIGINT)
+                else:
+                    file.write_text((repository / "examples" / "sentiment.yaml").read_text())
+        assert watching.wait(timeout=60) == 0
+    text = "".join(said)
+    assert text.index("there is no component type x") < text.index("no errors")
+    assert "Traceback" not in text

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from velagen.documents import read_text
 from velagen.errors import Place, Problem, VelagenError
+from velagen.schema import load_schema
 from velagen.schema.model import Schema
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ def of_project(built: Iterable[BuiltDefinition]) -> Iterator[Known]:
 
 
 def of_addon(folder: Path) -> Iterator[Known]:
-    """The definitions of an addon folder, which has no JSON Schemas.
+    """The definitions of an addon folder, with the JSON Schemas that lie beside it, in the project it was built in.
 
     Raises VelagenError where it has no definitions.
     """
@@ -125,10 +127,10 @@ def of_addon(folder: Path) -> Iterator[Known]:
             Problem("there are no definitions/*.cue in this addon", Place(str(folder)), "name the addon's own folder")
         )
     for file in files:
-        text = file.read_text(encoding="utf-8")
-        found = _of_cue(text, own=True)
+        found = _of_cue(read_text(file), own=True)
         if found is not None:
-            yield found
+            schema = folder.resolve().parents[1] / "schemas" / f"{found.name}.json"
+            yield replace(found, schema=load_schema(schema)) if schema.is_file() else found
 
 
 @lru_cache(maxsize=4)
