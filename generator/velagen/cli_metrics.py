@@ -15,10 +15,11 @@ def metrics_group() -> None:
 @metrics_group.command("rules", epilog="Example: velagen metrics rules > models.rules.yaml")
 @exits_with_problems
 def rules_command() -> None:
-    """Print the recording rules, as a rule file of Prometheus."""
+    """Print the recording rules and the alerts, as a rule file of Prometheus."""
+    from velagen.monitoring.alerts import alerts
     from velagen.monitoring.rules import recording_rules, rules_file
 
-    click.echo(rules_file(recording_rules()), nl=False)
+    click.echo(rules_file((*recording_rules(), alerts())), nl=False)
 
 
 @metrics_group.command("scrape-config", epilog="Example: velagen metrics scrape-config --interval 10s")

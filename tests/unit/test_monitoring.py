@@ -14,13 +14,15 @@ from tests.unit.promtool import OWNER, expect, holds, of_pod, run, series
 from velagen.cli_metrics import metrics_group
 from velagen.gpusim import metrics as gpusim_metrics
 from velagen.lab.kind.prometheus import configuration
-from velagen.monitoring.rules import ROUTES, recording_rules, rules_file
+from velagen.monitoring.alerts import alerts
+from velagen.monitoring.rules import ROUTES, Rule, recording_rules, rules_file
 from velagen.monitoring.scrape import LABELS, scrape_config
-from velagen.monitoring.sources import BUSY, GPU, SOURCES
+from velagen.monitoring.sources import BUSY, CLUSTER, GPU, SOURCES
 from velagen.tools import tool
 
 ROOT = Path(__file__).parents[2]
-RULES = rules_file(recording_rules())
+RULES = rules_file((*recording_rules(), alerts()))
+RECORDS = [rule for group in recording_rules() for rule in group.rules if isinstance(rule, Rule)]
 
 
 def got(name: str, at: str, *samples: tuple[dict[str, str], float]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def buckets(name: str, per_look: dict[str, int], make: Any = of_pod, **labels: s
 
 
 def test_no_other_module_holds_a_metrics_name() -> None:
-    names = {*GPU.names, *(name for source in SOURCES.values() for name in source.names)}
+    names = {*GPU.names, *CLUSTER.names, *(name for source in SOURCES.values() for name in source.names)}
     # Also without a histogram's suffix.
     names |= {re.sub("_(sum|count|bucket|total)$", "", name) for name in names}
     table = ROOT / "generator/velagen/monitoring/sources.py"
@@ -88,20 +90,19 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
 
 
 def test_percentiles_come_from_histograms_and_a_source_without_one_says_so() -> None:
-    for group in recording_rules():
-        for rule in group.rules:
-            if re.fullmatch(r"model:\w+:p[0-9]+", rule.record):
-                assert "histogram_quantile(" in rule.expr
-                for source in SOURCES.values():
-                    if source.route == rule.labels["route"] and source.histogram is None:
-                        assert source.mean
-                        assert source.mean.total not in rule.expr
-                        assert source.title in rule.about.partition("Not given by")[2]
-                        assert f"# {rule.about}\n" in RULES
+    for rule in RECORDS:
+        if re.fullmatch(r"model:\w+:p[0-9]+", rule.record):
+            assert "histogram_quantile(" in rule.expr
+            for source in SOURCES.values():
+                if source.route == rule.labels["route"] and source.histogram is None:
+                    assert source.mean
+                    assert source.mean.total not in rule.expr
+                    assert source.title in rule.about.partition("Not given by")[2]
+                    assert f"# {rule.about}\n" in RULES
 
 
 def test_no_two_rules_write_the_same_series() -> None:
-    written = [(rule.record, *rule.labels.items()) for group in recording_rules() for rule in group.rules]
+    written = [(rule.record, *rule.labels.items()) for rule in RECORDS]
     assert len(written) == len(set(written))
 
 
@@ -428,6 +429,5 @@ def test_the_documents_table_is_the_tables() -> None:
             else "mean only"
         )
         assert cells[4] == source.note
-    for group in recording_rules():
-        for rule in group.rules:
-            assert f"`{re.sub('p50|p95|p99', 'p50', rule.record)}" in text
+    for rule in RECORDS:
+        assert f"`{re.sub('p50|p95|p99', 'p50', rule.record)}" in text

@@ -6,9 +6,10 @@ recorded from histograms alone, a mean is called a mean, and a ratio without req
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import yaml
 
@@ -53,11 +54,44 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Alert:
+    """An alerting rule, with its page in docs/runbooks."""
+
+    name: str
+    expr: str
+    #: How long it must hold before it rings, as Prometheus writes durations.
+    lasting: str
+    severity: Literal["critical", "warning", "info"]
+    #: One line to be read at night, with the labels of the alert.
+    summary: str
+
+    @property
+    def runbook(self) -> str:
+        """The page's file name: ModelNotReady -> model-not-ready.md."""
+        return re.sub("(?<!^)([A-Z])", r"-\1", self.name).lower() + ".md"
+
+    @property
+    def about(self) -> str:
+        """The comment in the file."""
+        return f"docs/runbooks/{self.runbook}"
+
+    def content(self) -> dict[str, Any]:
+        """As Prometheus reads it."""
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": self.lasting,
+            "labels": {"severity": self.severity},
+            "annotations": {"summary": self.summary, "runbook": self.about},
+        }
+
+
+@dataclass(frozen=True)
 class Group:
     """Rules that are evaluated one after the other, so a later one may read an earlier one."""
 
     name: str
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule | Alert, ...]
 
 
 def recording_rules() -> tuple[Group, ...]:

@@ -250,5 +250,35 @@ class GpuSource:
 
 GPU: Final = GpuSource()
 
+
+@dataclass(frozen=True)
+class ClusterSource:
+    """What kube-state-metrics says of pods, Deployments and autoscalers, by the names of these objects."""
+
+    available: str = "kube_deployment_status_replicas_available"
+    wanted: str = "kube_deployment_spec_replicas"
+    #: Labels condition and status (true, false, unknown), as for *scaler_condition*.
+    deployment_condition: str = "kube_deployment_status_condition"
+    #: Labels container and reason; the same for init containers.
+    waiting: str = "kube_pod_container_status_waiting_reason"
+    init_waiting: str = "kube_pod_init_container_status_waiting_reason"
+    restarts: str = "kube_pod_container_status_restarts_total"
+    unschedulable: str = "kube_pod_status_unschedulable"
+    #: Label resource, with _ for what no label may hold: nvidia_com_gpu.
+    requests: str = "kube_pod_container_resource_requests"
+    scaler_condition: str = "kube_horizontalpodautoscaler_status_condition"
+    scaler_now: str = "kube_horizontalpodautoscaler_status_current_replicas"
+    scaler_wanted: str = "kube_horizontalpodautoscaler_status_desired_replicas"
+    scaler_most: str = "kube_horizontalpodautoscaler_spec_max_replicas"
+    fact: str = "kube-state-metrics docs/metrics"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All its metrics' names."""
+        return frozenset(getattr(self, name) for name in self.__dataclass_fields__ if name != "fact")
+
+
+CLUSTER: Final = ClusterSource()
+
 #: Time that a model server spent computing: the counter's name -> seconds in one unit of it.
 BUSY: Final = {name: 1 / units for source in _ALL for name, units in source.busy}

@@ -1,0 +1,151 @@
+"""Alerts on models, over the recording rules and over what kube-state-metrics says of their objects.
+
+KServe calls a model's Deployment NAME-predictor, and the trait autoscale its ScaledObject NAME-autoscale, of which KEDA
+makes an autoscaler keda-hpa-NAME-autoscale; by these names the label version, the InferenceService's name, is told.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from velagen.monitoring.rules import Alert, Group
+from velagen.monitoring.sources import CLUSTER
+
+_DEPLOYMENT: Final = "(.+)-predictor"
+_POD: Final = "(.+)-predictor-.+"
+_SCALER: Final = "(?:keda-hpa-)?(.+)-(?:autoscale|predictor)"
+#: KServe's containers (pkg/constants): the model server, and what brings the model.
+_SERVER: Final = 'container="kserve-container"'
+_BRINGER: Final = 'container="storage-initializer"'
+_WHOSE: Final = "{{ $labels.namespace }}/{{ $labels.version }}"
+#: How a container waits that does not come up by itself.
+_FAILED: Final = 'reason=~"CrashLoopBackOff|Error|CreateContainerError|RunContainerError"'
+_GPU: Final = 'resource=~"nvidia_com_.+"'
+#: Past its progressDeadlineSeconds a Deployment makes no progress; an autoscaler that gets no metric does not scale.
+_STUCK: Final = 'condition="Progressing",status="false"'
+_SILENT: Final = 'condition="ScalingActive",status="false"'
+#: Below this share a GPU counts as idle.
+_IDLE: Final = 0.05
+
+
+def alerts() -> Group:
+    """All alerts that need no objective."""
+    return Group(
+        "model-alerts",
+        (
+            Alert(
+                "ModelNotReady",
+                f"{_deployment(CLUSTER.available)} == 0 and {_deployment(CLUSTER.wanted)} > 0",
+                "5m",
+                "critical",
+                f"No pod of the model {_WHOSE} is available",
+            ),
+            Alert(
+                "ModelLoadFailed",
+                f"{_pod(CLUSTER.init_waiting, _BRINGER, _FAILED)} > 0 or {_pod(CLUSTER.waiting, _SERVER, _FAILED)} > 0",
+                "2m",
+                "critical",
+                f"A pod of the model {_WHOSE} can't load it",
+            ),
+            Alert(
+                "ModelServerRestarts",
+                f"{_by_pod(f'increase({_pods(CLUSTER.restarts, _SERVER)}[15m])')} > 2",
+                "1m",
+                "warning",
+                f"The server of the model {_WHOSE} restarts again and again",
+            ),
+            Alert(
+                "ModelPendingForGpu",
+                f"max by (namespace, version) ({_named(_pods(CLUSTER.unschedulable), 'pod', _POD)}"
+                f" * on (namespace, pod) group_left () max by (namespace, pod)"
+                f" ({_pods(CLUSTER.requests, _GPU)} > bool 0)) > 0",
+                "5m",
+                "warning",
+                f"A pod of the model {_WHOSE} waits for a GPU",
+            ),
+            Alert(
+                "ModelRolloutStuck",
+                f"{_deployment(CLUSTER.deployment_condition, _STUCK)} > 0",
+                "1m",
+                "warning",
+                f"The rollout of the model {_WHOSE} makes no progress",
+            ),
+            Alert(
+                "ModelScalerHasNoAnswer",
+                f"{_scaler(CLUSTER.scaler_condition, _SILENT)} > 0 unless {_scaler(CLUSTER.scaler_wanted)} == 0",
+                "5m",
+                "warning",
+                f"The autoscaler of the model {_WHOSE} gets no answer and leaves the pods as they are",
+            ),
+            Alert(
+                "ModelSaturated",
+                "(max by (namespace, version) (deriv(model:waiting[5m]) > 0)"
+                " or max by (namespace, version) (deriv(model:inflight[5m]) > 0.01))"
+                f" unless {_scaler(CLUSTER.scaler_now)} < {_scaler(CLUSTER.scaler_most)}",
+                "5m",
+                "warning",
+                f"More and more requests wait for the model {_WHOSE}, which has all the pods it may have",
+            ),
+            Alert(
+                "ModelGpuIdle",
+                f"max by (namespace, version) (model:gpu_utilization:avg) < {_IDLE}",
+                "2h",
+                "info",
+                f"The GPUs of the model {_WHOSE} have been idle for two hours",
+            ),
+            Alert(
+                "ModelScrapeFailed",
+                'max by (namespace, version) (up{component!="",part="predictor"} == bool 0) > 0',
+                "2m",
+                "warning",
+                f"Metrics of a pod of the model {_WHOSE} can't be read",
+            ),
+            Alert(
+                "ModelScrapeMissing",
+                f"{_deployment(CLUSTER.available)} > 0 unless max by (namespace, version) (model:info)",
+                "5m",
+                "warning",
+                f"The model {_WHOSE} runs, and nothing is known of its requests",
+            ),
+            Alert(
+                "ClusterStateMissing",
+                f"absent({CLUSTER.available})",
+                "5m",
+                "warning",
+                "kube-state-metrics gives nothing: most alerts on models can't ring",
+            ),
+        ),
+    )
+
+
+# ---------------------------------------------------------------- expressions
+
+
+def _named(expr: str, label: str, expression: str) -> str:
+    """The series with the label version, read from the name of an object."""
+    return f'label_replace({expr}, "version", "$1", "{label}", "{expression}")'
+
+
+def _deployment(name: str, *where: str) -> str:
+    matchers = ",".join((f'deployment=~"{_DEPLOYMENT}"', *where))
+    return f"max by (namespace, version) ({_named(f'{name}{{{matchers}}}', 'deployment', _DEPLOYMENT)})"
+
+
+def _scaler(name: str, *where: str) -> str:
+    matchers = ",".join((f'horizontalpodautoscaler=~"{_SCALER}"', *where))
+    expr = _named(f"{name}{{{matchers}}}", "horizontalpodautoscaler", _SCALER)
+    return f"max by (namespace, version) ({expr})"
+
+
+def _pods(name: str, *where: str) -> str:
+    matchers = ",".join((f'pod=~"{_POD}"', *where))
+    return f"{name}{{{matchers}}}"
+
+
+def _by_pod(expr: str) -> str:
+    """The worst pod of a version."""
+    return f"max by (namespace, version) ({_named(expr, 'pod', _POD)})"
+
+
+def _pod(name: str, *where: str) -> str:
+    return _by_pod(_pods(name, *where))

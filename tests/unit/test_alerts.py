@@ -1,0 +1,174 @@
+"""The alerts: each fires, does not fire beside it, resolves, and without data only what tells of it rings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.unit.promtool import holds, of_pod, selector, series
+
+from velagen.monitoring.alerts import alerts
+from velagen.monitoring.rules import Alert, recording_rules, rules_file
+from velagen.monitoring.sources import CLUSTER, GPU
+
+RUNBOOKS = Path(__file__).parents[2] / "docs/runbooks"
+RULES = rules_file((*recording_rules(), alerts()))
+ALERTS = [rule for rule in alerts().rules if isinstance(rule, Alert)]
+
+Input = dict[str, str]
+
+
+def deployment(name: str, values: str, of: str = "m-predictor", **labels: str) -> Input:
+    return series(name, values, namespace="team", deployment=of, **labels)
+
+
+def pod(name: str, values: str, of: str = "m-predictor-6f7-abcde", **labels: str) -> Input:
+    return series(name, values, namespace="team", pod=of, **labels)
+
+
+def scaler(name: str, values: str, of: str = "keda-hpa-m-autoscale", **labels: str) -> Input:
+    return series(name, values, namespace="team", horizontalpodautoscaler=of, **labels)
+
+
+#: What is there when all is well: the pods are available and scraped.
+WELL = [deployment(CLUSTER.available, "1x240"), deployment(CLUSTER.wanted, "1x240"), of_pod("up", "1x240")]
+
+
+def rings(at: str, *names: str, version: str | None = "m") -> dict[str, Any]:
+    """These alerts and no other are firing at a time."""
+    whose = {} if version is None else {"namespace": "team", "version": version}
+    return {
+        "expr": 'count by (alertname, namespace, version) (ALERTS{alertstate="firing"})',
+        "eval_time": at,
+        "exp_samples": [{"labels": selector({"alertname": name, **whose}), "value": 1} for name in names],
+    }
+
+
+def case(inputs: list[Input], *tests: dict[str, Any]) -> dict[str, Any]:
+    return {"interval": "1m", "input_series": inputs, "promql_expr_test": list(tests)}
+
+
+def but(*names: str) -> list[Input]:
+    """What is there when all is well, but for some series."""
+    return [one for one in WELL if not one["series"].startswith(tuple(f"{name}{{" for name in names))]
+
+
+def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
+    broken = "{0}x9 {1}x20 {0}x30"
+
+    def seen(alert: str, *inputs: Input, without: tuple[str, ...] = (), fires: str = "28m") -> dict[str, Any]:
+        return case([*but(*without), *inputs], rings("9m"), rings(fires, alert), rings("58m"))
+
+    failing = {"container": "kserve-container", "reason": "CrashLoopBackOff"}
+    bringing = {"container": "storage-initializer", "reason": "Error"}
+    gpu = {"container": "kserve-container", "resource": "nvidia_com_gpu"}
+    stuck = {"condition": "Progressing", "status": "false"}
+    silent = {"condition": "ScalingActive", "status": "false"}
+    cases = {
+        "ModelNotReady": seen(
+            "ModelNotReady", deployment(CLUSTER.available, broken.format(1, 0)), without=(CLUSTER.available,)
+        ),
+        "ModelLoadFailed": seen("ModelLoadFailed", pod(CLUSTER.waiting, broken.format(0, 1), **failing)),
+        "of the storage initializer": seen("ModelLoadFailed", pod(CLUSTER.init_waiting, "_x9 1x20 stale", **bringing)),
+        "ModelServerRestarts": seen(
+            "ModelServerRestarts",
+            pod(CLUSTER.restarts, "0x9 0+1x20 20x40", container="kserve-container"),
+        ),
+        "ModelPendingForGpu": seen(
+            "ModelPendingForGpu",
+            pod(CLUSTER.unschedulable, broken.format(0, 1)),
+            pod(CLUSTER.requests, "1x60", **gpu),
+        ),
+        "ModelRolloutStuck": seen(
+            "ModelRolloutStuck", deployment(CLUSTER.deployment_condition, broken.format(0, 1), **stuck)
+        ),
+        "ModelScalerHasNoAnswer": seen(
+            "ModelScalerHasNoAnswer",
+            scaler(CLUSTER.scaler_condition, broken.format(0, 1), **silent),
+            scaler(CLUSTER.scaler_wanted, "1x60"),
+        ),
+        "ModelSaturated": seen(
+            "ModelSaturated",
+            of_pod("vllm:num_requests_waiting", "0x9 2+2x20 0x40"),
+            scaler(CLUSTER.scaler_now, "3x60"),
+            scaler(CLUSTER.scaler_most, "3x60"),
+        ),
+        "ModelScrapeFailed": seen("ModelScrapeFailed", of_pod("up", broken.format(1, 0)), without=("up",)),
+        "ModelScrapeMissing": seen("ModelScrapeMissing", of_pod("up", "1x9 _x20 1x30"), without=("up",)),
+        "ClusterStateMissing": case(
+            [of_pod("up", "1x60"), deployment(CLUSTER.available, "1x9 _x20 1x30"), deployment(CLUSTER.wanted, "1x60")],
+            rings("9m"),
+            rings("28m", "ClusterStateMissing", version=None),
+            rings("58m"),
+        ),
+        "ModelGpuIdle": case(
+            [
+                *WELL,
+                series(GPU.utilization, "60x9 1x180 60x30", namespace="team", pod="m-predictor-1", UUID="GPU-1"),
+            ],
+            rings("9m"),
+            rings("2h", *()),
+            rings("2h30m", "ModelGpuIdle"),
+            rings("3h30m"),
+        ),
+    }
+    assert {alert.name for alert in ALERTS} <= set(cases)
+    holds(tmp_path, RULES, *cases.values(), every="1m")
+
+
+def test_what_looks_like_it_does_not_ring(tmp_path: Path) -> None:
+    quiet = {
+        "no data at all": case([], rings("4m"), rings("30m", "ClusterStateMissing", version=None)),
+        "all is well": case(WELL, rings("30m")),
+        "scaled to zero": case(
+            [
+                *but(CLUSTER.available, CLUSTER.wanted, "up"),
+                deployment(CLUSTER.available, "0x60"),
+                deployment(CLUSTER.wanted, "0x60"),
+                scaler(CLUSTER.scaler_condition, "1x60", condition="ScalingActive", status="false"),
+                scaler(CLUSTER.scaler_wanted, "0x60"),
+            ],
+            rings("30m"),
+        ),
+        "shorter than it must last": case(
+            [*but(CLUSTER.available), deployment(CLUSTER.available, "1x9 0x3 1x30")], rings("12m"), rings("20m")
+        ),
+        "no model's": case(
+            [
+                *WELL,
+                deployment(CLUSTER.available, "0x60", "shop"),
+                deployment(CLUSTER.wanted, "1x60", "shop"),
+                pod(CLUSTER.waiting, "1x60", "shop-1", container="shop", reason="CrashLoopBackOff"),
+                series("up", "0x60", namespace="team", pod="shop-1"),
+            ],
+            rings("30m"),
+        ),
+        "a restart, once": case([*WELL, pod(CLUSTER.restarts, "0x9 1x60", container="kserve-container")], rings("15m")),
+        "a container that is being made": case(
+            [*WELL, pod(CLUSTER.waiting, "1x60", container="kserve-container", reason="ContainerCreating")],
+            rings("30m"),
+        ),
+        "pending, without a GPU": case([*WELL, pod(CLUSTER.unschedulable, "1x60")], rings("30m")),
+        "the queue grows, and there may be more pods": case(
+            [
+                *WELL,
+                of_pod("vllm:num_requests_waiting", "0+2x60"),
+                scaler(CLUSTER.scaler_now, "1x60"),
+                scaler(CLUSTER.scaler_most, "3x60"),
+            ],
+            rings("30m"),
+        ),
+        "a long queue that does not grow": case([*WELL, of_pod("vllm:num_requests_waiting", "90x60")], rings("30m")),
+    }
+    holds(tmp_path, RULES, *quiet.values(), every="1m")
+
+
+def test_each_alert_has_a_page_that_says_what_to_do() -> None:
+    assert {alert.runbook for alert in ALERTS} == {path.name for path in RUNBOOKS.glob("*.md")}
+    listed = (RUNBOOKS.parent / "monitoring.md").read_text(encoding="utf-8")
+    for alert in ALERTS:
+        text = (RUNBOOKS / alert.runbook).read_text(encoding="utf-8")
+        assert text.startswith(f"# {alert.name}\n\nSeverity: {alert.severity}.")
+        for heading in ("## When it rings", "## Look", "## Do"):
+            assert f"\n{heading}\n" in text
+        assert f"| [{alert.name}](runbooks/{alert.runbook}) | {alert.severity} | {alert.lasting} |" in listed
