@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from velagen import (
-    Each,
-    If,
     as_string,
     choose,
+    comment,
     context,
     cue,
     each,
@@ -22,6 +21,7 @@ from velagen import (
     let,
     matches,
     merge_by,
+    missing,
     never,
     optional,
     raw_cue,
@@ -131,7 +131,7 @@ def problems_of(body: object) -> list[Problem]:
     ("spec", "text"),
     [
         ({"uri": p.modelUri}, "uri: parameter.modelUri"),
-        ({"replicas": optional(p.replicas)}, "if parameter.replicas != _|_ {\nreplicas: parameter.replicas\n}"),
+        ({"replicas": optional(p.replicas)}, "if parameter.replicas != _|_ {replicas: parameter.replicas}"),
         ({"uri": f"{context.name}-x"}, 'uri: "\\(context.name)-x"'),
         ({"uri": as_string(p.port)}, 'uri: "\\(parameter.port)"'),
         ({"ratio": p.port * 0.8}, "ratio: (parameter.port) * 0.8"),
@@ -150,22 +150,22 @@ def problems_of(body: object) -> list[Problem]:
             'uri: [if byModelUri[parameter.modelUri] != _|_ {byModelUri[parameter.modelUri]}, "z"][0]',
         ),
         (
-            {"labels": {Each(p.labels): lambda key, value: {key: value}}},
-            "labels: {\nif parameter.labels != _|_ for key, value in parameter.labels {\n(key): value\n}\n}",
+            {"labels": {each(p.labels): lambda key, value: {key: value}}},
+            "labels: {\nif parameter.labels != _|_ for key, value in parameter.labels {(key): value}\n}",
         ),
         (
             {"env": [each(p.env, lambda item: {"name": item.name, "value": optional(item.value)})]},
             "env: [if parameter.env != _|_ for item in parameter.env {\nname: item.name\n"
-            "if item.value != _|_ {\nvalue: item.value\n}\n}]",
+            "if item.value != _|_ {value: item.value}\n}]",
         ),
         (
             {"env": [each(p.env, lambda item: {"name": item.name}, where=lambda item: matches(item.name, "^A"))]},
-            'env: [if parameter.env != _|_ for item in parameter.env if item.name =~ "^A" {\nname: item.name\n}]',
+            'env: [if parameter.env != _|_ for item in parameter.env if item.name =~ "^A" {name: item.name}]',
         ),
-        ({"env": [when(p.verbose, {"name": "V"})]}, 'env: [if parameter.verbose {\nname: "V"\n}]'),
+        ({"env": [when(p.verbose, {"name": "V"})]}, 'env: [if parameter.verbose {name: "V"}]'),
         (
-            {If(given(p.replicas) & (p.replicas > 2)): {"mode": "all"}},
-            'if parameter.replicas != _|_ if parameter.replicas > 2 {\nmode: "all"\n}',
+            {when(given(p.replicas) & (p.replicas > 2)): {"mode": "all"}},
+            'if parameter.replicas != _|_ if parameter.replicas > 2 {mode: "all"}',
         ),
         # No field that the kind has: what a trait writes there is dropped by the API server.
         ({"template": never("no pods here")}, 'template?: "no pods here"'),
@@ -182,7 +182,7 @@ def test_compiles_to(spec: dict[Any, Any], text: str) -> None:
     "spec",
     [
         {"uri": optional(p["odd-name"])},
-        {If(~given(p.replicas) & ~p.verbose): {"mode": "all"}},
+        {when(missing(p.replicas) & ~p.verbose): {"mode": "all"}},
         {"anything": {"goes": {"here": [1, "a", None]}}},
         {"uri": raw_cue('strings.ToLower("X")', imports=("strings",))},
         {"labels": optional(p.labels)},
@@ -239,17 +239,52 @@ def test_a_problem_knows_the_line_of_the_definition() -> None:
 
 
 def test_an_intermediate_is_written_once_and_only_if_used() -> None:
-    name = let("service", f"{context.name}-predictor")
-    let("unused", "x")
+    name = let(f"{context.name}-predictor", name="service")
+    let("x", name="unused")
     text = spec_of({"uri": name, "labels": {"a": f"{name}-1"}})
     assert text.count("let ") == 1
     assert text.startswith('let service = "\\(context.name)-predictor"')
     assert 'a: "\\(service)-1"' in text
 
 
+def test_an_intermediate_has_a_comment_in_lines_that_can_be_read() -> None:
+    name = let(comment("why " * 40, f"{context.name}-predictor"), name="service")
+    text = spec_of({"uri": comment("where " * 40, name)})
+    first, second, rest = text.split("\n", 2)
+    assert first.startswith("// why why")
+    assert second.startswith("// why why")
+    assert rest.startswith('let service = "\\(context.name)-predictor"')
+    assert all(len(line) < 140 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("condition", "written"),
+    [
+        (~(p.runtime == "triton"), 'if parameter.runtime != "triton" {'),
+        (~((p.runtime == "triton") & (p.port > 80)), 'if parameter.runtime != "triton" || (parameter.port) <= 80 {'),
+        (~matches(p.modelUri, "^s3:"), 'if parameter.modelUri !~ "^s3:" {'),
+        (~p.verbose, "if !parameter.verbose {"),
+        # What is compared may be absent; a default that is none of the texts asked for says no more.
+        (
+            first_given(p["odd-name"], "") == "x",
+            'if parameter."odd-name" != _|_ if parameter."odd-name" == "x" {',
+        ),
+        (first_given(p["odd-name"], "x") == "x", '][0] == "x" {'),
+    ],
+)
+def test_a_condition_reads_as_one_says_it(condition: Any, written: str) -> None:
+    assert written.replace("(parameter.port)", "parameter.port") in spec_of({when(condition): {"mode": "all"}})
+
+
+def test_what_falls_back_on_what_may_be_absent_is_one_list() -> None:
+    fallback = choose(p.runtime, {"triton": "v2"}, first_given(p.logger.url, "none"))
+    text = spec_of({"uri": first_given(p["odd-name"], fallback)})
+    assert text.count("][0]") == 1
+
+
 def test_an_intermediate_cannot_rely_on_a_condition() -> None:
-    double = let("double", p.replicas * 2)
-    found = problems_of(widget({If(given(p.replicas)): {"replicas": double}}))
+    double = let(p.replicas * 2, name="double")
+    found = problems_of(widget({when(given(p.replicas)): {"replicas": double}}))
     assert [problem.message for problem in found] == ["parameter.replicas may be absent here"]
 
 
@@ -310,7 +345,7 @@ def test_refusals_of_a_trait_are_errs() -> None:
 def test_refusals_of_a_component_are_conflicts() -> None:
     build = compiler()
     (decl,) = build.conflicts([refuse(p.port > 9, "too high")])
-    assert cue.to_cue(decl) == '_checks: {\n\tif parameter.port > 9 {\n\t\t_refused1: "too high" & 1\n\t}\n}'
+    assert cue.to_cue(decl) == '_checks: {\n\tif parameter.port > 9 {_refused1: "too high" & 1}\n}'
 
 
 def test_nested_loops_do_not_share_variables() -> None:

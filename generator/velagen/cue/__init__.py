@@ -42,6 +42,7 @@ from velagen.cue.syntax import (
     call,
     joined,
     literal,
+    negated,
     present,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "BOTTOM", "TOP", "Binary", "Call", "Comment", "Comprehension", "Decl", "Definition", "Dynamic", "Ellipsis",
     "Embed", "Expr", "Field", "File", "For", "Guard", "Hidden", "Ident", "Index", "Interpolation", "Label",
     "LetClause", "LetDecl", "ListLit", "Lit", "Name", "Node", "Package", "Pattern", "Raw", "Scalar", "Selector",
-    "Struct", "Unary", "absent", "call", "joined", "literal", "nested", "present", "repeated", "shared", "to_cue",
+    "Struct", "Unary", "absent", "call", "joined", "literal", "negated", "nested", "present", "repeated", "shared",
+    "to_cue",
 ]  # fmt: skip

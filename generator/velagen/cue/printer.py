@@ -85,6 +85,10 @@ def comment_lines(text: str) -> list[str]:
     ]
 
 
+#: Characters in a line that holds a condition and the one field under it.
+_LINE = 120
+
+
 class _Printer:
     def __init__(self, root: s.Node) -> None:
         self._root = root
@@ -139,7 +143,7 @@ class _Printer:
             if isinstance(decl, s.Field):
                 head, last = self._head(decl, folds=bool(indent))
                 value = self._expr(last, indent)
-                stands_alone = "\n" in value or value.startswith(("{", "["))
+                stands_alone = "\n" in value or value.startswith(("{", "[")) or last is not decl.value
                 if decl.doc or stands_alone:
                     flush()
                 lines.extend(indent + line for text in decl.doc for line in comment_lines(text))
@@ -173,8 +177,9 @@ class _Printer:
         match decl:
             case s.Field():
                 return self._decls((decl,), indent)
-            case s.LetDecl(name=name, value=value):
-                return [f"{indent}let {name} = {self._expr(value, indent)}"]
+            case s.LetDecl(name=name, value=value, doc=doc):
+                above = [indent + line for text in doc for line in comment_lines(text)]
+                return [*above, f"{indent}let {name} = {self._expr(value, indent)}"]
             case s.Embed(of=of):
                 return [indent + self._expr(of, indent)]
             case s.Ellipsis(of=of):
@@ -191,6 +196,15 @@ class _Printer:
     def _comprehension(self, node: s.Comprehension, indent: str) -> str:
         clauses = " ".join(self._clause(clause, indent) for clause in node.clauses)
         body = node.body if isinstance(node.body, s.Struct) else s.Struct((s.Embed(node.body),))
+        match body:
+            case s.Struct(decls=(s.Field(doc=()),)) if not self._on_one_line:
+                # Printed once, or nested conditions would double the work by level; see _list.
+                lines = self._decls(body.decls, indent + "\t")
+                text = f"{clauses} {{{lines[0].strip()}}}"
+                if "\n" not in text and len(lines) == 1 and len(indent.expandtabs(4)) + len(text) <= _LINE:
+                    return text
+                inside = "\n".join(lines)
+                return f"{clauses} {{\n{inside}\n{indent}}}"
         return f"{clauses} {self._struct(body, indent)}"
 
     def _clause(self, clause: s.Node, indent: str) -> str:

@@ -211,10 +211,11 @@ class Field(Decl):
 
 @dataclass(frozen=True)
 class LetDecl(Decl):
-    """``let name = value``."""
+    """``let name = value``; *doc* is the comment lines above it."""
 
     name: str
     value: Expr
+    doc: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -306,6 +307,21 @@ def present(of: Expr) -> Binary:
 def absent(of: Expr) -> Binary:
     """``of == _|_``."""
     return Binary("==", of, BOTTOM)
+
+
+_OPPOSITES = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "=~": "!~", "!~": "=~"}
+
+
+def negated(condition: Expr) -> Expr:
+    """The opposite of a condition, as a person would write it: ``a != b`` and not ``!(a == b)``."""
+    match condition:
+        case Binary(op=("&&" | "||") as op, left=left, right=right):
+            return Binary("||" if op == "&&" else "&&", negated(left), negated(right))
+        case Binary(op=op, left=left, right=right) if op in _OPPOSITES:
+            return Binary(_OPPOSITES[op], left, right)
+        case Unary(op="!", of=of):
+            return of
+    return Unary("!", condition)
 
 
 def literal(value: object) -> Expr:

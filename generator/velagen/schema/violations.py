@@ -36,6 +36,7 @@ from velagen.cue import (
     absent,
     call,
     joined,
+    negated,
     present,
 )
 from velagen.cue import (
@@ -131,21 +132,6 @@ def bounded(node: Node, factor: int | float) -> bool:
 def is_type(ref: Expr, name: str) -> Expr:
     """``(ref & T) != _|_`` for a concrete value."""
     return present(Binary("&", ref, TYPE[name]))
-
-
-_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "=~": "!~", "!~": "=~"}
-
-
-def negated(condition: Expr) -> Expr:
-    """The opposite of a condition, as a person would write it."""
-    match condition:
-        case Binary(op=("&&" | "||") as op, left=left, right=right):
-            return Binary("||" if op == "&&" else "&&", negated(left), negated(right))
-        case Binary(op=op, left=left, right=right) if op in _OPPOSITE:
-            return Binary(_OPPOSITE[op], left, right)
-        case Unary(op="!", of=of):
-            return of
-    return Unary("!", condition)
 
 
 def _yield_one(clauses: Clauses) -> Cue:

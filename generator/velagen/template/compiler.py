@@ -38,6 +38,7 @@ from velagen.template.values import (
     _spot_of,
     _yielded,
     describe,
+    lines_of,
     parameters_of,
 )
 
@@ -313,7 +314,7 @@ class TemplateCompiler(ValueCompiler):
         while isinstance(item, (Marked, Optional)):
             if isinstance(item, Marked):
                 self._marked(item, member.type, here)
-                doc.append(item.comment)
+                doc += lines_of(item.comment) if item.word == "comment" else [item.comment]
             is_optional = is_optional or isinstance(item, Optional)
             item = item.value
         if is_optional:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ class ValueCompiler:
                 with self._assumed(_references(of)):
                     return Typed(cue.absent(self.expression(of).cue), JsonType("boolean"))
             case e.Not(of=of):
-                return Typed(cue.Unary("!", self._boolean(of, "~")), JsonType("boolean"))
+                return Typed(cue.negated(self._boolean(of, "~")), JsonType("boolean"))
             case e.Operation():
                 return self._operation(node)
             case e.Function():
@@ -230,7 +231,7 @@ class ValueCompiler:
                 with self._guarded(condition) as clauses:
                     items.append(cue.Comprehension((*guards, *clauses), _yielded(compile_one(value))))
             denied += _denied(condition)
-        return cue.Index(cue.ListLit(tuple(items)), cue.Lit(0))
+        return _first(items)
 
     def _guards(self, nodes: Iterator[e.Expression]) -> list[cue.Node]:
         return [cue.Guard(cue.present(self._silently(node))) for node in nodes]
@@ -245,7 +246,7 @@ class ValueCompiler:
                     self._always_exists("first_given")
                 items.append(cue.Comprehension(clauses or (cue.Guard(cue.Lit(True)),), _yielded(compile_one(value))))
         items.append(compile_one(node.values[-1]))
-        return cue.Index(cue.ListLit(tuple(items)), cue.Lit(0))
+        return _first(items)
 
     def _choice(self, node: e.Choice) -> Typed:
         key = self.expression(node.key)
@@ -272,7 +273,7 @@ class ValueCompiler:
             return Typed(entry, common(types))
         fallback = compile_one(node.default)
         found = cue.Comprehension((cue.Guard(cue.present(entry)),), _yielded(entry))
-        return Typed(cue.Index(cue.ListLit((found, fallback)), cue.Lit(0)), common(types))
+        return Typed(_first([found, fallback]), common(types))
 
     def _table_name(self, node: e.Choice, struct: cue.Expr) -> str:
         """What the author calls the table, else the intermediate it is for and what it is asked by."""
@@ -590,13 +591,17 @@ class ValueCompiler:
         loops, self._loops = self._loops, 0
         variables, self._variables = self._variables, []
         others, self._found = self._found, []
+        value = root.value
+        doc: tuple[str, ...] = ()
+        if isinstance(value, Marked) and value.word == "comment":
+            value, doc = value.value, lines_of(value.comment)
         with self._used(root.place):
-            typed = self.expression(self.wrapped(root.value))
+            typed = self.expression(self.wrapped(value))
         self._firm += self._found
         self._found = others
         self._present, self._loops, self._variables = saved, loops, variables
         self._lets_open.pop()
-        self._lets[id(root)] = (root, self._let_decl(name, typed.cue), typed.type)
+        self._lets[id(root)] = (root, self._let_decl(name, typed.cue, doc), typed.type)
         return typed.type
 
     def _name_of(self, root: e.LetRoot) -> str:
@@ -619,9 +624,11 @@ class ValueCompiler:
     def _let_name(self, name: str) -> str:
         return f"${name}" if self._lets_are_fields else name
 
-    def _let_decl(self, name: str, value: cue.Expr) -> cue.Decl:
+    def _let_decl(self, name: str, value: cue.Expr, doc: tuple[str, ...] = ()) -> cue.Decl:
         label = self._let_name(name)
-        return cue.Field(cue.Name(label), value) if self._lets_are_fields else cue.LetDecl(label, value)
+        if self._lets_are_fields:
+            return cue.Field(cue.Name(label), value, doc=doc)
+        return cue.LetDecl(label, value, doc)
 
     def intermediates(self) -> tuple[cue.Decl, ...]:
         """The tables and lets that the bodies compiled so far use, in the order they need each other."""
@@ -647,11 +654,26 @@ class ValueCompiler:
         """The clauses of *condition*; inside, what it asserts to be given is present."""
         clauses: list[cue.Node] = []
         with self._assumed([]):
-            for part in _conjunction(condition):
+            for part in chain.from_iterable(map(self._spelled_out, _conjunction(condition))):
                 compiled = self._boolean(part, "when")
                 clauses.append(cue.Guard(compiled))
                 self._present[-1].update(self._texts(_asserted(part)))
             yield tuple(clauses)
+
+    def _spelled_out(self, part: e.Expression) -> Iterator[e.Expression]:
+        """``given(x)`` and ``x == "Ready"`` for ``first_given(x, "") == "Ready"``: the same in a row of guards."""
+        match part:
+            case e.Operation(
+                op="==", left=e.FirstGiven(values=(e.Reference() as of, default)), right=e.Constant(value=wanted)
+            ) if isinstance(default, str) and isinstance(wanted, str) and default != wanted and e.is_constant(default):
+                others, self._found = self._found, []
+                self.expression(of)
+                may_be_absent, self._found = bool(self._found), others
+                if may_be_absent:
+                    yield e.Given(of)
+                    yield e.Operation("==", of, part.right)
+                    return
+        yield part
 
     @contextmanager
     def _given(self, value: e.Value, path: str) -> Iterator[tuple[cue.Node, ...]]:
@@ -962,6 +984,24 @@ def _yielded(value: cue.Expr) -> cue.Expr:
     return value if isinstance(value, cue.Struct) else cue.Struct((cue.Embed(value),))
 
 
+def _first(items: Sequence[cue.Node]) -> cue.Expr:
+    """``[…][0]``; where the last item is such a list of what may be absent, its items stand in its place."""
+    *before, last = items
+    match last:
+        case cue.Index(of=cue.ListLit(items=(*inner, fallback)), index=cue.Lit(value=0)) if all(
+            isinstance(one, cue.Comprehension) and all(map(_asks_for_presence, one.clauses)) for one in inner
+        ) and not isinstance(fallback, cue.Comprehension):
+            return cue.Index(cue.ListLit((*before, *inner, fallback)), cue.Lit(0))
+    return cue.Index(cue.ListLit(tuple(items)), cue.Lit(0))
+
+
+def _asks_for_presence(clause: cue.Node) -> bool:
+    """Whether it is a guard that never fails, whatever else holds."""
+    return isinstance(clause, cue.Guard) and (
+        clause.condition == cue.present(clause.condition.left) if isinstance(clause.condition, cue.Binary) else False
+    )
+
+
 def _plain(key: e.Expression) -> str | e.Expression:
     return key.value if isinstance(key, e.Constant) and isinstance(key.value, str) else key
 
@@ -1001,6 +1041,14 @@ def function_place(function: Callable[..., object]) -> Place | None:
     """The line on which a Python function begins, where it is an author's."""
     code = getattr(function, "__code__", None)
     return Place(code.co_filename, code.co_firstlineno) if code is not None else None
+
+
+def lines_of(comment: str) -> tuple[str, ...]:
+    """A comment in lines that can be read."""
+    return tuple(textwrap.wrap(comment, _COMMENT_WIDTH))
+
+
+_COMMENT_WIDTH = 110
 
 
 def _camel(name: str) -> str:
