@@ -13,6 +13,8 @@ DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
 #: What KServe calls the modes (pkg/constants/constants.go); RawDeployment and Serverless are their old names.
 STANDARD, KNATIVE = "Standard", "Knative"
+#: They by the property deploymentMode.
+MODES = {"standard": STANDARD, "knative": KNATIVE}
 #: The port on which every model server of KServe's runtimes answers HTTP.
 HTTP_PORT = 8080
 

@@ -9,7 +9,7 @@ Sources: KServe v0.20.0 charts/*/values.yaml; kubevela pkg/workflow/providers/qu
 from __future__ import annotations
 
 import _admission
-from _kserve import KNATIVE, STANDARD
+from _kserve import MODES
 
 from velagen import AddonTemplate, choose, if_else, to_yaml, when
 from velagen import parameter as p
@@ -61,7 +61,7 @@ def chart(name: str, values: Value) -> Value:
 
 
 controller = {
-    "deploymentMode": choose(p.deploymentMode, {"standard": STANDARD, "knative": KNATIVE}),
+    "deploymentMode": choose(p.deploymentMode, MODES),
     "gateway": {
         "disableIngressCreation": p.gateway == "none",
         "ingressGateway": {"enableGatewayApi": p.gateway == "gateway-api", "className": "istio"},

@@ -24,10 +24,11 @@ from _kserve import (
 )
 
 from velagen import (
-    Each,
-    If,
     Status,
     Trait,
+    comment,
+    conditions,
+    contains,
     context,
     each,
     first_given,
@@ -36,6 +37,7 @@ from velagen import (
     length,
     let,
     matches,
+    missing,
     optional,
     refuse,
     retain_keys,
@@ -46,34 +48,31 @@ from velagen.template.expression import Expression, Value
 
 stable = context.output
 predictor = stable.spec.predictor
-mode = let("modeOfModel", first_given(stable.metadata.annotations[DEPLOYMENT_MODE], ""))
-is_knative = mode == KNATIVE
-provider = let("routeProvider", first_given(p.route.provider, "gateway-api"))
-is_istio = provider == "istio"
+mode_of_model = let(first_given(stable.metadata.annotations[DEPLOYMENT_MODE], ""))
+is_knative = mode_of_model == KNATIVE
+route_provider = let(first_given(p.route.provider, "gateway-api"))
+is_istio = route_provider == "istio"
 
 new_name = f"{context.name}-canary"
 #: Not the new version's name: KServe makes a route for it, called like the InferenceService, and would write over ours
 #: (pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/httproute_reconciler.go, createRawTopLevelHTTPRoute).
 route_name = f"{new_name}-split"
 #: Requests come in at the transformer where there is one.
-entry = let("entry", if_else(given(stable.spec.transformer), "transformer", "predictor"))
+entry = let(if_else(given(stable.spec.transformer), "transformer", "predictor"))
 stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
 #: The component's Service without a part's name: KServe's address of the whole model.
 service_host = f"{context.name}.{context.namespace}.svc.cluster.local"
 new_host = f"{new_name}-{entry}.{context.namespace}.svc.cluster.local"
 stable_weight = 100 - p.weight
 #: A model with two ports (protocol: both) takes gRPC on the second; a transformer has one.
-ports = let("portsOfModel", first_given(predictor.model.ports, []))
-has_grpc = (entry == "predictor") & (length(ports) > 1)
-grpc_port = ports[1].containerPort
+ports_of_model = let(first_given(predictor.model.ports, []))
+has_grpc = (entry == "predictor") & (length(ports_of_model) > 1)
+grpc_port = ports_of_model[1].containerPort
 
 #: Of what KServe makes of the new version's name, and Knative of the old version's, to which KServe gives a tag of its
 #: own (reconcilers/knative/ksvc_reconciler.go): a Service and a host.
 old_revision = f"prev-{context.name}-predictor"
-most_characters = let(
-    "mostCharacters",
-    if_else(is_knative, 63 - len("prev--predictor"), longest_name(entry, added=len("-canary"))),
-)
+most_characters = let(if_else(is_knative, 63 - len("prev--predictor"), longest_name(entry, added=len("-canary"))))
 longest_made = if_else(
     is_knative,
     f"Knative's Service {old_revision}",
@@ -86,10 +85,7 @@ SCALING = ("model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", 
 
 def is_copied(key: Expression, _value: Expression) -> Expression:
     """All of the predictor but its model and its scaling."""
-    condition = key != SCALING[0]
-    for name in SCALING[1:]:
-        condition = condition & (key != name)
-    return condition
+    return ~contains(list(SCALING), key)
 
 
 new_version = {
@@ -97,20 +93,26 @@ new_version = {
     "kind": "InferenceService",
     "metadata": {
         "name": new_name,
-        "annotations": {DEPLOYMENT_MODE: STANDARD, AUTOSCALER_CLASS: "none"},
+        "annotations": {
+            DEPLOYMENT_MODE: STANDARD,
+            AUTOSCALER_CLASS: comment("The new version's replicas are fixed.", "none"),
+        },
     },
     "spec": {
-        Each(stable.spec, where=lambda key, _: key != "predictor"): lambda key, value: {key: value},
-        "predictor": {
-            Each(predictor, where=is_copied): lambda key, value: {key: value},
-            "minReplicas": p.minReplicas,
-            "model": {
-                Each(predictor.model, where=lambda key, _: (key != "storageUri") & (key != "storage")): (
-                    lambda key, value: {key: value}
-                ),
-                "storageUri": p.modelUri,
+        each(stable.spec, where=lambda key, _: key != "predictor"): lambda key, value: {key: value},
+        "predictor": comment(
+            "A copy of the component's, but for its model and its scaling.",
+            {
+                each(predictor, where=is_copied): lambda key, value: {key: value},
+                "minReplicas": p.minReplicas,
+                "model": {
+                    each(predictor.model, where=lambda key, _: (key != "storageUri") & (key != "storage")): (
+                        lambda key, value: {key: value}
+                    ),
+                    "storageUri": p.modelUri,
+                },
             },
-        },
+        ),
     },
 }
 
@@ -147,14 +149,20 @@ http_route = {
             when(
                 has_grpc,
                 {
-                    # As in KServe's own route (reconcilers/ingress/httproute_reconciler.go).
-                    "matches": [
-                        {
-                            "headers": [
-                                {"type": "RegularExpression", "name": "content-type", "value": "^application/grpc.*"}
-                            ]
-                        }
-                    ],
+                    "matches": comment(
+                        "gRPC, as in KServe's own route (reconcilers/ingress/httproute_reconciler.go).",
+                        [
+                            {
+                                "headers": [
+                                    {
+                                        "type": "RegularExpression",
+                                        "name": "content-type",
+                                        "value": "^application/grpc.*",
+                                    }
+                                ]
+                            }
+                        ],
+                    ),
                     "backendRefs": backends(grpc_port),
                 },
             ),
@@ -195,13 +203,17 @@ hosts_service = virtual_service(
     f"{route_name}-hosts",
     [each(p.route.hosts, lambda host: host)],
     if_else(given(p.route.gateway), f"{p.route.gateway.namespace}/{p.route.gateway.name}", "mesh"),
-    # Without a gateway it is seen by callers in its own namespace alone; a gateway may run in any.
-    {If(~given(p.route.gateway)): {"exportTo": ["."]}},
+    {
+        when(missing(p.route.gateway)): {
+            "exportTo": comment(
+                "Without a gateway it is seen by callers in its own namespace alone; a gateway may run in any.", ["."]
+            )
+        }
+    },
 )
 #: Names of Services, whose owner nothing here knows. Only this component's are left.
 is_in_cluster = r"[.]svc([.]|$)|[.]cluster[.]local$"
 foreign_hosts = let(
-    "foreignHosts",
     [
         each(
             p.route.hosts,
@@ -210,23 +222,13 @@ foreign_hosts = let(
         )
     ],
 )
-own_hosts = let("ownHosts", [each(p.route.hosts, lambda host: host, where=lambda host: host == stable_host)])
+own_hosts = let([each(p.route.hosts, lambda host: host, where=lambda host: host == stable_host)])
 
 # Status: with knative nothing of it is an output here, and the component's own status tells.
-conditions_seen = let("conditionsSeen", first_given(context.outputs[CANARY_OUTPUT].status.conditions, []))
-ready = let(
-    "readyConditions",
-    [
-        each(
-            conditions_seen,
-            lambda condition: first_given(condition.type, ""),
-            where=lambda condition: (
-                (first_given(condition.type, "") == "Ready") & (first_given(condition.status, "") == "True")
-            ),
-        )
-    ],
-)
-has_version = let("hasVersion", given(context.outputs[CANARY_OUTPUT].kind))
+conditions_seen = let(first_given(context.outputs[CANARY_OUTPUT].status.conditions, []))
+ready_conditions = let(conditions(conditions_seen, "Ready", "True"))
+has_version = let(given(context.outputs[CANARY_OUTPUT].kind))
+is_healthy = ~has_version | (length(ready_conditions) > 0)
 
 canary = Trait(
     name="canary",
@@ -236,7 +238,7 @@ canary = Trait(
     conflicts_with=["canary"],
     pod_disruptive=False,
     patch={
-        If(is_knative): {
+        when(is_knative): {
             "spec": {
                 "predictor": {
                     "canaryTrafficPercent": retain_keys(p.weight),
@@ -246,12 +248,12 @@ canary = Trait(
         }
     },
     outputs={
-        If(~is_knative): {CANARY_OUTPUT: new_version},
-        If(~is_knative & is_istio): {
+        when(~is_knative): {CANARY_OUTPUT: new_version},
+        when(~is_knative & is_istio): {
             "virtualService": mesh_service,
-            If(given(p.route.hosts)): {"virtualServiceOfHosts": hosts_service},
+            when(given(p.route.hosts)): {"virtualServiceOfHosts": hosts_service},
         },
-        If(~is_knative & ~is_istio): {"httpRoute": http_route},
+        when(~is_knative & ~is_istio): {"httpRoute": http_route},
     },
     checks=[
         not_a_model("canary"),
@@ -269,12 +271,12 @@ canary = Trait(
             "route belongs to deploymentMode: standard; in knative mode Knative splits the traffic: drop route",
         ),
         refuse(
-            ~is_knative & ~is_istio & ~given(p.route.hosts),
+            ~is_knative & ~is_istio & missing(p.route.hosts),
             "route.hosts is missing: a Gateway API route needs the host names that clients call, for example "
             "hosts: [sentiment.example.com] (or write provider: istio, which splits inside the mesh)",
         ),
         refuse(
-            is_istio & given(p.route.gateway) & ~given(p.route.hosts),
+            is_istio & given(p.route.gateway) & missing(p.route.hosts),
             "route.hosts is missing: at a gateway clients call a host name, for example hosts: [sentiment.example.com] "
             "(or drop route.gateway: inside the mesh the model's own Service is split without one)",
         ),
@@ -284,7 +286,7 @@ canary = Trait(
             f"requests would come here; write names that clients outside call (this model's own is {stable_host})",
         ),
         refuse(
-            is_istio & ~given(p.route.gateway) & (length(own_hosts) > 0),
+            is_istio & missing(p.route.gateway) & (length(own_hosts) > 0),
             f"route.hosts holds {stable_host}, which is split in the mesh by itself: drop it",
         ),
         refuse(
@@ -298,11 +300,7 @@ canary = Trait(
         ),
     ],
     status=Status(
-        healthy=~has_version | (length(ready) > 0),
-        message=if_else(
-            ~has_version | (length(ready) > 0),
-            f"{p.weight} % to {p.modelUri}",
-            f"{p.modelUri} is not ready yet",
-        ),
+        healthy=is_healthy,
+        message=if_else(is_healthy, f"{p.weight} % to {p.modelUri}", f"{p.modelUri} is not ready yet"),
     ),
 )

@@ -26,7 +26,8 @@ from velagen import parameter as p
 status = result_of("model")["$returns"].value.status
 namespace = first_given(p.namespace, context.namespace)
 
-ready_conditions = let(conditions(status.conditions, "Ready", "True"))
+conditions_seen = let(first_given(status.conditions, []))
+ready_conditions = let(conditions(conditions_seen, "Ready", "True"))
 loading = let(first_given(status.modelStatus.transitionStatus, "UpToDate"))
 failure = status.modelStatus.lastFailureInfo
 reason = let(first_given(f"{failure.reason}: {first_given(failure.message, '')}", "KServe gives no reason"))
@@ -47,12 +48,12 @@ unplaced = let(
 no_node = let([each(unplaced, lambda said: said[0], where=lambda said: length(said) > 0)])
 PARTS = "^(Predictor|Transformer|Explainer)Ready$"
 #: KServe's Ready says nothing of transformer and explainer where it makes no route.
-failed = let(conditions(status.conditions, status="False", matching=PARTS))
+failed = let(conditions(conditions_seen, status="False", matching=PARTS))
 #: Pods that Kubernetes does not take: a quota, Pod Security. KServe passes on the Deployment's ReplicaFailure with its
 #: reason (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateRawStatus).
 not_created = let(
     conditions(
-        status.conditions,
+        conditions_seen,
         status="False",
         matching=PARTS,
         reason="FailedCreate",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from _kserve import is_rendered
 
-from velagen import If, Policy, choose, context, given, if_else, optional, refuse
+from velagen import Policy, choose, comment, context, given, if_else, missing, optional, refuse, when
 from velagen import parameter as p
 
 #: Istio reads labels of the namespace, Linkerd an annotation.
@@ -28,7 +28,7 @@ namespace = {
     "kind": "Namespace",
     "metadata": {
         "name": p.namespace,
-        If(given(p.mesh)): {
+        when(given(p.mesh)): {
             "labels": choose(p.mesh, MESH_LABELS, {}),
             "annotations": choose(p.mesh, MESH_ANNOTATIONS, {}),
         },
@@ -39,22 +39,24 @@ quota = {
     "kind": "ResourceQuota",
     "metadata": {"name": f"{context.appName}-{context.name}", "namespace": context.namespace},
     "spec": {
-        "hard": {
-            "requests.cpu": optional(p.quota.cpu),
-            "requests.memory": optional(p.quota.memory),
-            If(given(p.quota.gpus)): {"requests.nvidia.com/gpu": f"{p.quota.gpus}"},
-            If(given(p.quota.sharedGpus)): {"requests.nvidia.com/gpu.shared": f"{p.quota.sharedGpus}"},
-            If(given(p.quota.pods)): {"pods": f"{p.quota.pods}"},
-            If(given(p.quota.models)): {"count/inferenceservices.serving.kserve.io": f"{p.quota.models}"},
-        }
+        "hard": comment(
+            "Not beside the namespace: KubeVela tries all objects of the policies before it makes any, and a quota "
+            "in a namespace that is yet to be made fails then.",
+            {
+                "requests.cpu": optional(p.quota.cpu),
+                "requests.memory": optional(p.quota.memory),
+                when(given(p.quota.gpus)): {"requests.nvidia.com/gpu": f"{p.quota.gpus}"},
+                when(given(p.quota.sharedGpus)): {"requests.nvidia.com/gpu.shared": f"{p.quota.sharedGpus}"},
+                when(given(p.quota.pods)): {"pods": f"{p.quota.pods}"},
+                when(given(p.quota.models)): {"count/inferenceservices.serving.kserve.io": f"{p.quota.models}"},
+            },
+        )
     },
 }
 
 model_scope = Policy(
     name="model-scope",
     description="Bounds an application: a namespace of its own, membership in a mesh, and a quota.",
-    # One or the other: KubeVela tries all objects of the policies before it makes any, and a quota in a namespace that
-    # is yet to be made fails then.
     output=if_else(given(p.namespace), namespace, quota),
     checks=[
         refuse(
@@ -68,12 +70,12 @@ model_scope = Policy(
             "made with the application: drop namespace, or put the quota on an application that lies in it",
         ),
         refuse(
-            given(p.mesh) & ~given(p.namespace),
+            given(p.mesh) & missing(p.namespace),
             "mesh needs namespace: pods join a mesh by their namespace's labels, and the application may label "
             "only a namespace of its own",
         ),
         refuse(
-            is_rendered & ~given(p.namespace) & ~given(p.mesh) & ~given(p.quota),
+            is_rendered & missing(p.namespace) & missing(p.mesh) & missing(p.quota),
             "nothing is bounded: write namespace, mesh or quota",
         ),
     ],
