@@ -11,6 +11,8 @@ entrypoints/openai/cli_args.py.
 
 from __future__ import annotations
 
+from _runtimes import FLAGS_OF
+
 from velagen import (
     choose,
     contains_text,
@@ -96,7 +98,6 @@ OWNED: dict[str, dict[str, tuple[str, ...]]] = {
     # A ServingRuntime of which nothing is known but its name.
     "other": {},
 }
-SERVERS = {"onnx": "triton", **dict.fromkeys(("sklearn", "xgboost", "lightgbm"), "kserve")}
 
 
 def flags_taken(runtime: Expression) -> Reference:
@@ -105,9 +106,8 @@ def flags_taken(runtime: Expression) -> Reference:
     A flag is known by every spelling that its server takes, or drops without a word: `--flag=value` and `--flag value`,
     one dash or two, `_` or `-` between its words, and what argparse and getopt_long take for an abbreviation.
     """
-    server = let("server", choose(runtime, SERVERS, runtime))
-    given = let(
-        "wordsGiven",
+    server = let(choose(runtime, FLAGS_OF, runtime))
+    words_given = let(
         [
             *_words_of(p, "", server),
             *_words_of(p.transformer, "transformer.", "companion"),
@@ -115,18 +115,16 @@ def flags_taken(runtime: Expression) -> Reference:
         ],
     )
     # A text with a space before and after each, in which a word is looked for by its beginning, or as a whole.
-    owned = let(
-        "flagsOwned",
+    flags_owned = let(
         {name: {what: f" {' '.join(flags)} " for what, flags in table.items()} for name, table in OWNED.items()},
     )
-    answers = let(
-        "answersToWords",
+    answers_to_words = let(
         [
             each(
-                given,
+                words_given,
                 lambda one: [
                     each(
-                        owned[one.of],
+                        flags_owned[one.of],
                         lambda instead, _: f"{one.said}: {instead}",
                         where=lambda flags: contains_text(flags, one.word),
                     )
@@ -134,7 +132,8 @@ def flags_taken(runtime: Expression) -> Reference:
             )
         ],
     )
-    return let("flagsTaken", [each(answers, lambda found: found[0], where=lambda found: length(found) > 0)])
+    taken = [each(answers_to_words, lambda found: found[0], where=lambda found: length(found) > 0)]
+    return let(taken, name="flags_taken")
 
 
 def _words_of(own: Reference, at: str, server: Value) -> list[Value]:

@@ -13,20 +13,31 @@ from _kserve import (
     DEPLOYMENT_MODE,
     HTTP_PORT,
     INFERENCE_SERVICE,
-    KNATIVE,
-    STANDARD,
+    MODES,
     argument,
     is_rendered,
     longest_name,
     script,
 )
+from _runtimes import (
+    GRPC_PORTS,
+    GRPC_PREFIXES,
+    GRPC_VERSIONS,
+    METRICS_PORTS,
+    MODEL_FORMATS,
+    NAME_FLAGS,
+    REST_VERSIONS,
+    SERVING_RUNTIMES,
+)
 
 from velagen import (
     Component,
-    Each,
-    If,
     Status,
+    cases,
     choose,
+    comment,
+    concat,
+    conditions,
     contains_text,
     context,
     div,
@@ -37,9 +48,11 @@ from velagen import (
     length,
     let,
     matches,
+    maximum,
+    missing,
     never,
+    one_of,
     optional,
-    raw_cue,
     refuse,
     replace_pattern,
     to_json,
@@ -47,86 +60,83 @@ from velagen import (
     when,
 )
 from velagen import parameter as p
-from velagen.template.expression import Reference, Value
+from velagen.template.expression import Expression, Reference, Value
 
 # What is known of each runtime ------------------------------------------------------------------------------------
 
-#: servingRuntime without runtime: a server we know nothing of but its name.
-kind = let("family", first_given(p.runtime, "other"))
+family = let(
+    comment(
+        "servingRuntime without runtime: a server of which nothing is known but its name.",
+        first_given(p.runtime, "other"),
+    )
+)
+runtime_name = let(
+    comment(
+        "The ServingRuntime is named: KServe's own choice may change with what is installed, and its paths and flags "
+        "with it.",
+        first_given(p.servingRuntime, choose(family, SERVING_RUNTIMES, "")),
+    )
+)
+own_format = choose(family, MODEL_FORMATS, family)
+format_name = let(first_given(p.modelFormat.name, own_format))
+served_name = let(first_given(p.modelName, context.name))
 
-#: The ServingRuntime is named: KServe's own choice may change with what is installed, and its paths and flags with it.
-RUNTIMES = {
-    "triton": "kserve-tritonserver",
-    "onnx": "kserve-tritonserver",
-    "sklearn": "kserve-sklearnserver",
-    "xgboost": "kserve-xgbserver",
-    "lightgbm": "kserve-lgbserver",
-    "mlflow": "kserve-mlserver",
-    "pytorch": "kserve-torchserve",
-    "tensorflow": "kserve-tensorflow-serving",
-    "huggingface": "kserve-huggingfaceserver",
-    "vllm": "kserve-vllmserver",
-}
-runtime_name = let("runtimeName", first_given(p.servingRuntime, choose(kind, RUNTIMES, "")))
-model_format = let("formatName", first_given(p.modelFormat.name, choose(kind, {"vllm": "vLLM"}, kind)))
-model_name = let("servedName", first_given(p.modelName, context.name))
-
-is_triton = (kind == "triton") | (kind == "onnx")
+is_triton = one_of(family, "triton", "onnx")
 #: gRPC alone; with both, everything but the ports is as for REST.
 is_grpc = p.protocol == "grpc"
 is_both = p.protocol == "both"
 is_knative = p.deploymentMode == "knative"
 
-version = let(
-    "protocolUsed",
-    first_given(
-        p.protocolVersion,
-        if_else(
-            is_grpc,
-            choose(kind, {"tensorflow": "v1"}, "v2"),
-            choose(kind, dict.fromkeys(("sklearn", "xgboost", "lightgbm", "pytorch", "tensorflow"), "v1"), "v2"),
-        ),
-    ),
+protocol_used = let(
+    cases(
+        (given(p.protocolVersion), p.protocolVersion),
+        (is_grpc, choose(family, GRPC_VERSIONS, "v2")),
+        otherwise=choose(family, REST_VERSIONS, "v2"),
+    )
 )
-#: KServe's own servers listen here unasked (python/kserve/kserve/model_server.py, --grpc_port).
-KSERVE_SERVERS = dict.fromkeys(("sklearn", "xgboost", "lightgbm"), 8081)
-#: These runtimes list REST's protocols alone; their servers open the gRPC port all the same.
-grpc_prefix = let("grpcPrefix", choose(kind, dict.fromkeys(("mlflow", *KSERVE_SERVERS), ""), "grpc-"))
-kserve_version = let("kserveVersion", if_else(is_grpc, f"{grpc_prefix}{version}", version))
-#: TorchServe's is the one of config.properties in KServe's samples.
-grpc_port = choose(kind, {"pytorch": 7070, **KSERVE_SERVERS}, 9000)
+grpc_prefix = choose(family, GRPC_PREFIXES, "grpc-")
+kserve_version = let(if_else(is_grpc, f"{grpc_prefix}{protocol_used}", protocol_used))
+grpc_port = choose(family, GRPC_PORTS, 9000)
 
 # Readiness and warm-up --------------------------------------------------------------------------------------------
 
-#: Answers 200 once the model is loaded, and not before; Triton's covers all models of the repository.
-v2_ready = if_else(is_triton & ~given(p.modelName), "/v2/health/ready", f"/v2/models/{model_name}/ready")
 ready_path = let(
-    "readyPath",
-    first_given(p.readiness.path, if_else(version == "v2", v2_ready, f"/v1/models/{model_name}")),
+    comment(
+        "Answers 200 once the model is loaded, and not before; Triton's covers all models of the repository.",
+        cases(
+            (given(p.readiness.path), p.readiness.path),
+            (protocol_used != "v2", f"/v1/models/{served_name}"),
+            (is_triton & missing(p.modelName), "/v2/health/ready"),
+            otherwise=f"/v2/models/{served_name}/ready",
+        ),
+    )
 )
 ready_url = f"http://localhost:{HTTP_PORT}{ready_path}"
-infer_path = let(
-    "inferPath",
-    if_else(version == "v2", f"/v2/models/{model_name}/infer", f"/v1/models/{model_name}:predict"),
-)
-probe_period = let("probePeriod", first_given(p.readiness.periodSeconds, 5))
+infer_path = let(if_else(protocol_used == "v2", f"/v2/models/{served_name}/infer", f"/v1/models/{served_name}:predict"))
+probe_period = let(first_given(p.readiness.periodSeconds, 5))
 
 #: Knative's queue-proxy asks a httpGet probe of the port that traffic goes to, which is no HTTP port with gRPC
 #: (serving pkg/reconciler/revision/resources/queue.go); it leaves an exec probe to the kubelet.
 readiness_probe = {
-    If(~(is_grpc & is_knative)): {"httpGet": {"path": ready_path, "port": HTTP_PORT}},
-    If(is_grpc & is_knative & (kind != "tensorflow")): {
-        "exec": {
-            "command": [
-                "python3",
-                "-c",
-                "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=4)",
-                argument(ready_url),
-            ]
-        }
+    when(~(is_grpc & is_knative)): {"httpGet": {"path": ready_path, "port": HTTP_PORT}},
+    when(is_grpc & is_knative & (family != "tensorflow")): {
+        "exec": comment(
+            "Knative's proxy would ask a httpGet probe on the port that traffic goes to, which is gRPC's.",
+            {
+                "command": [
+                    "python3",
+                    "-c",
+                    "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=4)",
+                    argument(ready_url),
+                ]
+            },
+        )
     },
-    # TensorFlow Serving's image has no Python, and its port opens when the model is loaded.
-    If(is_grpc & is_knative & (kind == "tensorflow")): {"tcpSocket": {"port": 9000}},
+    when(is_grpc & is_knative & (family == "tensorflow")): {
+        "tcpSocket": comment(
+            "TensorFlow Serving's image has no Python, and its port opens when the model is loaded.", {"port": 9000}
+        )
+    },
     "periodSeconds": probe_period,
     "timeoutSeconds": 5,
     "failureThreshold": 3,
@@ -159,25 +169,34 @@ startup_probe = {
 #: and not Kubernetes' own sleep, which clusters before 1.30 refuse. An image that has no `sleep` ends as it would
 #: without. Knative's queue-proxy drains by itself, and Knative refuses the field.
 DRAIN = 10
-lifecycle = {If(~is_knative): {"lifecycle": {"preStop": {"exec": {"command": ["sleep", f"{DRAIN}"]}}}}}
+lifecycle = {
+    when(~is_knative): {
+        "lifecycle": comment(
+            "A pod that is to end goes on answering until gateways and kube-proxy have heard of it.",
+            {"preStop": {"exec": {"command": ["sleep", f"{DRAIN}"]}}},
+        )
+    }
+}
 #: What Kubernetes gives by itself, and the time above: requests under way have as long as ever.
-grace = {If(~is_knative): {"terminationGracePeriodSeconds": 30 + DRAIN}}
+grace = {
+    when(~is_knative): {
+        "terminationGracePeriodSeconds": comment(
+            "Kubernetes' own 30, and the seconds for which a pod goes on answering (preStop below).", 30 + DRAIN
+        )
+    }
+}
 
 # Flags and environment --------------------------------------------------------------------------------------------
 
 #: The model's name is always written: two versions of a service must answer under one name, and KServe's runtimes take
 #: the InferenceService's. The last of two equal flags wins in all of these servers.
-NAME_FLAGS = dict.fromkeys(("sklearn", "xgboost", "lightgbm", "huggingface", "tensorflow"), "--model_name")
-name_flag = let("nameFlag", choose(kind, {**NAME_FLAGS, "vllm": "--served-model-name"}, ""))
+name_flag = let(choose(family, NAME_FLAGS, ""))
 
 #: MLServer's adaptive batching: pkg mlserver/settings.py, ModelSettings, by environment; the time is in seconds.
-largest_batch = first_given(
-    p.dynamicBatching.maxBatchSize,
-    raw_cue("list.Max(parameter.dynamicBatching.preferredBatchSizes)", imports=("list",)),
-)
-batches_here = given(p.dynamicBatching) & (kind == "mlflow")
+largest_batch = first_given(p.dynamicBatching.maxBatchSize, maximum(p.dynamicBatching.preferredBatchSizes))
+batches_here = given(p.dynamicBatching) & (family == "mlflow")
 model_env = [
-    when(kind == "mlflow", {"name": "MLSERVER_MODEL_NAME", "value": model_name}),
+    when(family == "mlflow", {"name": "MLSERVER_MODEL_NAME", "value": served_name}),
     when(batches_here, {"name": "MLSERVER_MODEL_MAX_BATCH_SIZE", "value": f"{largest_batch}"}),
     when(
         batches_here,
@@ -200,10 +219,9 @@ triton_settings = {
     "max_batch_size": optional(p.dynamicBatching.maxBatchSize),
 }
 
-flags = flags_taken(kind)
+flags = flags_taken(family)
 #: TorchServe's image gives its arguments to a shell (kubernetes/kserve/dockerd-entrypoint.sh: eval "$@").
 shell_words = let(
-    "shellWords",
     [each(first_given(p.args, []), lambda arg: arg, where=lambda arg: ~matches(arg, "^[-A-Za-z0-9_=./:,@%+]*$"))],
 )
 
@@ -212,7 +230,6 @@ shell_words = let(
 #: does not. What else of a user's stands in the container has a pattern without braces.
 BRACES = "[{][{]"
 taken_for_templates = let(
-    "takenForTemplates",
     [
         when(given(p.args) & matches(to_json(p.args), BRACES), "args"),
         when(given(p.env) & matches(to_json(p.env), BRACES), "env"),
@@ -220,9 +237,6 @@ taken_for_templates = let(
         when(given(p.warmup) & matches(to_json(p.warmup), BRACES), "warmup.sample"),
     ],
 )
-
-#: Where the model server itself counts requests; TensorFlow Serving does not unless configured.
-METRICS_PORTS = {"triton": "8002", "onnx": "8002", "mlflow": "8082", "pytorch": "8082"}
 
 
 def container_resources(resources: Reference) -> Value:
@@ -235,8 +249,8 @@ def container_resources(resources: Reference) -> Value:
     requests, limits = resources.requests, resources.limits
 
     def amounts(own: Reference, other: Reference) -> Value:
-        return {If(given(own)): {Each(own): lambda name, amount: {name: amount}}} | {
-            If(given(other[name]) & ~given(own[name])): {name: other[name]} for name in ("cpu", "memory")
+        return {when(given(own)): {each(own): lambda name, amount: {name: amount}}} | {
+            when(given(other[name]) & missing(own[name])): {name: other[name]} for name in ("cpu", "memory")
         }
 
     return {"requests": amounts(requests, limits), "limits": amounts(limits, requests)}
@@ -246,10 +260,20 @@ def container_resources(resources: Reference) -> Value:
 #: (pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta). These are KubeVela's, and change
 #: when it applies the same object again, with any other edit of the application, and with KubeVela's version: every pod
 #: would be replaced each time, and its model loaded anew.
-STILL_ANNOTATIONS = dict.fromkeys(
-    ("app.oam.dev/last-applied-configuration", "app.oam.dev/last-applied-time", "oam.dev/kubevela-version"), ""
+_STILL_ANNOTATIONS = (
+    "app.oam.dev/last-applied-configuration",
+    "app.oam.dev/last-applied-time",
+    "oam.dev/kubevela-version",
 )
-STILL_LABELS = dict.fromkeys(("app.oam.dev/appRevision", "app.oam.dev/app-revision-hash", "oam.dev/render-hash"), "")
+_STILL_LABELS = ("app.oam.dev/appRevision", "app.oam.dev/app-revision-hash", "oam.dev/render-hash")
+still_labels = let(
+    comment(
+        "Empty here and in the annotations: KServe copies KubeVela's own to the pods, where these win. They change "
+        "with every edit of the application, and each time all pods would be replaced.",
+        dict.fromkeys(_STILL_LABELS, ""),
+    )
+)
+still_annotations = let(dict.fromkeys(_STILL_ANNOTATIONS, ""))
 
 
 # Whom the containers run as ------------------------------------------------------------------------------------------
@@ -261,22 +285,22 @@ STILL_LABELS = dict.fromkeys(("app.oam.dev/appRevision", "app.oam.dev/app-revisi
 SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
 #: For the pod: a container's own comes before it, and storage-initializer and KServe's agent have it too. Knative takes
 #: it for a container alone (serving pkg/apis/serving/fieldmask.go, PodSecurityContextMask).
-pod_security = {If(~is_knative): {"securityContext": SECCOMP}}
+pod_security = {when(~is_knative): {"securityContext": SECCOMP}}
 
 
 def security(is_root: Value) -> Value:
     """What a container may do: what restricted asks for, unless its user wants it to be root."""
     return {
         "runAsNonRoot": ~is_root,
-        If(~is_root): {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        If(is_knative): SECCOMP,
+        when(~is_root): {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        when(is_knative): SECCOMP,
     }
 
 
 #: Without runAsUser the runtime's own stands, of which we know nothing where it is not one of KServe's.
 model_security = {
-    If(given(p.runAsUser)): {"securityContext": {"runAsUser": p.runAsUser, **security(p.runAsUser == 0)}},
-    If(~given(p.runAsUser) & is_knative & (kind != "other")): {"securityContext": SECCOMP},
+    when(given(p.runAsUser)): {"securityContext": {"runAsUser": p.runAsUser, **security(p.runAsUser == 0)}},
+    when(missing(p.runAsUser) & is_knative & (family != "other")): {"securityContext": SECCOMP},
 }
 
 
@@ -285,31 +309,37 @@ def companion(own: Reference) -> Value:
     return {
         "minReplicas": optional(own.minReplicas),
         "maxReplicas": optional(own.maxReplicas),
-        "labels": STILL_LABELS,
-        "annotations": STILL_ANNOTATIONS,
+        "labels": still_labels,
+        "annotations": still_annotations,
         **grace,
         **pod_security,
-        If(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
+        when(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
         "containers": [
             {
                 "name": "kserve-container",
                 "image": own.image,
                 "command": optional(own.command),
-                "args": [each(own.args, lambda arg: arg), "--model_name", model_name],
-                # KServe downloads what STORAGE_URI names (pkg/apis/serving/v1beta1/*_custom.go, GetStorageUri).
-                If(given(own.env) | given(own.artifactsUri)): {
+                "args": [each(own.args, lambda arg: arg), "--model_name", served_name],
+                # pkg/apis/serving/v1beta1/*_custom.go, GetStorageUri
+                when(given(own.env) | given(own.artifactsUri)): {
                     "env": [
                         each(own.env, lambda variable: variable),
-                        when(given(own.artifactsUri), {"name": "STORAGE_URI", "value": own.artifactsUri}),
+                        when(
+                            given(own.artifactsUri),
+                            {
+                                "name": comment("KServe downloads what it names.", "STORAGE_URI"),
+                                "value": own.artifactsUri,
+                            },
+                        ),
                     ]
                 },
-                If(given(own.resources)): {"resources": container_resources(own.resources)},
+                when(given(own.resources)): {"resources": container_resources(own.resources)},
                 "securityContext": {
                     "runAsUser": optional(own.runAsUser),
                     **security(first_given(own.runAsUser, 1) == 0),
                 },
                 **lifecycle,
-                If(given(own.readinessPath)): {
+                when(given(own.readinessPath)): {
                     "readinessProbe": {
                         "httpGet": {"path": own.readinessPath, "port": HTTP_PORT},
                         "periodSeconds": 5,
@@ -325,12 +355,10 @@ def companion(own: Reference) -> Value:
 
 # The length of a name ---------------------------------------------------------------------------------------------
 
-longest_part = let("longestPart", if_else(given(p.transformer), "transformer", "predictor"))
+longest_part = let(if_else(given(p.transformer), "transformer", "predictor"))
 named = f"{context.name}-{longest_part}"
 #: Knative's Service is a Kubernetes name of one part; its host has the namespace in another part.
-most_characters = let(
-    "mostCharacters", if_else(is_knative, 63 - len("-") - length(longest_part), longest_name(longest_part))
-)
+most_characters = let(if_else(is_knative, 63 - len("-") - length(longest_part), longest_name(longest_part)))
 longest_made = if_else(
     is_knative,
     f"Knative's Service {named}",
@@ -340,69 +368,52 @@ longest_made = if_else(
 # Status -----------------------------------------------------------------------------------------------------------
 
 observed = context.output.status
-ready_conditions = let(
-    "ready",
-    [
-        each(
-            first_given(observed.conditions, []),
-            lambda condition: condition.type,
-            where=lambda condition: (condition.type == "Ready") & (condition.status == "True"),
-        )
-    ],
-)
+conditions_seen = let(first_given(observed.conditions, []))
+ready_conditions = let(conditions(conditions_seen, "Ready", "True"))
 
 
-def failed_of(types: str) -> Value:
+def failed_of(types: str) -> Expression:
     """What KServe says of the conditions that are False and of these types (RE2)."""
-    return each(
-        first_given(observed.conditions, []),
-        lambda condition: f"{condition.type}: {first_given(condition.message, condition.reason, '')}",
-        where=lambda condition: (condition.status == "False") & matches(condition.type, types),
+    return conditions(
+        conditions_seen,
+        status="False",
+        matching=types,
+        give=lambda condition: f"{condition.type}: {first_given(condition.message, condition.reason, '')}",
     )
 
 
 #: Stopped is False while all is well. IngressReady and Ready follow from the others, and say less.
-failed_conditions = let("failed", [failed_of("^(Predictor|Transformer|Explainer)Ready$"), failed_of("Ready$")])
+failed_conditions = let(concat(failed_of("^(Predictor|Transformer|Explainer)Ready$"), failed_of("Ready$")))
 #: What the details show as well, where KubeVela allows no intermediates (pkg/definition/ast/transformer.go).
 transition_seen = first_given(observed.modelStatus.transitionStatus, "UpToDate")
 state_seen = first_given(
     observed.modelStatus.states.targetModelState, observed.modelStatus.states.activeModelState, "Unknown"
 )
 url_seen = first_given(observed.url, observed.address.url, "")
-#: The end of what a container wrote, which says the cause last; it may have eighty lines.
-log = first_given(observed.modelStatus.lastFailureInfo.message, "")
-last_line = replace_pattern(trim_suffix(log, "\n"), r"^(?s:.*)\n", "")
 #: What the storage initializer ends with (KServe python/storage-initializer/scripts/initializer-entrypoint).
 FETCHING = "torage initialization(?: failed)?: "
-failure_seen = first_given(
-    f"{observed.modelStatus.lastFailureInfo.reason}: {replace_pattern(last_line, f'^.*{FETCHING}', '')}",
-    "",
-)
-transition, model_state = let("loading", transition_seen), let("stateOfModel", state_seen)
-url, failure = let("reachedAt", url_seen), let("lastFailure", failure_seen)
+#: The end of what a container wrote, which says the cause last; it may have eighty lines.
+log_seen = first_given(observed.modelStatus.lastFailureInfo.message, "")
+
+
+def reason_in(text: Value) -> Expression:
+    """The last line of what a container wrote, without what the storage initializer begins it with."""
+    return replace_pattern(replace_pattern(trim_suffix(text, "\n"), r"^(?s:.*)\n", ""), f"^.*{FETCHING}", "")
+
+
+failure_seen = first_given(f"{observed.modelStatus.lastFailureInfo.reason}: {reason_in(log_seen)}", "")
+transition, model_state = let(transition_seen), let(state_seen)
+url, failure = let(url_seen), let(failure_seen)
 #: Knative: a new revision that is made and not ready yet must not pass for the old one that is.
-revision_created = let("revisionCreated", first_given(observed.components.predictor.latestCreatedRevision, ""))
-revision_ready = let("revisionReady", first_given(observed.components.predictor.latestReadyRevision, revision_created))
+revision_created = let(first_given(observed.components.predictor.latestCreatedRevision, ""))
+revision_ready = let(first_given(observed.components.predictor.latestReadyRevision, revision_created))
 #: Standard mode: old replicas answer and new ones are not all there yet. KServe 0.20 counts that as Ready, with the
 #: Deployment's reason (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateRawStatus), which is
 #: NewReplicaSetAvailable once all are; scaling leaves it so.
-rolling_out = let(
-    "rollingOut",
-    [
-        each(
-            first_given(observed.conditions, []),
-            lambda condition: condition.type,
-            where=lambda condition: (
-                (condition.type == "PredictorReady")
-                & (condition.status == "True")
-                & (first_given(condition.reason, "") == "MinimumReplicasAvailable")
-            ),
-        )
-    ],
-)
+rolling_out = let(conditions(conditions_seen, "PredictorReady", "True", reason="MinimumReplicasAvailable"))
 #: KServe's Ready follows from the predictor and the route, and the route follows from these only where KServe makes it
 #: (pkg/apis/serving/v1beta1/inference_service_status.go, conditionSet; reconcilers/ingress).
-companions_failed = let([failed_of("^(Transformer|Explainer)Ready$")])
+companions_failed = let(failed_of("^(Transformer|Explainer)Ready$"))
 is_healthy = (
     (length(ready_conditions) > 0)
     & (length(companions_failed) == 0)
@@ -413,80 +424,79 @@ is_healthy = (
 
 # What is wrong, in a user's words, with KServe's own sentence behind a colon or in brackets ---------------------------
 
-cause = let("cause", replace_pattern(last_line, f"^.*{FETCHING}", ""))
+log = let(log_seen)
+cause = let(reason_in(log))
 #: A server that is killed may have said nothing.
-because = let("because", if_else(cause != "", f": {cause}", ""))
-exit_code = let("exitCode", first_given(observed.modelStatus.lastFailureInfo.exitCode, 0))
-copies = let("copies", first_given(observed.modelStatus.copies.totalCopies, 0))
+because = let(if_else(cause != "", f": {cause}", ""))
+exit_code = let(first_given(observed.modelStatus.lastFailureInfo.exitCode, 0))
+copies = let(first_given(observed.modelStatus.copies.totalCopies, 0))
 
 #: Sentences of KServe's python/storage/kserve_storage/storage_errors.py, and of the clients behind it.
 UNREACHABLE = "(?i)connect|timed? ?out|unreachable|name resolution"
 NOT_ALLOWED = "(?i)authentication|credentials|denied|forbidden|signature"
 NOT_THERE = "(?i)not found|no model found|does not exist|cannot locate"
-not_fetched = if_else(
-    matches(cause, UNREACHABLE),
-    f"The model's storage can't be reached, which is tried again by itself: {cause}",
-    if_else(
+is_fetching = matches(log, FETCHING)
+not_fetched: list[tuple[Expression, Value]] = [
+    (
+        matches(cause, UNREACHABLE),
+        f"The model's storage can't be reached, which is tried again by itself: {cause}",
+    ),
+    (
         matches(cause, NOT_ALLOWED),
         f"The model's storage refuses access (check serviceAccount or storageKey): {cause}",
-        if_else(
-            matches(cause, NOT_THERE),
-            f"There is no model at {p.modelUri} (check modelUri, or put it there; it is looked for again by itself): "
-            f"{cause}",
-            f"The model can't be fetched from {p.modelUri}: {cause}",
-        ),
     ),
-)
+    (
+        matches(cause, NOT_THERE),
+        f"There is no model at {p.modelUri} (check modelUri, or put it there; it is looked for again by itself): "
+        f"{cause}",
+    ),
+]
 #: 128 + the signal that ended it. Who is killed says nothing, and the last line is of something else; SIGKILL comes by
 #: hand or from a kernel that has no more memory to give.
-is_killed = (exit_code == 137) | (exit_code == 143)
-not_loaded = if_else(
-    is_killed,
-    f"The model server was killed, and is started again by itself (exit code {exit_code}"
-    f"{if_else(exit_code == 137, '; if it happens again, raise resources.limits.memory', '')})",
-    if_else(
-        exit_code > 128,
-        f"The model server crashed, and is started again by itself (exit code {exit_code}){because}",
-        f"The model can't be loaded (see vela logs {context.appName}){because}",
-    ),
+is_killed = one_of(exit_code, 137, 143)
+failed_by = let(
+    cases(
+        (transition == "InvalidSpec", f"KServe can't make it: {failure}"),
+        *((is_fetching & condition, sentence) for condition, sentence in not_fetched),
+        (is_fetching, f"The model can't be fetched from {p.modelUri}: {cause}"),
+        (
+            is_killed,
+            f"The model server was killed, and is started again by itself (exit code {exit_code}"
+            f"{if_else(exit_code == 137, '; if it happens again, raise resources.limits.memory', '')})",
+        ),
+        (
+            exit_code > 128,
+            f"The model server crashed, and is started again by itself (exit code {exit_code}){because}",
+        ),
+        otherwise=f"The model can't be loaded (see vela logs {context.appName}){because}",
+    )
 )
 last_failure = if_else(is_killed, f"the server's end (exit code {exit_code})", failure)
-failed_by = if_else(
-    transition == "InvalidSpec",
-    f"KServe can't make it: {failure}",
-    if_else(matches(log, FETCHING), not_fetched, not_loaded),
-)
 #: KServe looks at one pod, which may be of the version before, and never takes a failure back.
 is_of_before = matches(log, "Copying contents of [a-z0-9]+://") & ~contains_text(
     log, f"Copying contents of {p.modelUri} "
 )
-waits = if_else(
-    model_state == "Loading",
-    f"The model is being fetched from {p.modelUri}",
-    if_else(
-        length(failed_conditions) > 0,
-        if_else(
+waiting = let(
+    cases(
+        (
+            (length(ready_conditions) > 0) & (length(rolling_out) > 0),
+            "Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela "
+            f"logs {context.appName}",
+        ),
+        (model_state == "Loading", f"The model is being fetched from {p.modelUri}"),
+        (length(failed_conditions) == 0, f"Waiting for KServe, model {model_state}"),
+        (
             matches(failed_conditions[0], "minimum availability|MinimumReplicasUnavailable"),
-            f"Replicas wait for a node or an image, or load the model; for the reason: kubectl describe pod "
+            "Replicas wait for a node or an image, or load the model; for the reason: kubectl describe pod "
             f"-n {first_given(context.output.metadata.namespace, '')} "
             f"-l serving.kserve.io/inferenceservice={context.name} ({failed_conditions[0]})",
-            if_else(
-                matches(failed_conditions[0], "^IngressReady"),
-                f"The model's way through the gateway is not open yet ({failed_conditions[0]})",
-                failed_conditions[0],
-            ),
         ),
-        f"Waiting for KServe, model {model_state}",
-    ),
-)
-waiting = let(
-    "waiting",
-    if_else(
-        (length(ready_conditions) > 0) & (length(rolling_out) > 0),
-        f"Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela logs "
-        f"{context.appName}",
-        waits,
-    ),
+        (
+            matches(failed_conditions[0], "^IngressReady"),
+            f"The model's way through the gateway is not open yet ({failed_conditions[0]})",
+        ),
+        otherwise=failed_conditions[0],
+    )
 )
 
 # The component ----------------------------------------------------------------------------------------------------
@@ -508,9 +518,11 @@ kfserving = Component(
         "metadata": {
             "name": context.name,
             "annotations": {
-                # KServe's shipped default differs from its code's, and the mode can never be changed later.
-                DEPLOYMENT_MODE: choose(p.deploymentMode, {"standard": STANDARD, "knative": KNATIVE}),
-                If(is_knative): {"serving.kserve.io/enable-prometheus-scraping": "true"},
+                DEPLOYMENT_MODE: comment(
+                    "Always written: KServe's default may be another, and the mode can never be changed later.",
+                    choose(p.deploymentMode, MODES),
+                ),
+                when(is_knative): {"serving.kserve.io/enable-prometheus-scraping": "true"},
             },
         },
         "spec": {
@@ -525,70 +537,92 @@ kfserving = Component(
                 "tolerations": optional(p.tolerations),
                 **grace,
                 **pod_security,
-                "labels": STILL_LABELS,
+                "labels": still_labels,
                 "annotations": {
-                    **STILL_ANNOTATIONS,
-                    If(~is_knative & (kind != "tensorflow") & (kind != "other")): {
+                    each(still_annotations): lambda key, value: {key: value},
+                    when(~is_knative & (family != "tensorflow") & (family != "other")): {
                         "prometheus.io/scrape": "true",
-                        "prometheus.io/port": choose(kind, METRICS_PORTS, f"{HTTP_PORT}"),
+                        "prometheus.io/port": choose(family, METRICS_PORTS, f"{HTTP_PORT}"),
                         "prometheus.io/path": "/metrics",
                     },
                 },
                 "model": {
-                    "modelFormat": {"name": model_format, "version": optional(p.modelFormat.version)},
+                    "modelFormat": {"name": format_name, "version": optional(p.modelFormat.version)},
                     "runtime": runtime_name,
                     "runtimeVersion": optional(p.runtimeVersion),
-                    # vLLM's runtime lists no protocol: it speaks OpenAI's.
-                    If(kind != "vllm"): {"protocolVersion": kserve_version},
-                    If(~given(p.storageKey)): {"storageUri": p.modelUri},
-                    If(given(p.storageKey)): {
+                    when(family != "vllm"): {
+                        "protocolVersion": comment(
+                            "vLLM's runtime lists no protocol: it speaks OpenAI's.", kserve_version
+                        )
+                    },
+                    when(missing(p.storageKey)): {"storageUri": p.modelUri},
+                    when(given(p.storageKey)): {
                         "storage": {
                             "key": p.storageKey,
-                            "path": raw_cue('strings.SplitN(parameter.modelUri, "/", 4)[3]', imports=("strings",)),
+                            "path": replace_pattern(p.modelUri, "^s3://[^/]*/", ""),
                             "parameters": {
                                 "type": "s3",
-                                "bucket": raw_cue(
-                                    'strings.SplitN(parameter.modelUri, "/", 4)[2]', imports=("strings",)
-                                ),
+                                "bucket": replace_pattern(p.modelUri, "^s3://([^/]*)/.*$", "$1"),
                             },
                         }
                     },
-                    If(is_triton & given(p.dynamicBatching)): {
-                        "command": ["python3", "-c", script("triton_batching.py"), to_json(triton_settings)],
+                    when(is_triton & given(p.dynamicBatching)): {
+                        "command": comment(
+                            "Triton has no flag for batching, and /mnt/models is read-only: the program links the "
+                            "models into a volume, with dynamic_batching in each config.pbtxt, and becomes Triton.",
+                            ["python3", "-c", script("triton_batching.py"), to_json(triton_settings)],
+                        ),
                         "volumeMounts": [{"name": "batching-models", "mountPath": TRITON_LINKS}],
                     },
-                    If((name_flag != "") | given(p.args)): {
+                    when((name_flag != "") | given(p.args)): {
                         "args": [
-                            when(name_flag != "", f"{name_flag}={model_name}"),
+                            when(name_flag != "", f"{name_flag}={served_name}"),
                             each(p.args, lambda arg: arg),
                         ]
                     },
-                    If((kind == "mlflow") | given(p.env)): {"env": model_env},
-                    If(given(p.resources)): {"resources": container_resources(p.resources)},
+                    when((family == "mlflow") | given(p.env)): {"env": model_env},
+                    when(given(p.resources)): {"resources": container_resources(p.resources)},
                     **model_security,
-                    # KServe's Service and route send gRPC to the port called h2c, all else to the first
-                    # (reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go).
-                    If(is_grpc | is_both): {
-                        "ports": [
-                            when(is_both, {"name": "http1", "containerPort": HTTP_PORT, "protocol": "TCP"}),
-                            {"name": "h2c", "containerPort": grpc_port, "protocol": "TCP"},
-                        ]
+                    # reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go
+                    when(is_grpc | is_both): {
+                        "ports": comment(
+                            "KServe's Service and route send gRPC to the port called h2c, all else to the first.",
+                            [
+                                when(is_both, {"name": "http1", "containerPort": HTTP_PORT, "protocol": "TCP"}),
+                                {"name": "h2c", "containerPort": grpc_port, "protocol": "TCP"},
+                            ],
+                        )
                     },
-                    # What the server says at its end goes into the pod's status, and from there into ours.
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    "terminationMessagePolicy": comment(
+                        "What the server says at its end goes into the pod's status, and from there into ours.",
+                        "FallbackToLogsOnError",
+                    ),
                     **lifecycle,
-                    # vLLM's runtime asks its own path, and has a startup probe with time to load.
-                    If((kind != "vllm") | given(p.readiness)): {"readinessProbe": readiness_probe},
-                    If(given(p.warmup)): {"startupProbe": startup_probe},
+                    when((family != "vllm") | given(p.readiness)): {
+                        "readinessProbe": comment(
+                            "vLLM's runtime asks its own path, and has a startup probe with time to load.",
+                            readiness_probe,
+                        )
+                    },
+                    when(given(p.warmup)): {
+                        "startupProbe": comment(
+                            "Sends the sample until the model has answered it as often as asked.", startup_probe
+                        )
+                    },
                 },
-                If(is_triton & given(p.dynamicBatching)): {"volumes": [{"name": "batching-models", "emptyDir": {}}]},
-                If(given(p.logger)): {"logger": {"url": p.logger.url, "mode": p.logger.mode}},
-                If(given(p.batcher)): {
+                when(is_triton & given(p.dynamicBatching)): {
+                    "volumes": comment(
+                        "Links to the models, and their configurations with dynamic batching; no data.",
+                        [{"name": "batching-models", "emptyDir": {}}],
+                    )
+                },
+                when(given(p.logger)): {"logger": {"url": p.logger.url, "mode": p.logger.mode}},
+                when(given(p.batcher)): {
                     "batcher": {"maxBatchSize": p.batcher.maxBatchSize, "maxLatency": p.batcher.maxLatencyMilliseconds}
                 },
             },
-            If(given(p.transformer)): {"transformer": companion(p.transformer)},
-            If(given(p.explainer)): {"explainer": companion(p.explainer)},
+            when(given(p.transformer)): {"transformer": companion(p.transformer)},
+            when(given(p.explainer)): {"explainer": companion(p.explainer)},
         },
     },
     checks=[
@@ -608,26 +642,26 @@ kfserving = Component(
             f"labels its objects {context.appName}-v1, and a label may have 63",
         ),
         refuse(
-            is_rendered & ~given(p.runtime) & ~given(p.servingRuntime),
+            is_rendered & missing(p.runtime) & missing(p.servingRuntime),
             "runtime is missing: name the model server (triton, sklearn, mlflow, ...), or a ServingRuntime in "
             "servingRuntime",
         ),
         refuse(
-            given(p.servingRuntime) & ~given(p.runtime) & ~given(p.modelFormat),
+            given(p.servingRuntime) & missing(p.runtime) & missing(p.modelFormat),
             "modelFormat is missing: with servingRuntime alone KServe must be told the model's format, for example "
             "modelFormat: {name: onnx}",
         ),
         refuse(
             given(p.modelFormat)
             & given(p.runtime)
-            & ~given(p.servingRuntime)
-            & (kind != "triton")
-            & (model_format != choose(kind, {"vllm": "vLLM"}, kind)),
+            & missing(p.servingRuntime)
+            & (family != "triton")
+            & (format_name != own_format),
             "modelFormat does not fit this runtime, which serves one format: leave modelFormat out, or use runtime: "
             "triton or a servingRuntime",
         ),
         refuse(
-            given(p.dynamicBatching) & ~is_triton & (kind != "mlflow"),
+            given(p.dynamicBatching) & ~is_triton & (family != "mlflow"),
             "dynamicBatching works with runtime triton, onnx and mlflow: choose one of them, or use batcher (V1 REST)",
         ),
         refuse(
@@ -635,7 +669,7 @@ kfserving = Component(
             "batcher and dynamicBatching both make batches: keep dynamicBatching and drop batcher",
         ),
         refuse(
-            given(p.batcher) & ((version == "v2") | is_grpc),
+            given(p.batcher) & ((protocol_used == "v2") | is_grpc),
             "batcher understands V1 REST requests only: write protocolVersion: v1 and protocol: rest where the runtime "
             "serves it, or use dynamicBatching",
         ),
@@ -645,20 +679,20 @@ kfserving = Component(
             "one port: leave protocol out",
         ),
         refuse(
-            given(p.warmup) & is_triton & ~given(p.modelName),
+            given(p.warmup) & is_triton & missing(p.modelName),
             "warmup needs modelName here: the model's folder in the repository, to which the sample is sent",
         ),
         refuse(
-            given(p.warmup) & (kind == "vllm"),
+            given(p.warmup) & (family == "vllm"),
             "warmup is not for runtime vllm, which runs the model before it is ready anyway: drop warmup",
         ),
         refuse(
-            given(p.warmup) & (kind == "tensorflow"),
+            given(p.warmup) & (family == "tensorflow"),
             "warmup is not for runtime tensorflow, whose image can't send requests: put the sample into the model's "
             "assets.extra/tf_serving_warmup_requests, which TensorFlow Serving plays itself",
         ),
         refuse(
-            (kind == "pytorch") & ~given(p.modelName),
+            (family == "pytorch") & missing(p.modelName),
             "modelName is missing: runtime pytorch (TorchServe) takes it from the model's config.properties, and "
             "readiness is asked of that name",
         ),
@@ -672,12 +706,12 @@ kfserving = Component(
         ),
         refuse(length(flags) > 0, f"{flags[0]}"),
         refuse(
-            (kind == "mlflow") & given(p.args[0]) & matches(p.args[0], "^-"),
+            (family == "mlflow") & given(p.args[0]) & matches(p.args[0], "^-"),
             "args are MLServer's whole command with runtime mlflow, and flags alone start nothing: set MLServer by env "
             "(MLSERVER_DEBUG and so on), or write the command, which is [mlserver, start, /mnt/models]",
         ),
         refuse(
-            (kind == "pytorch") & (length(shell_words) > 0),
+            (family == "pytorch") & (length(shell_words) > 0),
             "args of runtime pytorch are read by a shell in TorchServe's image: they may hold letters, digits and "
             "-_=./:,@%+ only",
         ),
@@ -689,17 +723,17 @@ kfserving = Component(
     ],
     status=Status(
         healthy=is_healthy,
-        message=if_else(
-            is_healthy,
-            f"Ready at {url}",
-            if_else(
+        message=cases(
+            (is_healthy, f"Ready at {url}"),
+            (
                 (failure != "")
-                & ((transition == "BlockedByFailedLoad") | (transition == "InvalidSpec"))
+                & one_of(transition, "BlockedByFailedLoad", "InvalidSpec")
                 & (copies == 0)
                 & ~is_of_before,
                 failed_by,
-                if_else(failure != "", f"The last failure was {last_failure}; now: {waiting}", waiting),
             ),
+            (failure != "", f"The last failure was {last_failure}; now: {waiting}"),
+            otherwise=waiting,
         ),
         details={
             "url": url_seen,
