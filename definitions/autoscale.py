@@ -10,22 +10,27 @@ the pods: ceil(metric / threshold), within a tolerance of 10 %); metric names: v
 from __future__ import annotations
 
 from _kserve import AUTOSCALER_CLASS, DEPLOYMENT_MODE, INFERENCE_SERVICE, KNATIVE, not_a_model
+from _runtimes import SERVING_RUNTIMES, SHIPPED
 
 from velagen import (
-    If,
     Status,
     Trait,
+    cases,
     choose,
+    comment,
+    conditions,
     context,
-    each,
     first_given,
     floor,
     given,
     if_else,
     length,
     let,
+    missing,
+    one_of,
     refuse,
     retain_keys,
+    when,
 )
 from velagen import parameter as p
 from velagen.monitoring.sources import MILLISECONDS, SOURCES, Source
@@ -33,44 +38,29 @@ from velagen.monitoring.sources import MILLISECONDS, SOURCES, Source
 predictor = context.output.spec.predictor
 noted = context.output.metadata.annotations
 is_keda, is_hpa, is_kpa = p.engine == "keda", p.engine == "hpa", p.engine == "kpa"
-mode = let("modeOfModel", first_given(noted[DEPLOYMENT_MODE], ""))
+mode_of_model = let(first_given(noted[DEPLOYMENT_MODE], ""))
 
-least = let("least", first_given(p.minReplicas, predictor.minReplicas, 1))
+least = let(first_given(p.minReplicas, predictor.minReplicas, 1))
 window = p.window
-percentile = let("quantile", first_given(p.percentile, 0.95))
+quantile = let(first_given(p.percentile, 0.95))
 
 #: Of the ServingRuntimes that KServe ships (config/runtimes), those whose server exports what a source reads; any other
 #: name is a runtime of the user's own, of whose metrics nothing is known.
-EXPORTS = {"triton": "kserve-tritonserver", "mlserver": "kserve-mlserver"}
-SHIPPED = (
-    *EXPORTS.values(),
-    "kserve-autogluonserver",
-    "kserve-huggingfaceserver",
-    "kserve-huggingfaceserver-multinode",
-    "kserve-lgbserver",
-    "kserve-openvino",
-    "kserve-paddleserver",
-    "kserve-pmmlserver",
-    "kserve-predictiveserver",
-    "kserve-sklearnserver",
-    "kserve-tensorflow-serving",
-    "kserve-torchserve",
-    "kserve-vllmserver",
-    "kserve-xgbserver",
-)
-server = let("serverOfModel", first_given(predictor.model.runtime, ""))
-from_server = (p.source == "triton") | (p.source == "mlserver")
-measures = is_keda & (p.metric != "cpu") & (p.metric != "custom")
+EXPORTS = {"triton": SERVING_RUNTIMES["triton"], "mlserver": SERVING_RUNTIMES["mlflow"]}
+KNOWN_SERVERS = dict.fromkeys(SHIPPED, True)
+server_of_model = let(first_given(predictor.model.runtime, ""))
+from_server = one_of(p.source, "triton", "mlserver")
+measures = is_keda & ~one_of(p.metric, "cpu", "custom")
 
 # What is asked of Prometheus --------------------------------------------------------------------------------------
 
 workload = f"{context.name}-predictor"
-envoy_cluster = let("envoyName", first_given(p.envoyCluster, f"{context.namespace}_{workload}_80"))
+envoy_name = let(first_given(p.envoyCluster, f"{context.namespace}_{workload}_80"))
 #: The labels that Prometheus' discovery of pods gives the servers' own metrics.
 POD = f'namespace="{context.namespace}",pod=~"{workload}-.*"'
 LABELS = {
     "istio": f'destination_workload="{workload}",destination_workload_namespace="{context.namespace}"',
-    "envoy": f'envoy_cluster_name="{envoy_cluster}"',
+    "envoy": f'envoy_cluster_name="{envoy_name}"',
     "triton": POD,
     "mlserver": POD,
 }
@@ -99,7 +89,7 @@ def concurrency(source: Source) -> str:
 
 
 def latency(source: Source) -> str:
-    """Milliseconds within which *percentile* of the requests are answered; of a server's own metrics, their mean.
+    """Milliseconds within which *quantile* of the requests are answered; of a server's own metrics, their mean.
 
     Without requests these are 0/0, not a number, which KEDA would take for one: the comparison drops it, and no answer
     keeps the pods as they are.
@@ -108,7 +98,7 @@ def latency(source: Source) -> str:
         assert source.histogram
         assert source.histogram.per_second == MILLISECONDS
         buckets = f"{source.histogram.name}_bucket{{{selector(source, source.histogram.where)}}}"
-        return f"histogram_quantile({percentile}, sum by (le) (rate({buckets}[{window}]))) >= 0"
+        return f"histogram_quantile({quantile}, sum by (le) (rate({buckets}[{window}]))) >= 0"
     assert source.mean
     ratio = " / ".join(per_second(name, source, source.mean.where) for name in (source.mean.total, source.mean.count))
     if source.mean.per_second == 1:
@@ -121,7 +111,6 @@ QPS = {source.name: requests(source) for source in READ}
 CONCURRENCY = {source.name: concurrency(source) for source in READ}
 LATENCY = {source.name: latency(source) for source in READ}
 measured = let(
-    "measured",
     choose(
         p.metric,
         {
@@ -133,12 +122,10 @@ measured = let(
     ),
 )
 #: The article's formula, ceil(qps * 0.8 / target latency), with the latency in milliseconds and one pod a unit.
-query = let(
-    "promQuery",
+prom_query = let(
     if_else(p.policy == "article", f"{measured} * 0.8 / {first_given(p.targetLatencyMilliseconds, 1)}", measured),
 )
-threshold = let(
-    "podsWorth",
+pods_worth = let(
     choose(
         p.policy,
         {
@@ -154,20 +141,11 @@ metric_type = if_else(
     (p.metric == "latency") | ((p.metric == "custom") & (p.aggregation == "total")), "Value", "AverageValue"
 )
 
-conditions_seen = let("conditionsSeen", first_given(context.outputs.scaledObject.status.conditions, []))
+conditions_seen = let(first_given(context.outputs.scaledObject.status.conditions, []))
 #: KubeVela's status sees the properties as they were written, without defaults: engine may be absent there.
 waits_for_keda = given(context.outputs.scaledObject.kind) & (length(conditions_seen) == 0)
 not_scaling = let(
-    "notScaling",
-    [
-        each(
-            conditions_seen,
-            lambda condition: f"{first_given(condition.message, '')}",
-            where=lambda condition: (
-                (first_given(condition.type, "") == "Ready") & (first_given(condition.status, "") == "False")
-            ),
-        )
-    ],
+    conditions(conditions_seen, "Ready", "False", give=lambda condition: f"{first_given(condition.message, '')}")
 )
 
 # The trait --------------------------------------------------------------------------------------------------------
@@ -183,22 +161,22 @@ autoscale = Trait(
     # KubeVela merges the patch before it looks at the checks: what another trait set must not clash before the check
     # that says so.
     patch={
-        If(~is_kpa): {
+        when(~is_kpa): {
             "metadata": {"annotations": {AUTOSCALER_CLASS: retain_keys(if_else(is_hpa, "hpa", "external"))}},
         },
         "spec": {
             "predictor": {
-                If(~is_keda): {
+                when(~is_keda): {
                     "minReplicas": retain_keys(least),
                     "maxReplicas": retain_keys(p.maxReplicas),
                     "scaleMetric": retain_keys(choose(p.metric, {"qps": "rps", "concurrency": "concurrency"}, "cpu")),
-                    If(given(p.target)): {"scaleTarget": retain_keys(floor(p.target))},
+                    when(given(p.target)): {"scaleTarget": retain_keys(floor(p.target))},
                 },
             }
         },
     },
     outputs={
-        If(is_keda): {
+        when(is_keda): {
             "scaledObject": {
                 "apiVersion": "keda.sh/v1alpha1",
                 "kind": "ScaledObject",
@@ -216,22 +194,24 @@ autoscale = Trait(
                             }
                         }
                     },
-                    If(p.metric == "cpu"): {
+                    when(p.metric == "cpu"): {
                         "triggers": [
-                            {"type": "cpu", "metricType": "Utilization", "metadata": {"value": threshold}},
+                            {"type": "cpu", "metricType": "Utilization", "metadata": {"value": pods_worth}},
                         ]
                     },
-                    If(p.metric != "cpu"): {
+                    when(p.metric != "cpu"): {
                         "triggers": [
                             {
                                 "type": "prometheus",
                                 "metricType": metric_type,
                                 "metadata": {
                                     "serverAddress": p.prometheusAddress,
-                                    "query": query,
-                                    "threshold": threshold,
-                                    # No answer is no load only where the query says so: an error keeps the pods.
-                                    "ignoreNullValues": "false",
+                                    "query": prom_query,
+                                    "threshold": pods_worth,
+                                    "ignoreNullValues": comment(
+                                        "No answer is no load only where the query says so: an error keeps the pods.",
+                                        "false",
+                                    ),
                                 },
                             }
                         ]
@@ -247,11 +227,11 @@ autoscale = Trait(
             "another trait already scales this component: write one autoscale",
         ),
         refuse(
-            is_kpa & (mode != KNATIVE),
+            is_kpa & (mode_of_model != KNATIVE),
             "engine: kpa needs deploymentMode: knative on the component; in standard mode use engine: keda or hpa",
         ),
         refuse(
-            ~is_kpa & (mode == KNATIVE),
+            ~is_kpa & (mode_of_model == KNATIVE),
             f"engine: {p.engine} scales Deployments, and this component has deploymentMode: knative: write engine: kpa",
         ),
         refuse(
@@ -278,7 +258,7 @@ autoscale = Trait(
             "has an answer then",
         ),
         refuse(
-            (p.policy == "target") & ~given(p.target),
+            (p.policy == "target") & missing(p.target),
             "target is missing: write what one pod should bear (metric qps, concurrency: a number; cpu: percent; "
             "latency: milliseconds), or policy: article or littles-law",
         ),
@@ -287,7 +267,7 @@ autoscale = Trait(
             f"target is not used with policy: {p.policy}, which computes it: drop target",
         ),
         refuse(
-            (p.policy == "article") & ~given(p.targetLatencyMilliseconds),
+            (p.policy == "article") & missing(p.targetLatencyMilliseconds),
             "targetLatencyMilliseconds is missing: policy: article divides by it",
         ),
         refuse(
@@ -301,11 +281,11 @@ autoscale = Trait(
         refuse(
             measures
             & from_server
-            & choose(server, dict.fromkeys(SHIPPED, True), False)
-            & (server != choose(p.source, EXPORTS, "")),
-            f"source: {p.source} has no metrics of this model, whose server {server} does not export them: triton is "
-            "for runtime triton and onnx, mlserver for mlflow; write source: istio or envoy, which count the requests "
-            "of any server, or metric: custom with a query of your own",
+            & choose(server_of_model, KNOWN_SERVERS, False)
+            & (server_of_model != choose(p.source, EXPORTS, "")),
+            f"source: {p.source} has no metrics of this model, whose server {server_of_model} does not export them: "
+            "triton is for runtime triton and onnx, mlserver for mlflow; write source: istio or envoy, which count the "
+            "requests of any server, or metric: custom with a query of your own",
         ),
         refuse(
             given(p.percentile) & ((p.metric != "latency") | from_server),
@@ -317,7 +297,7 @@ autoscale = Trait(
             "envoyCluster belongs to source: envoy: drop envoyCluster, or write source: envoy",
         ),
         refuse(
-            (p.metric == "custom") & ~given(p.query),
+            (p.metric == "custom") & missing(p.query),
             "query is missing: metric: custom needs a PromQL query",
         ),
         refuse((p.metric != "custom") & given(p.query), "query belongs to metric: custom: drop query"),
@@ -337,10 +317,10 @@ autoscale = Trait(
     status=Status(
         # hpa and kpa have no object here. A ScaledObject without conditions has not been looked at yet.
         healthy=length(not_scaling) == 0,
-        message=if_else(
-            length(not_scaling) > 0,
-            f"KEDA can't scale: {not_scaling[0]}",
-            if_else(waits_for_keda, "KEDA has not looked at it yet", f"at most {p.maxReplicas} pods"),
+        message=cases(
+            (length(not_scaling) > 0, f"KEDA can't scale: {not_scaling[0]}"),
+            (waits_for_keda, "KEDA has not looked at it yet"),
+            otherwise=f"at most {p.maxReplicas} pods",
         ),
     ),
 )
