@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from velagen.definition.model import AddonTemplate, Component, Policy, Status, Trait, WorkflowStep, Workload
     from velagen.template.body import (
-        Each,
-        If,
         Refusal,
         comment,
         conditions,
@@ -73,7 +71,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "AddonTemplate", "Component", "Each", "Expression", "If", "Policy", "Reference", "Refusal", "Status", "Trait",
+    "AddonTemplate", "Component", "Expression", "Policy", "Reference", "Refusal", "Status", "Trait",
     "Value", "WorkflowStep", "Workload", "as_string", "cases", "ceil", "choose", "comment", "concat", "conditions",
     "contains", "contains_text", "context", "div", "each", "first_given", "flatten", "floor", "from_base64",
     "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower", "matches", "maximum",

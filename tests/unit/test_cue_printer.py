@@ -219,7 +219,9 @@ LAYOUT = cue.File(
             cue.Name("template"),
             cue.Struct(
                 (
-                    cue.LetDecl("suffix", cue.Lit("-x")),
+                    cue.LetDecl("suffix", cue.Lit("-x"), doc=("Why it is there.",)),
+                    cue.Field("longer", cue.Lit(1)),
+                    cue.Field("a", cue.Struct((cue.Field("b", cue.Lit(2)),))),
                     cue.Field("script", cue.Lit('set -e\nexec "$@"\n')),
                     cue.Comprehension(
                         (cue.Guard(cue.present(cue.Selector(cue.Ident("parameter"), "a"))), cue.For("v", A, "k")),

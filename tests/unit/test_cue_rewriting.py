@@ -18,15 +18,15 @@ def text(*decls: cue.Decl) -> str:
 def test_a_shared_beginning_stands_once_and_the_order_stays() -> None:
     decls = (when(A, B, label="x"), when(A, C, label="y"), when(B, label="z"), when(A, label="w"))
     assert text(*cue.nested(decls)) == (
-        "if a != _|_ {\n\tif b != _|_ {\n\t\tx: 1\n\t}\n\tif c != _|_ {\n\t\ty: 1\n\t}\n}\n"
-        "if b != _|_ {\n\tz: 1\n}\n"
-        "if a != _|_ {\n\tw: 1\n}\n"
+        "if a != _|_ {\n\tif b != _|_ {x: 1}\n\tif c != _|_ {y: 1}\n}\n"
+        "if b != _|_ {z: 1}\n"
+        "if a != _|_ {w: 1}\n"
     )  # fmt: skip
 
 
 def test_a_beginning_that_is_the_whole_of_one_keeps_its_fields() -> None:
     assert text(*cue.nested((when(A, label="x"), when(A, B, label="y")))) == (
-        "if a != _|_ {\n\tx: 1\n\tif b != _|_ {\n\t\ty: 1\n\t}\n}\n"
+        "if a != _|_ {\n\tx: 1\n\tif b != _|_ {y: 1}\n}\n"
     )
 
 

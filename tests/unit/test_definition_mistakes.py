@@ -287,7 +287,7 @@ def test_a_value_that_no_file_holds(tmp_path: Path, value: str, sentence: str) -
         ('outputs={"a": {"apiVersion": "v1", "kind": p.image}},\n', "outputs.a.kind is not a constant text"),
         ('outputs={"a": ["x"]},\n', "outputs.a: an object is a dict with apiVersion and kind, not list"),
         ('outputs={each(p.files): lambda name, text: {name: {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}},\n', "outputs.[…].dta: there is no such field; did you mean 'data'?"),
-        ('outputs={Each(p.files): lambda name, text: {f"x-{name}": {"kind": "ConfigMap"}}},\n', "apiVersion is missing"),
+        ('outputs={each(p.files): lambda name, text: {f"x-{name}": {"kind": "ConfigMap"}}},\n', "apiVersion is missing"),
         ('outputs={when(p.debug): {"a": {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}},\n', "outputs.a.dta"),
         ('outputs={when(p.debug): {}, otherwise(): {"b": {"apiVersion": "v1", "kind": "ConfigMap", "dta": {}}}},\n', "outputs.b.dta"),
         ('outputs={otherwise(): {}},\n', "otherwise() stands right behind a when(…)"),

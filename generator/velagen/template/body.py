@@ -157,7 +157,7 @@ def never(message: str) -> Never:
 
 
 def comment(text: str, value: Value) -> Marked:
-    """*value* with a comment above it in the CUE."""
+    """*value* with a comment above it in the CUE: above its field, or above the intermediate that it is."""
     return Marked(_constant(text, "comment"), value, "comment")
 
 

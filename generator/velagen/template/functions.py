@@ -94,13 +94,12 @@ def choose(
     return Choice(wrap(key), table, default if has_default else None, has_default=has_default, name=name)
 
 
-def let(value: Value, *more: Value, name: str = "") -> Reference:
+def let(value: Value, *, name: str = "") -> Reference:
     """A named intermediate: it is computed once, before the output, and what is never referred to is not written.
 
-    In CUE it has the name of the Python variable that it is assigned to, in camel case, or *name*.
+    In CUE it has the name of the Python variable that it is assigned to, in camel case, or *name*; ``let(comment("why",
+    value))`` has a comment above it.
     """
-    if more:  # let("name", value), as it was written before intermediates took the variable's name
-        name, value = value, more[0]
     return Reference(LetRoot(name, value, here()))
 
 
