@@ -49,6 +49,8 @@ quantile = let(first_given(p.percentile, 0.95))
 EXPORTS = {"triton": SERVING_RUNTIMES["triton"], "mlserver": SERVING_RUNTIMES["mlflow"]}
 KNOWN_SERVERS = dict.fromkeys(SHIPPED, True)
 server_of_model = let(first_given(predictor.model.runtime, ""))
+is_known_server = let(choose(server_of_model, KNOWN_SERVERS, False))
+exporter = let(choose(p.source, EXPORTS, ""))
 from_server = one_of(p.source, "triton", "mlserver")
 measures = is_keda & ~one_of(p.metric, "cpu", "custom")
 
@@ -279,10 +281,7 @@ autoscale = Trait(
             "concurrencyPerReplica and utilization belong to policy: littles-law: drop them",
         ),
         refuse(
-            measures
-            & from_server
-            & choose(server_of_model, KNOWN_SERVERS, False)
-            & (server_of_model != choose(p.source, EXPORTS, "")),
+            measures & from_server & is_known_server & (server_of_model != exporter),
             f"source: {p.source} has no metrics of this model, whose server {server_of_model} does not export them: "
             "triton is for runtime triton and onnx, mlserver for mlflow; write source: istio or envoy, which count the "
             "requests of any server, or metric: custom with a query of your own",

@@ -414,7 +414,7 @@ rolling_out = let(conditions(conditions_seen, "PredictorReady", "True", reason="
 #: KServe's Ready follows from the predictor and the route, and the route follows from these only where KServe makes it
 #: (pkg/apis/serving/v1beta1/inference_service_status.go, conditionSet; reconcilers/ingress).
 companions_failed = let(failed_of("^(Transformer|Explainer)Ready$"))
-is_healthy = (
+is_healthy = let(
     (length(ready_conditions) > 0)
     & (length(companions_failed) == 0)
     & (length(rolling_out) == 0)
