@@ -277,7 +277,9 @@ class _Printer:
                 operands: list[str] = []
                 left: s.Expr = node
                 while isinstance(left, s.Binary) and left.op == op:
-                    operands.append(self._operand(op, left.right, indent, own + 1))
+                    # a || (b || c) is a || b || c.
+                    same = op in {"&&", "||"} and isinstance(left.right, s.Binary) and left.right.op == op
+                    operands.append(self._operand(op, left.right, indent, own if same else own + 1))
                     left = left.left
                 text = f" {op} ".join([self._operand(op, left, indent, own), *reversed(operands)])
                 return f"({text})" if strength > own else text
