@@ -27,7 +27,8 @@ demo: $(READY) ## The article's application, running on a local control plane
 
 test: $(READY) ## All tests, on the embedded control plane too; examples and bad input on each release of KubeVela
 	$(BIN)/velagen tools install $(TOOLS)
-	$(BIN)/pytest -m "not kind"
+	$(BIN)/pytest -m "not kind and not embedded" --numprocesses=2 --dist=worksteal
+	$(BIN)/pytest -m embedded
 	$(BIN)/pytest -m both --kubevela other
 
 kind: $(READY) ## The tests on real kind clusters: real pods, real model servers; builds images where none can be pulled
