@@ -1,6 +1,7 @@
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -174,7 +175,7 @@ def test_a_pod_reports_for_itself_only(kubelet: FakeKubelet) -> None:
         return there
 
     where = Paths(kubelet.folder, kubelet.folder / "kubelet.sock", kubelet.folder.parent / "state")
-    simulator = Simulator("n", node_gpus("n"), Config(), where, pods=pods)
+    simulator = Simulator("n", node_gpus("n"), Config(), where, pods=pods, stranger_seconds=0)
     server = MetricsServer(simulator.collector(), simulator.book, simulator.may_report)
     server.start()
 
@@ -192,6 +193,24 @@ def test_a_pod_reports_for_itself_only(kubelet: FakeKubelet) -> None:
         assert len(asked) <= 3, "asking is not what a pod can make us do at will"
     finally:
         server.stop()
+
+
+def test_a_report_waits_for_the_address_of_a_pod_that_has_just_begun(kubelet: FakeKubelet) -> None:
+    asked = []
+
+    def pods() -> list[Pod]:
+        asked.append(1)
+        # The kubelet tells the API server a moment after the container runs.
+        return [Pod("models", "a", "127.0.0.2" if len(asked) > 1 else "")]
+
+    where = Paths(kubelet.folder, kubelet.folder / "kubelet.sock", kubelet.folder.parent / "state")
+    simulator = Simulator("n", node_gpus("n"), Config(), where, pods=pods)
+    assert simulator.may_report("127.0.0.2", ("models", "a"))
+    assert len(asked) == 2
+    began = time.monotonic()
+    assert not simulator.may_report("127.0.0.2", ("models", "b"))
+    assert not simulator.may_report("127.0.0.9", ("models", "a"))
+    assert time.monotonic() - began < 1, "an address that is another's, and a pod that has one, are refused at once"
 
 
 def test_the_reports_that_are_kept_are_bounded() -> None:

@@ -97,6 +97,7 @@ class Simulator:
         retry_seconds: float = 30.0,
         label_seconds: float = 60.0,
         look_seconds: float = 5.0,
+        stranger_seconds: float = 3.0,
     ) -> None:
         self.node = node
         self.gpus = tuple(gpus)
@@ -110,6 +111,8 @@ class Simulator:
         self._pods = pods
         self._poll, self._retry = poll_seconds, retry_seconds
         self._label_every, self._look_every = label_seconds, look_seconds
+        #: How long a report waits for the API server to say whose its address is.
+        self._stranger = stranger_seconds
         #: Address of each pod of the node, and when that was asked last.
         self._addresses: dict[tuple[str, str], str] = {}
         self._asked = float("-inf")
@@ -143,20 +146,26 @@ class Simulator:
         """Whether a report on a pod (namespace, name) may come from an address: from the pod's own.
 
         Pods in the node's network share its address, and can't be told apart. Where no API server says whose an address
-        is, this machine alone may report.
+        is, this machine alone may report. A container runs a moment before its pod's address is known there: a report
+        from an address that is nobody's yet waits for it, `stranger_seconds` at most.
         """
         if self._pods is None:
             return ipaddress.ip_address(address).is_loopback
-        with self._asking:
-            # A pod may report as soon as it runs.
-            if self._addresses.get(pod) != address and time.monotonic() - self._asked > _ASK_AGAIN:
-                self._asked = time.monotonic()
-                try:
-                    self._know(self._pods())
-                except Exception:
-                    # Any: the API server may be away for a while, and the report is refused then.
-                    log.exception("the node's pods can't be listed")
-            return self._addresses.get(pod) == address
+        until = time.monotonic() + self._stranger
+        while True:
+            with self._asking:
+                if self._addresses.get(pod) != address and time.monotonic() - self._asked > _ASK_AGAIN:
+                    self._asked = time.monotonic()
+                    try:
+                        self._know(self._pods())
+                    except Exception:
+                        # Any: the API server may be away for a while, and the report is refused then.
+                        log.exception("the node's pods can't be listed")
+                known = self._addresses.get(pod)
+                is_of_another = address in self._addresses.values()
+            if known is not None or is_of_another or time.monotonic() >= until:
+                return known == address
+            time.sleep(0.2)
 
     def _know(self, pods: Sequence[Pod]) -> None:
         self._addresses = {(pod.namespace, pod.name): pod.ip for pod in pods if pod.ip}
