@@ -137,13 +137,16 @@ def _read(file: Path) -> Any:
 
 
 def _write(file: Path, value: object) -> None:
-    """Keep a value; a cache that can't be written is no error. Of what was kept here the oldest go."""
+    """Keep a value, and drop the oldest of those that were kept here. A cache that can't be written is ignored."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream)
-        Path(name).replace(file)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(value, stream)
+            Path(name).replace(file)
+        finally:
+            Path(name).unlink(missing_ok=True)  # a full disk must not fill further
         kept = [one for one in file.parent.iterdir() if _OURS.fullmatch(one.name)]
         for old in sorted(kept, key=lambda one: one.stat().st_mtime_ns)[:-_MOST]:
             old.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ def _rebuilt(node: Node, replace: Callable[[Node], Node]) -> Node:
             continue
         if new != value:
             changes[one.name] = new
-    return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]
+    return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]  # as above
 
 
 def _opened(node: Expr) -> Expr:
@@ -59,11 +59,11 @@ def _opened(node: Expr) -> Expr:
         match node:
             case Call(function=Ident(name="close"), args=(Struct(decls=decls),)):
                 inside = tuple(_rebuilt(decl, replace) for decl in decls)
-                return dataclasses.replace(node, args=(Struct(inside),))  # type: ignore[arg-type]
+                return dataclasses.replace(node, args=(Struct(inside),))  # type: ignore[arg-type]  # declarations stay declarations
             case Struct(decls=decls):
                 inside = tuple(_rebuilt(decl, replace) for decl in decls)
                 says = any(isinstance(one, Ellipsis) or _is_pattern(one) for one in decls)
-                return Struct(inside if says else (*inside, Ellipsis()))  # type: ignore[arg-type]
+                return Struct(inside if says else (*inside, Ellipsis()))  # type: ignore[arg-type]  # as above
         return _rebuilt(node, replace)
 
     opened = replace(node)

@@ -144,7 +144,7 @@ class _Finder(MetaPathFinder):
         self,
         fullname: str,
         path: Sequence[str] | None = None,
-        target: ModuleType | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002  # importlib's signature
     ) -> ModuleSpec | None:
         file = self._folder / f"{fullname}.py"
         if path is not None or not file.is_file():
@@ -164,7 +164,7 @@ class _Loader(SourceLoader):
     def get_data(self, path: str) -> bytes:
         return Path(path).read_bytes()
 
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
         # Neither written to __pycache__ nor read from there.
         tree = ast.parse(self._path.read_bytes(), str(self._path))
         return compile(ast.fix_missing_locations(_Rewriter().visit(tree)), str(self._path), "exec", dont_inherit=True)
