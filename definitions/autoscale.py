@@ -211,7 +211,7 @@ autoscale = Trait(
                                     "query": prom_query,
                                     "threshold": pods_worth,
                                     "ignoreNullValues": comment(
-                                        "No answer is no load only where the query says so: an error keeps the pods.",
+                                        "An empty answer is an error here and keeps the pods; only a query that says so means no load.",
                                         "false",
                                     ),
                                 },

@@ -134,7 +134,8 @@ readiness_probe = {
     },
     when(is_grpc & is_knative & (family == "tensorflow")): {
         "tcpSocket": comment(
-            "TensorFlow Serving's image has no Python, and its port opens when the model is loaded.", {"port": 9000}
+            "TensorFlow Serving's image has no Python, and it opens its port only once the model is loaded.",
+            {"port": 9000},
         )
     },
     "periodSeconds": probe_period,

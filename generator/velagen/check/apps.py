@@ -36,7 +36,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Its own name; empty where it has none, or one that is no text."""
+        """Its own name; empty if it has none, or if the name is not text."""
         found = self.content.get("name")
         return found if isinstance(found, str) else ""
 
