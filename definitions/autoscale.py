@@ -211,7 +211,7 @@ autoscale = Trait(
                                     "query": prom_query,
                                     "threshold": pods_worth,
                                     "ignoreNullValues": comment(
-                                        "An empty answer is an error here and keeps the pods; only a query that says so means no load.",
+                                        "An empty answer is an error and keeps the pods: it does not mean no load.",
                                         "false",
                                     ),
                                 },
