@@ -1,9 +1,12 @@
 """The addon's own Application, and what it tells the person who enabled it.
 
 By default it installs nothing: the definitions work with the KServe that is on the cluster, and enabling needs no
-network. With install=true the Application holds KServe's charts, which needs the addon fluxcd (component type helm).
+network. With install=true the Application holds KServe's charts: by the component type helm of the addon fluxcd, or by
+KubeVela's own helmchart, which 1.11 brings. A template of an addon is not told KubeVela's version (addon.go,
+renderNotes and render.go give it metadata and parameters only), so a parameter says which.
 
-Sources: KServe v0.20.0 charts/*/values.yaml; kubevela pkg/workflow/providers/query/tree.go (rules.oam.dev/resources).
+Sources: KServe v0.20.0 charts/*/values.yaml; kubevela pkg/workflow/providers/query/tree.go (rules.oam.dev/resources),
+1.11's vela-templates/definitions/internal/component/helmchart.cue and pkg/cue/cuex/providers/helm/chart_fetch.go.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import _admission
 from _kserve import MODES
 
-from velagen import AddonTemplate, choose, if_else, to_yaml, when
+from velagen import AddonTemplate, choose, has_prefix, if_else, let, otherwise, to_yaml, when
 from velagen import parameter as p
 from velagen.template.expression import Value
 
@@ -43,21 +46,38 @@ RESOURCE_TREE = [
 ]
 
 
-def chart(name: str, values: Value) -> Value:
-    """One of KServe's charts, by the component type of the addon fluxcd."""
-    return {
-        "name": name,
-        "type": "helm",
-        "properties": {
-            "repoType": "oci",
-            "url": p.chartUrl,
-            "chart": name,
+native = let(p.installWith == "helmchart")
+oci = let(has_prefix(p.chartUrl, "oci://"))
+
+
+def chart(name: str, values: Value, *, after: Value = None, deployment: str = "") -> Value:
+    """One of KServe's charts, installed once the charts *after* are; healthy once its *deployment* is available."""
+    by_kubevela = {
+        "chart": {
+            # By helmchart's rule: an oci:// address names the chart, that of a repository stands beside it.
+            "source": if_else(oci, f"{p.chartUrl}/{name}", name),
+            when(~oci): {"repoURL": p.chartUrl},
             "version": p.version,
-            "releaseName": name,
-            "targetNamespace": p.namespace,
-            "values": values,
         },
+        "release": {"name": name, "namespace": p.namespace},
     }
+    if deployment:
+        healthy = {"resource": {"kind": "Deployment", "name": deployment}, "condition": {"type": "Available"}}
+        by_kubevela["healthStatus"] = [healthy]
+    by_flux = {
+        "repoType": if_else(oci, "oci", "helm"),
+        "url": p.chartUrl,
+        "chart": name,
+        "version": p.version,
+        "releaseName": name,
+        "targetNamespace": p.namespace,
+    }
+    component = {
+        "name": name,
+        "type": if_else(native, "helmchart", "helm"),
+        "properties": {"values": values, when(native): by_kubevela, otherwise(): by_flux},
+    }
+    return component if after is None else {**component, "dependsOn": after}
 
 
 controller = {
@@ -79,8 +99,17 @@ addon = AddonTemplate(
         "spec": {
             "components": [
                 when(p.install, chart("kserve-crd", {})),
-                when(p.install, chart("kserve-resources", {"kserve": {"controller": controller, "storage": storage}})),
-                when(p.install, chart("kserve-runtime-configs", {})),
+                when(
+                    p.install,
+                    chart(
+                        "kserve-resources",
+                        {"kserve": {"controller": controller, "storage": storage}},
+                        after=["kserve-crd"],
+                        deployment="kserve-controller-manager",
+                    ),
+                ),
+                # The controller's webhook judges the runtimes.
+                when(p.install, chart("kserve-runtime-configs", {}, after=["kserve-resources"])),
                 *_admission.components,
             ]
         },

@@ -51,11 +51,13 @@ def package_command(out: Path, url: str, folder: Path | None) -> None:
     """Pack the addon for a registry: NAME-VERSION.tgz and index.yaml.
 
     Serve the folder with any HTTP server, then: vela addon registry add mine --type=helm --endpoint=URL
+
+    In the package each definition carries the addon's version, which an application may name (type: NAME@vVERSION).
     """
     from velagen.addon.package import pack
     from velagen.addon.write import render_addon
 
     project = Project.find(folder)
-    package = pack(project.metadata, render_addon(project), out, url)
+    package = pack(project.metadata, render_addon(project, released=True), out, url)
     click.echo(f"{package.archive}  sha256:{package.digest}")
     click.echo(f"{package.index}")

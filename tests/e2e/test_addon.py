@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -319,19 +322,112 @@ def registry(tmp_path: Path) -> Iterator[str]:
     subprocess.run(
         [sys.executable, "-m", "velagen.cli", "package", "--out", tmp_path], check=True, cwd=ROOT, timeout=60
     )
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with served(tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A folder by a plain HTTP server on loopback."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def test_a_registry_serves_the_package(lab: Lab, registry: str) -> None:
+def test_a_registry_serves_the_package(lab: Lab, cluster: Cluster, registry: str) -> None:
     # A registry that can't be reached would fail the enabling, since all are asked; a fresh lab has none.
     vela(lab.kubeconfig, "addon", "registry", "add", "mine", "--type=helm", f"--endpoint={registry}")
     try:
         assert "0.1.0" in vela(lab.kubeconfig, "addon", "status", "kfserving", "-v").stdout
         done = vela(lab.kubeconfig, "addon", "enable", "mine/kfserving")
         assert "enabled successfully" in done.stdout
+        # Its definitions have a version there, and an application may ask for it.
+        versioned = app(BASE)
+        versioned["spec"]["components"][0]["type"] = "kfserving@v0.1.0"
+        wait_until(lambda: cluster.up(versioned, check=False).returncode == 0, what="version 0.1.0", timeout=30)
+        cluster.wait_running("life")
+        versioned["spec"]["components"][0]["type"] = "kfserving@v0.9.0"
+        assert "kfserving@v0.9.0" in cluster.up(versioned, check=False).stderr
     finally:
         vela(lab.kubeconfig, "addon", "registry", "delete", "mine", check=False)
+        vela(lab.kubeconfig, "addon", "enable", ADDON)
+
+
+# ---------------------------------------------------------------- KServe's charts
+
+
+def chart(name: str, templates: dict[str, str]) -> bytes:
+    """A chart of KServe's name and version, packed."""
+    head = {"Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: v0.20.0\n"}
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for path, content in {**head, **{f"templates/{path}": one for path, one in templates.items()}}.items():
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content.encode()))
+    return raw.getvalue()
+
+
+#: What a chart was given, to look at. KServe's own charts need cert-manager, which the lab lacks.
+VALUES = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "{{ .Release.Name }}-values", namespace: "{{ .Release.Namespace }}"}
+data: {values: {{ .Values | toJson | quote }}}
+"""
+CONTROLLER = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: kserve-controller-manager, namespace: "{{ .Release.Namespace }}"}
+spec:
+  selector: {matchLabels: {app: controller}}
+  template:
+    metadata: {labels: {app: controller}}
+    spec: {containers: [{name: manager, image: manager}]}
+"""
+CHARTS = {
+    "kserve-crd": {"values.yaml": VALUES},
+    "kserve-resources": {"values.yaml": VALUES, "controller.yaml": CONTROLLER},
+    "kserve-runtime-configs": {"values.yaml": VALUES},
+}
+
+
+@pytest.fixture
+def charts(tmp_path: Path) -> Iterator[str]:
+    """A chart repository on loopback with charts of KServe's names."""
+    entries = {}
+    for name, templates in CHARTS.items():
+        file = tmp_path / f"{name}-v0.20.0.tgz"
+        file.write_bytes(chart(name, templates))
+        entries[name] = [{"apiVersion": "v2", "name": name, "version": "v0.20.0", "urls": [file.name]}]
+    (tmp_path / "index.yaml").write_text(yaml.safe_dump({"apiVersion": "v1", "entries": entries}))
+    with served(tmp_path) as address:
+        yield address
+
+
+@pytest.mark.both
+def test_kserves_charts_are_installed_by_kubevela_itself(cluster: Cluster, charts: str) -> None:
+    """With installWith=helmchart, which KubeVela 1.10 lacks; they go when the addon is enabled without them."""
+    given = ("install=true", "installWith=helmchart", f"chartUrl={charts}", f"namespace={cluster.namespace}")
+    done = cluster.vela("addon", "enable", ADDON, *given, check=False)
+    if cluster.lab.wanted().kubevela == "1.10.9":
+        assert "component definition [helmchart]" in done.stdout + done.stderr
+        return
+    try:
+        assert "enabled successfully" in done.stdout
+
+        def installed() -> bool:
+            found = cluster.api.get("core.oam.dev/v1beta1", "Application", "addon-kfserving", "vela-system") or {}
+            services = found.get("status", {}).get("services", [])
+            return found["status"].get("status") == "running" and all(one["healthy"] for one in services)
+
+        cluster.wait_for(installed, "addon-kfserving running")
+        maps = {one["metadata"]["name"]: one for one in cluster.list("v1", "ConfigMap")}
+        values = json.loads(maps["kserve-resources-values"]["data"]["values"])
+        assert values["kserve"]["controller"]["gateway"]["ingressGateway"]["enableGatewayApi"] is True
+        assert {"kserve-crd-values", "kserve-runtime-configs-values"} <= maps.keys()
+    finally:
+        cluster.vela("addon", "enable", ADDON, "install=false")
+    cluster.wait_for(lambda: not cluster.list("apps/v1", "Deployment"), "what the charts installed gone")

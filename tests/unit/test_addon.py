@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -408,7 +409,7 @@ def test_a_package_holds_the_addon_and_a_chart(mini: Project, tmp_path: Path) ->
     assert members[0].name == "mini/Chart.yaml"
     assert {(one.mtime, one.uid, one.gid, one.uname, one.mode) for one in members} == {(0, 0, 0, "", 0o644)}
     chart = yaml.safe_load(files.pop("mini/Chart.yaml"))
-    assert files == {f"mini/{path}": content for path, content in render_addon(mini).items()}
+    assert files == {f"mini/{path}": content for path, content in render_addon(mini, released=True).items()}
     assert chart == {
         "annotations": {
             "addon.name": "mini",
@@ -424,6 +425,19 @@ def test_a_package_holds_the_addon_and_a_chart(mini: Project, tmp_path: Path) ->
         "version": "0.2.0",
     }
     assert {path: one for path, one in read_folder(mini.root).items() if "__pycache__" not in path} == before
+
+
+@pytest.mark.parametrize(("version", "said"), [("0.2.0", "0.2.0"), ("v1.10.0", "1.10.0"), ("0.3.0-rc.1", None)])
+def test_a_definition_has_the_addons_version_in_a_package_alone(mini: Project, version: str, said: str | None) -> None:
+    edit(mini.root / "metadata.yaml", "version: 0.2.0", f"version: {version}")
+    found = {}
+    for released in (False, True):
+        files = render_addon(Project(mini.root), released=released)
+        found[released] = [
+            re.findall(r'^\t\tversion: +"(.*)"$', files[f"definitions/{name}.cue"].decode(), re.MULTILINE)
+            for name in ("freeze", "scale", "server")
+        ]
+    assert found == {False: [[], [], []], True: [[said] if said else []] * 3}
 
 
 def test_a_package_twice_is_the_same_bytes(mini: Project, tmp_path: Path) -> None:

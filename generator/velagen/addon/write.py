@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,12 +29,18 @@ _COPIED = {
     "views": (".cue", ".yaml"),
 }
 
+#: Source: ValidateSemanticVersion of kubevela pkg/webhook/utils/utils.go.
+_RELEASE = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+
 Files = dict[str, bytes]
 
 
-def render_addon(project: Project) -> Files:
+def render_addon(project: Project, *, released: bool = False) -> Files:
     """The addon's files by their path within its folder: same project, same bytes. Writes nothing.
 
+    With *released* each definition carries the addon's version, and an application can name it (``kfserving@v0.1.0``).
+    KubeVela keeps what it first sees of a version and never replaces it, so a folder that is still worked on has none.
+    Source: generateDefinitionRevision of kubevela pkg/controller/core.oam.dev/v1beta1/core/revison.go.
     Raises VelagenError with the problems of metadata.yaml, the schemas and the definitions together.
     """
     problems: list[Problem] = []
@@ -46,12 +53,18 @@ def render_addon(project: Project) -> Files:
 
     use_project_crds(project.root / "crds")
     metadata = part(lambda: checked_metadata(project))
-    built = part(lambda: build(project))
+    built = part(lambda: build(project, _definition_version(project) if released else ""))
     copied = part(lambda: _copied(project))
     if problems:
         raise VelagenError(problems)
     definitions, template = built
     return dict(sorted({**_generated(metadata, definitions, template, copied), **copied}.items()))
+
+
+def _definition_version(project: Project) -> str:
+    """The addon's version where a definition can have it; not ``0.2.0-rc.1``, which KubeVela's webhook refuses."""
+    version = str(project.metadata["version"]).removeprefix("v")
+    return version if _RELEASE.fullmatch(version) else ""
 
 
 def write_addon(project: Project, files: Mapping[str, bytes] | None = None) -> bool:

@@ -77,9 +77,10 @@ def build_addon_template(project: Project) -> BuiltAddonTemplate:
     return build(project)[1]
 
 
-def build(project: Project) -> tuple[tuple[BuiltDefinition, ...], BuiltAddonTemplate]:
+def build(project: Project, version: str = "") -> tuple[tuple[BuiltDefinition, ...], BuiltAddonTemplate]:
     """The definitions and the addon's own template, everything read once.
 
+    In: the project; the *version* that each definition says of itself, empty for none.
     Raises VelagenError with all problems.
     """
     schemas = _object_schemas(project)
@@ -91,7 +92,7 @@ def build(project: Project) -> tuple[tuple[BuiltDefinition, ...], BuiltAddonTemp
             if isinstance(source.definition, AddonTemplate):
                 addon = _addon_template(source, source.definition, schemas)
             else:
-                built.append(_definition(source, source.definition, schemas))
+                built.append(_definition(source, source.definition, schemas, version))
         except VelagenError as error:
             problems.extend(error.problems)
         except RecursionError:
@@ -107,12 +108,12 @@ def build(project: Project) -> tuple[tuple[BuiltDefinition, ...], BuiltAddonTemp
 # ---------------------------------------------------------------- definitions
 
 
-def _definition(source: Source, definition: Definition, schemas: ObjectSchemas) -> BuiltDefinition:
+def _definition(source: Source, definition: Definition, schemas: ObjectSchemas, version: str) -> BuiltDefinition:
     compiled = compile_schema(source.schema, faces=True)
     return BuiltDefinition(
         name=definition.name,
         type=DEFINITION_TYPES[type(definition)],
-        cue=_Builder(source, definition, compiled, schemas).text(),
+        cue=_Builder(source, definition, compiled, schemas, version).text(),
         schema=source.schema,
         definition=definition,
         source=source.module,
@@ -123,9 +124,15 @@ class _Builder:
     """One definition on its way to CUE."""
 
     def __init__(
-        self, source: Source, definition: Definition, compiled: CompiledSchema, schemas: ObjectSchemas
+        self,
+        source: Source,
+        definition: Definition,
+        compiled: CompiledSchema,
+        schemas: ObjectSchemas,
+        version: str,
     ) -> None:
         self._source, self._definition, self._compiled, self._schemas = source, definition, compiled, schemas
+        self._version = version
         self._parameter = parameter_type(source.schema.shape)
         self._problems: list[Problem] = []
         #: Names that no intermediate may have.
@@ -192,6 +199,7 @@ class _Builder:
             if value:
                 found.append(cue.Field(name, cue.literal(value)))
 
+        put("version", self._version)
         match self._definition:
             case Component() as component:
                 workload = component.workload
