@@ -489,7 +489,8 @@ _EMPTY_TEMPLATE = cue.to_cue(
 
 
 def _addon_template(source: Source, template: AddonTemplate, schemas: ObjectSchemas) -> BuiltAddonTemplate:
-    compiled = compile_schema(source.schema)
+    # The addon's context is its metadata.yaml (kubevela pkg/addon/render.go, formatContext), which the form is not given.
+    compiled = compile_schema(source.schema, context="context.metadata.name", faces=True)
     parameter = parameter_type(source.schema.shape)
     avoid: frozenset[str] = frozenset()
     while True:
