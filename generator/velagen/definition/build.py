@@ -489,7 +489,7 @@ _EMPTY_TEMPLATE = cue.to_cue(
 
 
 def _addon_template(source: Source, template: AddonTemplate, schemas: ObjectSchemas) -> BuiltAddonTemplate:
-    # The addon's context is its metadata.yaml (kubevela pkg/addon/render.go, formatContext), which the form is not given.
+    # An addon's context holds its metadata.yaml, and the form is made without (kubevela pkg/addon/render.go).
     compiled = compile_schema(source.schema, context="context.metadata.name", faces=True)
     parameter = parameter_type(source.schema.shape)
     avoid: frozenset[str] = frozenset()
