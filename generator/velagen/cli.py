@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "model": ("velagen.cli_model:model_group", "Model packages: check them, push them."),
     "package": ("velagen.cli_addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
     "render": ("velagen.cli_check:render_command", "Print the objects that KubeVela makes of application FILES."),
+    "top": ("velagen.cli_top:top_command", "Show what models do now: requests, errors, latency, replicas, weights."),
     "tools": ("velagen.cli_lab:tools_group", "List and install the pinned tools."),
 }
 
