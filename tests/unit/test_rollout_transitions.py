@@ -115,7 +115,8 @@ def test_every_history_ends_and_its_weights_are_right(seed: int) -> None:
 @given(st.integers(min_value=0))
 def test_without_any_answer_nothing_is_promoted(seed: int) -> None:
     pick = random.Random(seed)
-    how, state = settings_of(pick), dict(t.BLANK)
+    how = settings_of(pick)
+    state: dict[str, Any] = dict(t.BLANK)
     state, _ = t.step(state, {**t.unseen(), "changed": True}, how)
     queries = 0
     for _ in range(LONG):
