@@ -25,7 +25,7 @@ _GPU: Final = 'resource=~"nvidia_com_.+"'
 _STUCK: Final = 'condition="Progressing",status="false"'
 _SILENT: Final = 'condition="ScalingActive",status="false"'
 #: Below this share a GPU counts as idle.
-_IDLE: Final = 0.05
+IDLE: Final = 0.05
 
 
 def alerts() -> Group:
@@ -88,7 +88,7 @@ def alerts() -> Group:
             ),
             Alert(
                 "ModelGpuIdle",
-                f"max by (namespace, version) (model:gpu_utilization:avg) < {_IDLE}",
+                f"max by (namespace, version) (model:gpu_utilization:avg) < {IDLE}",
                 "2h",
                 "info",
                 f"The GPUs of the model {_WHOSE} have been idle for two hours",

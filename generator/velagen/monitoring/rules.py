@@ -1,7 +1,8 @@
 """Recording rules, written from the table of sources: one vocabulary whatever serves a model and whoever counts.
 
-Each record has the labels of :data:`KEY`; those of requests have ``route`` too, which says who counted. A percentile is
-recorded from histograms alone, a mean is called a mean, and a ratio without requests has no value.
+Each record of a model has the labels of :data:`KEY`; those of requests have ``route`` too, which says who counted. A
+percentile is recorded from histograms alone, a mean is called a mean, and a ratio without requests has no value.
+Records that begin with ``cluster:`` are of all GPUs, whoever holds them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _NAMED: Final = {
     ),
 }
 _INFO: Final = "model:info"
+#: A GPU that a pod holds.
+_HELD: Final = '{pod!=""}'
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,9 @@ def _of_gpus() -> Group:
     """The exporter names the pod that holds a GPU; whose pod that is, its own scrape says."""
     whose = f'max by ({_by("pod")}) (up{{component!=""}} * 0 + 1)'
     joined = "on (namespace, pod) group_left (app, component, version)"
+    # Several pods or MIG devices of one GPU are as many series with its UUID.
+    each = f"count by (UUID) ({_gpus()})"
+    total, free = "cluster:gpus:total", "cluster:gpus:free"
     return Group(
         "model-gpus",
         (
@@ -188,11 +194,27 @@ def _of_gpus() -> Group:
                 f"sum by ({_by()}) ({GPU.memory_used} * {MIB} * {joined} {whose})",
                 "Memory used on the GPUs that its pods hold, in bytes; of a shared one, all that use it together.",
             ),
+            Rule(
+                "model:gpus",
+                f"sum by ({_by()}) (({_gpus(_HELD)} * 0 + 1) / on (UUID) group_left () {each} * {joined} {whose})",
+                "GPUs that its pods hold; of a shared one an equal part.",
+            ),
+            Rule(total, f"count({each})", "GPUs that an exporter tells of."),
+            Rule(
+                free,
+                f"count({each} unless on (UUID) count by (UUID) ({_gpus(_HELD)})) or {total} * 0",
+                "GPUs that no pod holds.",
+            ),
         ),
     )
 
 
 # ---------------------------------------------------------------- expressions
+
+
+def _gpus(where: str = "") -> str:
+    """A series for each GPU, or for each pod or MIG device of it."""
+    return f"({GPU.utilization}{where} or {GPU.engine}{where})"
 
 
 def _by(*more: str) -> str:

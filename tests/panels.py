@@ -1,0 +1,80 @@
+"""What a dashboard's panels ask, and whether a Prometheus has an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import requests
+
+#: What must be there before a query has an answer, and what in the query tells of it.
+_NEEDS: Final = {
+    "alert": r"^max by \(alertname.+ALERTS",
+    "autoscaler": r"horizontalpodautoscaler",
+    "errors": r"model:errors",
+    "gpu": r"model:gpu|cluster:gpus",
+    "histogram": r"model:latency_seconds:p",
+    "kube-state-metrics": r"kube_",
+    "llm": r"model:tokens|model:first_token",
+    "triton": r"model:batch_size|model:queue|model:waiting",
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """What one line, number or column of a panel asks, with the dashboard's variables filled in."""
+
+    panel: str
+    expr: str
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What must be there, beside some minutes of traffic, before there is an answer.
+
+        ``gpu``: pods that hold GPUs, and DCGM's exporter or the simulator. ``llm``: vLLM. ``triton``: Triton, as hardly
+        anything else tells this. ``errors``, ``histogram``: a route that tells errors, or has a histogram: Triton's own
+        has none. ``kube-state-metrics``; ``autoscaler``: an HPA beside it. ``alert``: one that fires.
+        """
+        return frozenset(need for need, told in _NEEDS.items() if re.search(told, self.expr))
+
+
+def panels(dashboard: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[Query]:
+    """All that a dashboard asks.
+
+    Args:
+        dashboard: the JSON of `velagen.monitoring.dashboards.dashboard`.
+        values: variable -> its value, for several of them a regular expression as Grafana writes it: ``(m|m-canary)``.
+
+    Raises KeyError for a variable without a value.
+    """
+    for variable in dashboard["templating"]["list"]:
+        if found := re.fullmatch(r"label_values\((.+), (\w+)\)", str(variable["query"])):
+            yield Query(f"variable {variable['name']}", f"group by ({found[2]}) ({_filled(found[1], values)})")
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            yield Query(panel["title"], _filled(target["expr"], values))
+
+
+def _filled(expr: str, values: Mapping[str, str]) -> str:
+    known = {"__range": "1h", **values}
+    # $1 is no variable but a group of label_replace, which Grafana leaves alone as well.
+    return re.sub(r"\$\{?([a-z_]+)\}?", lambda found: known[found[1]], expr)
+
+
+def unanswered(prometheus: str, queries: Iterator[Query], without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Panels to which a Prometheus has no answer: their titles, and what they ask or why that failed.
+
+    Args:
+        prometheus: its address.
+        without: what is not there (`Query.needs`): what needs it is asked, may be empty, and must not fail.
+    """
+    found = {}
+    for query in queries:
+        answer = requests.get(f"{prometheus}/api/v1/query", params={"query": query.expr}, timeout=10).json()
+        if answer["status"] != "success":
+            found[query.panel] = f"{query.expr}: {answer}"
+        elif not answer["data"]["result"] and not query.needs & without:
+            found[query.panel] = query.expr
+    return found
