@@ -12,6 +12,7 @@ Sources: KServe v0.20.0 charts/*/values.yaml; kubevela pkg/workflow/providers/qu
 from __future__ import annotations
 
 import _admission
+import _dashboards
 from _kserve import MODES
 
 from velagen import AddonTemplate, choose, has_prefix, if_else, let, otherwise, to_yaml, when
@@ -111,6 +112,7 @@ addon = AddonTemplate(
                 # The controller's webhook judges the runtimes.
                 when(p.install, chart("kserve-runtime-configs", {}, after=["kserve-resources"])),
                 *_admission.components,
+                *_dashboards.components,
             ]
         },
     },

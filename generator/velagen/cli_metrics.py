@@ -1,6 +1,8 @@
-"""``velagen metrics``: what Prometheus is to be told of models."""
+"""``velagen metrics``: what Prometheus and Grafana are to be told of models."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -9,7 +11,7 @@ from velagen.report import exits_with_problems
 
 @click.group("metrics", epilog="Example: velagen metrics rules > models.rules.yaml")
 def metrics_group() -> None:
-    """Rules and scrape configuration for Prometheus."""
+    """Rules and scrape configuration for Prometheus, dashboards for Grafana."""
 
 
 @metrics_group.command("rules", epilog="Example: velagen metrics rules > models.rules.yaml")
@@ -32,3 +34,25 @@ def scrape_config_command(interval: str) -> None:
     from velagen.monitoring.scrape import scrape_config
 
     click.echo(yaml.safe_dump({"scrape_configs": scrape_config(interval)}, sort_keys=False, width=120), nl=False)
+
+
+@metrics_group.command("dashboards", epilog="Example: velagen metrics dashboards /var/lib/grafana/dashboards")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace dashboards of these names that differ.")
+@exits_with_problems
+def dashboards_command(directory: Path, overwrite: bool) -> None:
+    """Write the dashboards' JSON into DIRECTORY, for a Grafana that provisions them from files."""
+    from velagen.errors import Place, Problem, VelagenError
+    from velagen.monitoring.dashboards import UIDS, dashboard
+
+    wanted = {directory / f"{uid}.json": dashboard(name).encode() for name, uid in UIDS.items()}
+    differing = [path for path, content in wanted.items() if path.exists() and path.read_bytes() != content]
+    if differing and not overwrite:
+        raise VelagenError(
+            Problem("another dashboard of this name is there", Place(str(path)), "--overwrite replaces it")
+            for path in differing
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    for path, content in wanted.items():
+        path.write_bytes(content)
+        click.echo(path)

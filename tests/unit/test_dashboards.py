@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from tests.panels import Query, panels
 from tests.unit.promtool import holds, of_pod, run, series
 
+from velagen.cli_metrics import metrics_group
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.dashboards import UIDS, dashboard
 from velagen.monitoring.dashboards.make import made
@@ -92,6 +96,33 @@ def test_a_dashboard_is_found_and_its_panels_lie_beside_each_other(name: str) ->
             assert all(
                 target["refId"] and target["datasource"]["uid"] == "${datasource}" for target in panel["targets"]
             )
+
+
+def test_the_command_writes_the_files_and_replaces_none_of_another_kind(tmp_path: Path) -> None:
+    folder = tmp_path / "provisioned"
+
+    def run_it(*more: str) -> Result:
+        return CliRunner().invoke(metrics_group, ["dashboards", str(folder), *more])
+
+    assert run_it().exit_code == 0
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == {
+        f"{uid}.json": dashboard(name) for name, uid in UIDS.items()
+    }
+    assert run_it().exit_code == 0, "what is there already is no other dashboard"
+    (folder / "kfserving-model.json").write_text("{}")
+    refused = run_it()
+    assert refused.exit_code == 1
+    assert "kfserving-model.json: error: another dashboard of this name is there" in refused.output.replace("\n", "")
+    assert "--overwrite" in refused.output
+    assert (folder / "kfserving-model.json").read_text() == "{}"
+    assert run_it("--overwrite").exit_code == 0
+    assert (folder / "kfserving-model.json").read_text(encoding="utf-8") == dashboard("model")
+
+
+def test_whoever_uses_the_dashboards_needs_no_library_of_grafanas() -> None:
+    command = "import sys; import velagen.cli_metrics; from velagen.monitoring.dashboards import dashboard; "
+    command += "dashboard('model'); sys.exit(any(name.startswith('grafana') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
 # ---------------------------------------------------------------- what they ask

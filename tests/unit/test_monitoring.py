@@ -316,9 +316,29 @@ def test_a_gpus_use_is_the_models_that_holds_it(tmp_path: Path) -> None:
         tests=[
             got("model:gpu_utilization:avg", "5m", (OWNER, 0.75)),
             got("model:gpu_memory_bytes:sum", "5m", (OWNER, 1024**3)),
+            got("model:gpus", "5m", (OWNER, 2)),
+            got("cluster:gpus:total", "5m", ({}, 3)),
+            # All are held by somebody: none is free, which is a number as well.
+            got("cluster:gpus:free", "5m", ({}, 0)),
         ],
     )
-    holds(tmp_path, RULES, used)
+    other = {"app": "shop", "component": "n", "namespace": "team", "version": "n"}
+    shared = case(
+        of_pod("up", "1x40"),
+        of_pod("up", "1x40", "n-predictor-1", component="n", version="n"),
+        gpu(GPU.utilization, "50", "m-predictor-1", "GPU-1"),
+        gpu(GPU.utilization, "50", "n-predictor-1", "GPU-1"),
+        # Half of a GPU in MIG mode: the other half is nobody's.
+        series(GPU.engine, "1x40", namespace="team", pod="n-predictor-1", UUID="GPU-2", GPU_I_ID="1"),
+        series(GPU.engine, "0x40", UUID="GPU-2", GPU_I_ID="2"),
+        series(GPU.utilization, "0x40", UUID="GPU-3"),
+        tests=[
+            got("model:gpus", "5m", (OWNER, 0.5), (other, 1)),
+            got("cluster:gpus:total", "5m", ({}, 3)),
+            got("cluster:gpus:free", "5m", ({}, 1)),
+        ],
+    )
+    holds(tmp_path, RULES, used, shared)
 
 
 # ---------------------------------------------------------------- scraping
