@@ -44,9 +44,15 @@ def openmetrics(series: list[Series], now: float, back: float, every: float) -> 
 
 @contextmanager
 def holding(
-    folder: Path, series: list[Series], *, back: float = 3600, every: float = 15, now: float | None = None
+    folder: Path,
+    series: list[Series],
+    *,
+    back: float = 3600,
+    every: float = 15,
+    now: float | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[str]:
-    """Run a Prometheus on loopback that holds these series; gives its address."""
+    """Run a Prometheus that holds these series; gives its address."""
     now = time.time() if now is None else now
     (folder / "series.txt").write_text(openmetrics(series, now, back, every), encoding="utf-8")
     data = folder / "data"
@@ -55,9 +61,9 @@ def holding(
     assert made.returncode == 0, made.stdout + made.stderr
     (folder / "prometheus.yml").write_text("global: {}\n", encoding="utf-8")
     port = free_ports(["prometheus"])["prometheus"]
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{host}:{port}"
     arguments = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={data}"]
-    arguments += [f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=10y"]
+    arguments += [f"--web.listen-address={host}:{port}", "--storage.tsdb.retention.time=10y"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([binary(), *arguments], stdout=log, stderr=log)
         try:

@@ -36,15 +36,15 @@ from velagen.page.figures import percent, rate, seconds, span
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "fixtures" / "top"
-PROMISED = Objective(99.9, 200, 0.99, "30d")
+PROMISED = Objective(99.9, 200, 99, "30d")
 STABLE = Model(
     "team", "sentiment", "shop", "sentiment", ready=True, share=Share(90), replicas_ready=2, replicas_wanted=2,
     route="envoy", routes=("envoy", "server"), requests=189.2, errors=0.0004, p50=0.0123, p99=0.0871, mean=0.02,
-    inflight=2.4, waiting=0, gpu=0.62, objective=PROMISED, budget_left=0.52, age=12,
+    inflight=2.4, waiting=0, gpu=0.62, objective=PROMISED, budgets={"availability": 0.52, "latency": 0.9}, age=12,
 )  # fmt: skip
 CANARY = replace(
     STABLE, version="sentiment-canary", share=Share(10), replicas_ready=1, replicas_wanted=1, requests=21.04,
-    errors=0.031, p50=0.014, p99=0.412, waiting=3, budget_left=-0.2,
+    errors=0.031, p50=0.014, p99=0.412, waiting=3, budgets={"availability": -0.2},
     alerts=(Firing("ModelSaturated", "warning"), Firing("ModelNotReady", "critical")),
 )  # fmt: skip
 #: A server without percentiles, whose figures are old.
@@ -262,6 +262,20 @@ SERIES = [
     # Its rules were last evaluated three minutes ago.
     constant("model:info", of("late", component="late"), 1, until=180),
     constant("model:requests:rate1m", of("late", "server", component="late"), 3, until=180),
+    # An objective that is counted by the server, where a gateway counts too; of the component, not of a version.
+    constant("model:info", of("paid", component="paid"), 1),
+    constant("model:requests:rate1m", of("paid", "envoy", component="paid"), 2),
+    constant("model:requests:rate1m", of("paid", "server", component="paid"), 2.5),
+    *(
+        constant(name, {"app": "shop", "component": "paid", "namespace": "team", "route": "server", **more}, value)
+        for name, value, more in (
+            ("model:slo_objective:ratio", 0.999, {"slo": "availability", "window": "30d"}),
+            ("model:slo_objective:ratio", 0.95, {"slo": "latency", "window": "30d", "milliseconds": "200"}),
+            ("model:slo_budget_left:ratio", 0.52, {"slo": "availability"}),
+            ("model:slo_budget_left:ratio", -0.1, {"slo": "latency"}),
+            ("ALERTS", 1, {"alertname": "BudgetBurns", "alertstate": "firing", "severity": "critical"}),
+        )
+    ),
     # Another team's, of the same name.
     constant("model:requests:rate1m", {**of("m", "envoy"), "namespace": "others"}, 400),
 ]  # fmt: skip
@@ -289,6 +303,17 @@ def test_figures_are_those_of_one_route_and_never_added(prometheus: Prometheus) 
     assert stable.alerts == (), "a pending alert does not fire"
     assert stable.age is not None
     assert not stable.old
+
+
+def test_an_objective_is_the_components_and_shown_by_its_own_count(prometheus: Prometheus) -> None:
+    pair = [*models("paid"), replace(models("paid-canary")[0], component="paid")]
+    (paid, canary), _ = measured(pair, prometheus, Wanted("team"))
+    assert paid.objective == canary.objective == Objective(99.9, 200, 95, "30d")
+    assert (paid.route, paid.requests) == ("server", 2.5)
+    assert (paid.budgets, paid.budget_left) == ({"availability": 0.52, "latency": -0.1}, -0.1)
+    assert paid.alerts == (Firing("BudgetBurns", "critical"),)
+    assert canary.alerts == (), "told once"
+    assert "99.9 %, 200 ms" in drawn(View((paid,), (), "", 0), Wanted("team"), 200)
 
 
 def test_a_route_may_be_chosen(prometheus: Prometheus) -> None:

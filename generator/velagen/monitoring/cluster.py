@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ Thing = dict[str, Any]
 
 #: Of KubeVela's own addon prometheus-server.
 DEFAULT_PROMETHEUS: Final = "http://prometheus-server.o11y-system.svc:9090"
+_PARAMETERS: Final = "/api/v1/namespaces/vela-system/secrets/addon-secret-kfserving"
 _NOT_FOUND, _FORBIDDEN = 404, 403
 #: As pods know a Service.
 _SERVICE: Final = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(\.[a-z0-9.-]+)?")
@@ -168,9 +170,19 @@ class Cluster:
         return body
 
 
-def prometheus_address(cluster: Cluster) -> str:  # noqa: ARG001
-    """The address that the addon was enabled with, else KubeVela's own Prometheus."""
-    return DEFAULT_PROMETHEUS
+def prometheus_address(cluster: Cluster) -> str:
+    """The address that the addon was enabled with (monitoring.prometheus), else KubeVela's own Prometheus.
+
+    KubeVela keeps an addon's parameters in a Secret (pkg/addon/addon.go, RenderArgsSecret); who may not read it, as is
+    usual, gets KubeVela's.
+    """
+    try:
+        secret = cluster.get(_PARAMETERS) or {}
+        given = json.loads(base64.b64decode((secret.get("data") or {}).get("addonParameterDataKey", "")) or "{}")
+        address = given["monitoring"]["prometheus"]
+    except (ClusterError, ValueError, KeyError, TypeError):
+        return DEFAULT_PROMETHEUS
+    return str(address or DEFAULT_PROMETHEUS)
 
 
 def _message(body: bytes) -> str:

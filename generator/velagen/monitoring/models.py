@@ -35,6 +35,9 @@ _BY_ROUTE: Final = {
 _OF_SERVER: Final = ("inflight", "waiting")
 _GPU: Final = "model:gpu_utilization:avg"
 _INFO: Final = "model:info"
+#: Of the trait slo, by component: what is promised, and what is left of the budget.
+_OBJECTIVE: Final = "model:slo_objective:ratio"
+_LEFT: Final = "model:slo_budget_left:ratio"
 #: Seconds after which figures are called old: Prometheus evaluates rules every minute, or more often.
 OLD: Final = 90.0
 #: Above this ratio of what another route counts, one is told of it.
@@ -60,7 +63,7 @@ class Objective:
     #: Per cent of requests that succeed.
     availability: float | None = None
     latency_milliseconds: float | None = None
-    #: Of the requests that stay below the latency: 0.99 or 99, as the trait has it.
+    #: Per cent of requests that are answered within the latency.
     percentile: float | None = None
     window: str | None = None
 
@@ -101,11 +104,16 @@ class Model:
     #: 0 to 1.
     gpu: float | None = None
     objective: Objective = field(default_factory=Objective)
-    #: 0 to 1; below 0 where more was spent than there was.
-    budget_left: float | None = None
+    #: By what is promised (availability, latency), 0 to 1; below 0 where more was spent than there was.
+    budgets: Mapping[str, float] = field(default_factory=dict)
     alerts: tuple[Firing, ...] = ()
     #: Seconds since the figures were computed; None where there are none.
     age: float | None = None
+
+    @property
+    def budget_left(self) -> float | None:
+        """Of the budget of which least is left."""
+        return min(self.budgets.values(), default=None)
 
     @property
     def old(self) -> bool:
@@ -301,18 +309,29 @@ def measured(
     values = _by_version(prometheus.instant(f'{{__name__=~"{names}",{scope}}}'))
     ages = _by_version(prometheus.instant(f"time() - timestamp({_INFO}{{{scope}}})"))
     firing = _by_version(prometheus.instant(f'ALERTS{{alertstate="firing",{scope}}}'))
+    promised = _by_component(prometheus.instant(f'{{__name__=~"{_OBJECTIVE}|{_LEFT}",{scope}}}'))
     models = list(models)
     done = []
     more: dict[str, None] = {}
+    seen: set[tuple[str, str]] = set()
     for model in models:
-        key = (model.namespace, model.version)
+        key, whole = (model.namespace, model.version), (model.namespace, model.component or "")
         counts = _routes(models, model, values)
-        if found := _counts_more(model, counts, wanted.route):
+        slo = promised.get(whole, [])
+        asked = wanted.route or _counted_by(slo, counts)
+        if found := _counts_more(model, counts, asked):
             more[found] = None
-        alerts = {(one.labels["alertname"], one.labels.get("severity", "")): None for one in firing.get(key, ())}
+        # What rings for a component as a whole is told once, at its first version.
+        its = [*firing.get(key, ()), *(firing.get((model.namespace, ""), ()) if whole not in seen else ())]
+        seen.add(whole)
+        alerts = {
+            (one.labels["alertname"], one.labels.get("severity", "")): None
+            for one in its
+            if one.labels.get("component", model.component) == model.component
+        }
         done.append(
             replace(
-                _with_figures(model, values.get(key, []), counts, wanted.route),
+                _promised(_with_figures(model, values.get(key, []), counts, asked), slo),
                 alerts=tuple(Firing(*one) for one in sorted(alerts)),
                 age=max((one.value for one in ages.get(key, ())), default=None),
             )
@@ -341,6 +360,32 @@ def nearest(counts: Mapping[Route, float]) -> Route | None:
     """Of those who count the one to believe: the nearest to the client that sees any request, else the nearest."""
     there = [route for route in NEAREST_FIRST if route in counts]
     return next((route for route in there if counts[route] > 0), there[0] if there else None)
+
+
+def _counted_by(slo: Iterable[Sample], counts: Mapping[Route, float]) -> Route | None:
+    """Who counts for the component's objective: what is shown beside it is counted alike."""
+    routes = {one.labels.get("route") for one in slo}
+    return next((route for route in NEAREST_FIRST if route in routes and route in counts), None)
+
+
+def _promised(model: Model, slo: Iterable[Sample]) -> Model:
+    """The objective as Prometheus computes it, and what is left of its budgets."""
+    found = model.objective
+    budgets: dict[str, float] = {}
+    for one in slo:
+        kind, labels = one.labels.get("slo", ""), one.labels
+        if labels["__name__"] == _LEFT:
+            budgets[kind] = min(one.value, budgets.get(kind, one.value))
+        elif kind == "availability":
+            found = replace(found, availability=round(100 * one.value, 6), window=labels.get("window"))
+        elif kind == "latency" and labels.get("milliseconds", "").replace(".", "", 1).isdigit():
+            found = replace(
+                found,
+                latency_milliseconds=float(labels["milliseconds"]),
+                percentile=round(100 * one.value, 6),
+                window=labels.get("window"),
+            )
+    return replace(model, objective=found, budgets=budgets)
 
 
 def _counts_more(model: Model, counts: Mapping[Route, float], asked: Route | None) -> str:
@@ -387,6 +432,13 @@ def _missing(models: list[Model], values: Mapping[Any, Any], prometheus: Prometh
         ]
     names = ", ".join(f"{one.namespace}/{one.version}" for one in unseen[:5]) + ", ..." * (len(unseen) > 5)
     return [Problem(f"Prometheus knows nothing of {names}: are its pods scraped?", severity="warning")]
+
+
+def _by_component(samples: Iterable[Sample]) -> dict[tuple[str, str], list[Sample]]:
+    found: dict[tuple[str, str], list[Sample]] = {}
+    for one in samples:
+        found.setdefault((one.labels.get("namespace", ""), one.labels.get("component", "")), []).append(one)
+    return found
 
 
 def _by_version(samples: Iterable[Sample]) -> dict[tuple[str, str], list[Sample]]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from velagen.monitoring.models import Model, View, Wanted
 from velagen.page.figures import UNKNOWN, percent, rate, seconds, span
 
+_NINETY_NINE: Final = 99
 #: Between columns.
 _GAP: Final = 2
 #: A name is cut to this many characters before a column is left out.
@@ -60,7 +61,9 @@ def _errors(model: Model) -> Text:
 
 def _slowest(model: Model) -> Text:
     limit = model.objective.latency_milliseconds
-    return Text(seconds(model.p99), "red" if limit and model.p99 and model.p99 * 1000 > limit else "")
+    # Of another percentile's objective a P99 says nothing.
+    broken = limit and model.p99 and model.objective.percentile in (None, _NINETY_NINE) and model.p99 * 1000 > limit
+    return Text(seconds(model.p99), "red" if broken else "")
 
 
 def objective_in_words(model: Model) -> str:
@@ -230,7 +233,9 @@ def _model_as_json(model: Model) -> dict[str, object]:
         }
         if model.objective
         else None,
-        "budgetLeft": model.budget_left,
+        "budgetLeft": {kind: model.budgets.get(kind) for kind in ("availability", "latency")}
+        if model.budgets
+        else None,
         "alerts": [{"name": one.name, "severity": one.severity or None} for one in model.alerts],
         "ageSeconds": model.age,
         "stale": model.old,
