@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -48,6 +49,8 @@ class _LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; whatever it meets, it ends with a sentence and a status, never with a traceback."""
+        # A build makes many small objects that live until it ends: looking through them for cycles is work for nothing.
+        gc.set_threshold(100_000, 20, 20)
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # closed by whoever called
                 setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # for as long as the process lives

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from velagen.project import Project
-from velagen.report import exits_with_problems, show_diff
+from velagen.report import show_diff
 
 project_option = click.option(
     "--project",
@@ -21,7 +21,6 @@ project_option = click.option(
 @click.command("build", epilog="Example: velagen build --check")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 and a diff where the addon is stale.")
 @project_option
-@exits_with_problems
 def build_command(folder: Path | None, *, check: bool) -> None:
     """Write addon/NAME/ from metadata.yaml, schemas/ and definitions/."""
     # Imported here, so that --help and the other commands don't wait for it.
@@ -46,7 +45,6 @@ def build_command(folder: Path | None, *, check: bool) -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("dist"), show_default=True)
 @click.option("--url", default="", help="Where the folder will be served; without it the index is relative.")
 @project_option
-@exits_with_problems
 def package_command(out: Path, url: str, folder: Path | None) -> None:
     """Pack the addon for a registry: NAME-VERSION.tgz and index.yaml.
 

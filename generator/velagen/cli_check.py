@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 import click
 import yaml
-from rich.console import Console
 
 from velagen.check.releases import merged
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS, release
 from velagen.project import Project
-from velagen.report import exits_with_problems, explained, show_problems
+from velagen.report import explained, show_problems, stderr
 from velagen.tools import install, table
 
 if TYPE_CHECKING:
@@ -65,7 +64,6 @@ _verbose = click.option("--verbose", is_flag=True, help="Show KubeVela's own wor
 @click.option("--no-render", is_flag=True, help="Schemas only: don't ask vela to render.")
 @click.option("--apps-only", is_flag=True, help="Only the files given: leave the addon's own checks out.")
 @click.option("--watch", is_flag=True, help="Check again whenever a file is saved, until Ctrl-C.")
-@exits_with_problems
 def check_command(
     files: tuple[Path, ...],
     folder: Path | None,
@@ -178,7 +176,6 @@ def _check(
 @click.option("--kubevela", "version", type=click.Choice(VERSIONS), help="By default the release that a lab runs.")
 @_verbose
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-@exits_with_problems
 def render_command(
     files: tuple[Path, ...], folder: Path | None, addon: Path | None, version: str | None, output: str, *, verbose: bool
 ) -> None:
@@ -329,7 +326,7 @@ def _check_document(
     problems += [one for pointer, one in misplaced.items() if pointer not in outcome.failed]
     if verbose:
         for text in outcome.raw:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="dim", markup=False)
+            stderr().print(text, style="dim", markup=False)
     problems += outcome.problems
     problems += _of_objects(outcome.objects, document, catalog)
     if into is not None:

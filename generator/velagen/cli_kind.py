@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from velagen.errors import VelagenError
-from velagen.report import exits_with_problems
 
 if TYPE_CHECKING:
     from velagen.lab.kind import KindLab
@@ -95,7 +94,6 @@ def kind_down(name: str, folder: Path | None) -> None:
 
 @click.command("prune")
 @click.option("--all", "everything", is_flag=True, help="Also the images this version uses: the next start makes them.")
-@exits_with_problems
 def lab_prune(*, everything: bool) -> None:
     """Free disk: images of older versions, downloaded packages, what interrupted builds left.
 

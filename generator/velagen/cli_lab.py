@@ -13,7 +13,6 @@ from rich.table import Table
 from velagen.cli_kind import kind_down, kind_lab, kind_status, kind_up, lab_prune
 from velagen.errors import Problem, VelagenError
 from velagen.kubevela import VERSIONS
-from velagen.report import exits_with_problems
 
 if TYPE_CHECKING:
     from velagen.lab import Lab, LabOptions
@@ -30,7 +29,6 @@ def tools_group() -> None:
 
 
 @tools_group.command("list")
-@exits_with_problems
 def tools_list() -> None:
     """Show each tool, its version, and where it is or would come from.
 
@@ -65,7 +63,6 @@ def _where(row: Row) -> str:
 @tools_group.command("install")
 @click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
 @click.option("--kind", is_flag=True, help="Without NAME: also those that only kind clusters need.")
-@exits_with_problems
 def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
     """Bring tools; without NAME all but those of kind clusters. Can be interrupted and goes on from there.
 
@@ -85,7 +82,6 @@ def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
 
 @tools_group.command("path")
 @click.argument("name", metavar="NAME[@VERSION]")
-@exits_with_problems
 def tools_path(name: str) -> None:
     """Print where a tool is, and bring it first where it is missing.
 
@@ -141,7 +137,6 @@ lab_group.add_command(lab_prune)
 )
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
 @click.option("--kubevela", type=click.Choice(VERSIONS), help="Release of KubeVela.  [default: the pinned one]")
-@exits_with_problems
 def lab_up(name: str, folder: Path | None, *, kind: bool, gpu_config: Path | None, **given: int | str | None) -> None:
     """Start a lab; a running one is left as it is, what has died in it is started again.
 
@@ -171,7 +166,6 @@ def lab_up(name: str, folder: Path | None, *, kind: bool, gpu_config: Path | Non
 @_name
 @_dir
 @_kind
-@exits_with_problems
 def lab_status(name: str, folder: Path | None, *, kind: bool) -> None:
     """Show the lab's processes. Exits 1 where one of them is not ready.
 
@@ -198,7 +192,6 @@ def lab_status(name: str, folder: Path | None, *, kind: bool) -> None:
 @_name
 @_dir
 @_kind
-@exits_with_problems
 def lab_down(name: str, folder: Path | None, *, kind: bool) -> None:
     """Stop a lab's processes, and only those, and remove what it made in its folder.
 
@@ -217,7 +210,6 @@ def lab_down(name: str, folder: Path | None, *, kind: bool) -> None:
 @_dir
 @click.option("-n", "--lines", type=click.IntRange(1), help="Only the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
-@exits_with_problems
 def lab_logs(component: str, name: str, folder: Path | None, lines: int | None, *, follow: bool) -> None:
     """Print what a component has written: etcd, kube-apiserver, kwok, vela-core, kserve-manager, ...
 
@@ -241,7 +233,6 @@ def lab_logs(component: str, name: str, folder: Path | None, lines: int | None, 
 @_name
 @_dir
 @_kind
-@exits_with_problems
 def lab_kubeconfig(name: str, folder: Path | None, *, kind: bool) -> None:
     """Print the path of a lab's kubeconfig.
 
@@ -268,7 +259,6 @@ def lab_kubeconfig(name: str, folder: Path | None, *, kind: bool) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A finished addon, in the place of building the project's own.",
 )
-@exits_with_problems
 def demo(name: str, folder: Path | None, app: Path | None, addon: Path | None) -> None:
     """Show the whole path: control plane, build, `vela addon enable`, `vela up`, InferenceService Ready.
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from velagen.report import exits_with_problems
-
 
 @click.group("metrics", epilog="Example: velagen metrics rules > models.rules.yaml")
 def metrics_group() -> None:
@@ -15,7 +13,6 @@ def metrics_group() -> None:
 
 
 @metrics_group.command("rules", epilog="Example: velagen metrics rules > models.rules.yaml")
-@exits_with_problems
 def rules_command() -> None:
     """Print the recording rules and the alerts, as a rule file of Prometheus."""
     from velagen.monitoring.alerts import alerts
@@ -26,7 +23,6 @@ def rules_command() -> None:
 
 @metrics_group.command("scrape-config", epilog="Example: velagen metrics scrape-config --interval 10s")
 @click.option("--interval", default="15s", show_default=True, help="How often pods are asked; 15s at most.")
-@exits_with_problems
 def scrape_config_command(interval: str) -> None:
     """Print the entry of scrape_configs that finds models by their pods' annotations."""
     import yaml

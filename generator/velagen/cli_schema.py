@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from velagen.cue import to_cue
-from velagen.report import exits_with_problems, show_problems
+from velagen.report import show_problems
 from velagen.schema import compile_schema, load_schema
 
 
@@ -29,7 +29,6 @@ from velagen.schema import compile_schema, load_schema
     show_default=True,
     help="Whether 1.0 is a whole number (json), or never arrives as such (kubevela); auto: kubevela for an object.",
 )
-@exits_with_problems
 def cue_command(
     schema: Path, at: str, refs: tuple[Path, ...], allow_unchecked: bool, no_formats: bool, integers: str
 ) -> None:

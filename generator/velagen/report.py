@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import errno
-import functools
 import linecache
 import subprocess
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
-
-from rich.console import Console
-from rich.syntax import Syntax
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from velagen.errors import Problem, VelagenError
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+if TYPE_CHECKING:
+    # rich takes its time to import, and most commands have nothing to say.
+    from rich.console import Console
+    from rich.text import Text
 
 #: Past this many the rest is counted only: nobody reads on.
 MOST_SHOWN = 50
@@ -29,8 +25,10 @@ def show_problems(problems: Iterable[Problem], console: Console | None = None) -
 
     In: any number of problems; where to print (standard error by default). A problem that occurs twice is shown once.
     """
-    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
     unique = list(dict.fromkeys(problems))
+    if not unique:
+        return
+    console = console or stderr()
     unique.sort(key=lambda one: (one.place.file or "", one.place.line or 0, one.place.column or 0))
     for problem in unique[:MOST_SHOWN]:
         console.print(_rendered(problem))
@@ -45,27 +43,23 @@ def show_problems(problems: Iterable[Problem], console: Console | None = None) -
         console.print(", ".join(counts))
 
 
+def stderr() -> Console:
+    """Where problems are shown: standard error, with no line broken that a tool may read."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
 def show_diff(diff: str, console: Console | None = None) -> None:
     """Print a unified diff: in colour on a terminal, as plain text elsewhere, so that ``patch`` can read it."""
+    from rich.console import Console
+    from rich.syntax import Syntax
+
     console = console or Console()
     if console.is_terminal:
         console.print(Syntax(diff, "diff", background_color="default"))
     else:
         console.file.write(diff)
-
-
-def exits_with_problems(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A click command whose VelagenError is shown, with exit status 1, and never as a traceback."""
-
-    @functools.wraps(command)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return command(*args, **kwargs)
-        except VelagenError as error:
-            show_problems(explained(error))
-            sys.exit(1)
-
-    return run
 
 
 def explained(error: BaseException) -> tuple[Problem, ...]:
@@ -117,6 +111,8 @@ def _of(error: OSError) -> str:
 
 
 def _rendered(problem: Problem) -> Text:
+    from rich.text import Text
+
     colour = "red" if problem.severity == "error" else "yellow"
     place = problem.place
     text = Text()

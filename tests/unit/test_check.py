@@ -16,7 +16,7 @@ from velagen.addon.write import write_addon
 from velagen.check.catalog import Catalog, of_addon, of_kubevela
 from velagen.check.dryrun import _sentence
 from velagen.check.releases import merged
-from velagen.cli_check import check_command, render_command
+from velagen.cli import main
 from velagen.documents import parse_documents, read_documents
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS
@@ -70,7 +70,7 @@ def app(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def check(*arguments: str | Path, project: Path = MINI) -> Result:
-    return CliRunner().invoke(check_command, ["--project", str(project), *map(str, arguments)])
+    return CliRunner().invoke(main, ["check", "--project", str(project), *map(str, arguments)])
 
 
 def lines(result: Result, file: Path) -> list[str]:
@@ -338,7 +338,7 @@ def test_other_objects_beside_an_application_are_nothing_to_speak_of(app: Callab
 
 def test_there_is_nothing_to_render_without_an_application(app: Callable[[str], Path]) -> None:
     file = app(PLAIN)
-    result = CliRunner().invoke(render_command, ["--project", str(MINI), str(file)])
+    result = CliRunner().invoke(main, ["render", "--project", str(MINI), str(file)])
     assert (result.exit_code, result.stdout) == (1, "")
     assert lines(result, file)[0].startswith("1:1: error: there is no Application in this file, only InferenceService")
 
@@ -352,7 +352,7 @@ def test_a_malformed_outline_is_an_error_and_no_traceback(app: Callable[[str], P
 
 
 def test_outside_a_project_the_way_out_is_said(app: Callable[[str], Path], tmp_path: Path) -> None:
-    result = CliRunner().invoke(check_command, ["--project", str(tmp_path), str(app(GOOD))])
+    result = CliRunner().invoke(main, ["check", "--project", str(tmp_path), str(app(GOOD))])
     assert result.exit_code == 1
     assert "name an addon's folder with --addon" in result.stderr
 
@@ -477,13 +477,13 @@ def test_an_object_the_api_server_would_refuse_is_told(app: Callable[[str], Path
 def test_an_installed_addon_stands_for_a_project(app: Callable[[str], Path], tmp_path: Path) -> None:
     file = app(GOOD.replace("minReplicas", "minReplica").replace("max: 4", "max: 0"))
     # In the project that it was built in the schemas lie beside it.
-    result = CliRunner().invoke(check_command, ["--addon", str(MINI / "addon/mini"), str(file)])
+    result = CliRunner().invoke(main, ["check", "--addon", str(MINI / "addon/mini"), str(file)])
     assert result.exit_code == 1
     unknown, low = lines(result, file)
     assert unknown.startswith("11:9: error: minReplica is no property that is known here")
     assert low.startswith("15:13: error: max must be at least 1")
     alone = shutil.copytree(MINI / "addon/mini", tmp_path / "elsewhere" / "mini")
-    result = CliRunner().invoke(check_command, ["--addon", str(alone), str(file)])
+    result = CliRunner().invoke(main, ["check", "--addon", str(alone), str(file)])
     assert result.exit_code == 1
     (line,) = lines(result, file)
     assert line.startswith("11:9: error: parameter.minReplica: there is no such field")
@@ -492,8 +492,8 @@ def test_an_installed_addon_stands_for_a_project(app: Callable[[str], Path], tmp
 @needs_vela
 def test_render_prints_what_kubevela_makes() -> None:
     arguments = ["--project", str(MINI), str(MINI / "examples/app.yaml")]
-    as_yaml = CliRunner().invoke(render_command, arguments)
-    as_json = CliRunner().invoke(render_command, [*arguments, "-o", "json"])
+    as_yaml = CliRunner().invoke(main, ["render", *arguments])
+    as_json = CliRunner().invoke(main, ["render", *arguments, "-o", "json"])
     objects: list[dict[str, Any]] = list(yaml.safe_load_all(as_yaml.stdout))
     assert (as_yaml.exit_code, as_json.exit_code) == (0, 0)
     assert objects == json.loads(as_json.stdout)
@@ -508,7 +508,7 @@ def test_render_prints_what_kubevela_makes() -> None:
 
 @needs_vela
 def test_render_of_a_bad_application_prints_no_object(app: Callable[[str], Path]) -> None:
-    result = CliRunner().invoke(render_command, ["--project", str(MINI), str(app(GOOD.replace("s3:", "x:")))])
+    result = CliRunner().invoke(main, ["render", "--project", str(MINI), str(app(GOOD.replace("s3:", "x:")))])
     assert (result.exit_code, result.stdout) == (1, "")
     assert "modelUri must begin with s3:// or gs://" in result.stderr
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import click
-import pytest
-from click.testing import CliRunner
 from rich.console import Console
 
-from velagen.errors import Place, Problem, VelagenError
-from velagen.report import MOST_SHOWN, exits_with_problems, show_diff, show_problems
+from velagen.errors import Place, Problem
+from velagen.report import MOST_SHOWN, show_diff, show_problems
 
 
 def shown(*problems: Problem, terminal: bool = False) -> str:
@@ -55,17 +52,3 @@ def test_a_diff_is_plain_where_it_is_not_a_terminal() -> None:
     diff = "--- a/[x]\n+++ b/[x]\n@@ -1 +1 @@\n-" + "a" * 200 + "\n"
     show_diff(diff, Console(file=out, force_terminal=False, width=40))
     assert out.getvalue() == diff
-
-
-@pytest.mark.parametrize("kind", [VelagenError, ValueError])
-def test_a_command_ends_with_its_problems_and_hides_no_bug(kind: type[Exception]) -> None:
-    @click.command()
-    @exits_with_problems
-    def command() -> None:
-        raise kind(Problem("it is so"))
-
-    result = CliRunner().invoke(command, [])
-    if kind is VelagenError:
-        assert (result.exit_code, result.stdout, result.stderr) == (1, "", "error: it is so\n1 error\n")
-    else:
-        assert isinstance(result.exception, ValueError)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from velagen.cli_addon import build_command
+from velagen.cli import main
 from velagen.definition.build import build_definitions
 from velagen.errors import Problem, VelagenError
 from velagen.project import Project
@@ -112,7 +112,7 @@ def test_what_the_others_change_builds(tmp_path: Path) -> None:
 
 def test_the_command_ends_with_sentences(tmp_path: Path) -> None:
     made = project(tmp_path, component(body=DEPLOYMENT.replace("Workload(", "(")))
-    ran = CliRunner().invoke(build_command, ["--project", str(made.root)])
+    ran = CliRunner().invoke(main, ["build", "--project", str(made.root)])
     assert isinstance(ran.exception, SystemExit)
     assert ran.exit_code == 1
     assert "Traceback" not in ran.output

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
+from velagen.cli import main
 from velagen.cli_lab import demo, lab_group, tools_group
 from velagen.errors import VelagenError
 from velagen.kubevela import RELEASES, KubeVela
@@ -188,9 +189,9 @@ def test_a_folder_that_is_no_lab_is_left_as_it_is(
     app = tmp_path / "app.yaml"
     app.write_text("kind: Application\nmetadata: {name: a}\n")
     if verb == "demo":
-        said = CliRunner().invoke(demo, ["--dir", ".", "--file", str(app), "--addon", str(tmp_path)])
+        said = CliRunner().invoke(main, ["demo", "--dir", ".", "--file", str(app), "--addon", str(tmp_path)])
     else:
-        said = CliRunner().invoke(lab_group, [*verb.split(), "--dir", "."])
+        said = CliRunner().invoke(main, ["lab", *verb.split(), "--dir", "."])
     if verb.startswith("down"):
         assert (said.exit_code, said.output) == (0, f"{'kind ' * ('--kind' in verb)}lab default was not up\n")
     else:
@@ -461,7 +462,7 @@ def test_each_command_explains_itself(group: Any, arguments: list[str]) -> None:
 
 def test_the_tools_are_listed_with_the_road_they_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    said = CliRunner().invoke(tools_group, ["list"])
+    said = CliRunner().invoke(main, ["tools", "list"])
     assert said.exit_code == 0
     assert "kserve-manager" in said.output
     assert "not here yet" in said.output
@@ -469,16 +470,16 @@ def test_the_tools_are_listed_with_the_road_they_would_take(monkeypatch: pytest.
 
 def test_a_lab_that_is_not_up_says_how_to_start_it(tmp_path: Path) -> None:
     where = ["--dir", str(tmp_path / "nothing")]
-    said = CliRunner().invoke(lab_group, ["status", *where])
+    said = CliRunner().invoke(main, ["lab", "status", *where])
     assert (said.exit_code, said.output) == (1, "lab default is not up\n")
-    assert CliRunner().invoke(lab_group, ["down", *where]).output == "lab default was not up\n"
-    said = CliRunner().invoke(lab_group, ["kubeconfig", *where])
+    assert CliRunner().invoke(main, ["lab", "down", *where]).output == "lab default was not up\n"
+    said = CliRunner().invoke(main, ["lab", "kubeconfig", *where])
     assert said.exit_code == 1
     assert "velagen lab up" in said.output
 
 
 def test_an_unknown_gpu_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    said = CliRunner().invoke(lab_group, ["up", "--dir", str(tmp_path / "x"), "--gpu-model", "T5"])
+    said = CliRunner().invoke(main, ["lab", "up", "--dir", str(tmp_path / "x"), "--gpu-model", "T5"])
     assert said.exit_code == 1
     assert "Known models: T4" in said.output
     assert not (tmp_path / "x").exists()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
 from velagen.addon.metadata import checked_metadata
 from velagen.addon.readme import readme, written
@@ -76,6 +75,8 @@ def write_addon(project: Project, files: Mapping[str, bytes] | None = None) -> b
     Raises VelagenError as `render_addon`, and for such files, before anything is touched; OSError where the folder
     can't be written.
     """
+    from filelock import FileLock  # takes longer to import than many builds to compare
+
     wanted = render_addon(project) if files is None else dict(files)
     target = project.addon
     parent = target.parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from functools import cached_property
 
 from velagen.cue import syntax as s
 
@@ -92,22 +93,32 @@ _LINE = 120
 class _Printer:
     def __init__(self, root: s.Node) -> None:
         self._root = root
-        packages: set[str] = set()
-        referenced: set[str] = set()
-        for node in root.walk():
-            match node:
-                case s.Package(path=path):
-                    packages.add(path)
-                case s.Raw(text=text, imports=imports):
-                    packages.update(imports)
-                    referenced.update(re.findall(r"[A-Za-z_$][\w$]*", text))
-                case s.Ident(name=name):
-                    referenced.add(name)
-        self._packages = sorted(packages)
-        # A bare label would capture these names for everything below it, so data labels that equal them are quoted.
-        self._captured = referenced | {_package_name(path) for path in packages}
         #: Above zero inside a string interpolation, which must stay on one line.
         self._on_one_line = 0
+
+    @cached_property
+    def _packages(self) -> list[str]:
+        """What is imported, by path."""
+        found: set[str] = set()
+        for node in self._root.walk():
+            match node:
+                case s.Package(path=path):
+                    found.add(path)
+                case s.Raw(imports=imports):
+                    found.update(imports)
+        return sorted(found)
+
+    @cached_property
+    def _captured(self) -> set[str]:
+        """Names that a bare label would capture for everything below it, so data labels that equal them are quoted."""
+        found = {_package_name(path) for path in self._packages}
+        for node in self._root.walk():
+            match node:
+                case s.Raw(text=text):
+                    found.update(re.findall(r"[A-Za-z_$][\w$]*", text))
+                case s.Ident(name=name):
+                    found.add(name)
+        return found
 
     def print(self) -> str:
         if not isinstance(self._root, s.File):

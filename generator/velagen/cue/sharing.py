@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from velagen.cue.syntax import Call, Ellipsis, Expr, Field, Ident, Node, Pattern, Struct
 
@@ -25,31 +25,14 @@ def shared(root: Expr, names: Mapping[Expr, str], only: Collection[str]) -> tupl
     def replace(node: Node) -> Node:
         name = names.get(node) if isinstance(node, Expr) else None
         if name is None or name not in only:
-            return _rebuilt(node, replace)
+            return node.rebuilt(replace)
         if name not in meanings:
-            inner = _rebuilt(node, replace)
+            inner = node.rebuilt(replace)
             if isinstance(inner, Expr):
                 meanings[name] = _opened(inner)
         return Ident(f"#{name}")
 
-    changed = _rebuilt(root, replace)
-    return (changed if isinstance(changed, Expr) else root), dict(sorted(meanings.items()))
-
-
-def _rebuilt(node: Node, replace: Callable[[Node], Node]) -> Node:
-    """*node* with *replace* of each of its children."""
-    changes: dict[str, object] = {}
-    for one in dataclasses.fields(node):  # type: ignore[arg-type]  # every concrete node is a dataclass
-        value = getattr(node, one.name)
-        if isinstance(value, Node):
-            new: object = replace(value)
-        elif isinstance(value, tuple) and any(isinstance(item, Node) for item in value):
-            new = tuple(replace(item) if isinstance(item, Node) else item for item in value)
-        else:
-            continue
-        if new != value:
-            changes[one.name] = new
-    return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]  # as above
+    return root.rebuilt(replace), dict(sorted(meanings.items()))
 
 
 def _opened(node: Expr) -> Expr:
@@ -58,13 +41,13 @@ def _opened(node: Expr) -> Expr:
     def replace(node: Node) -> Node:
         match node:
             case Call(function=Ident(name="close"), args=(Struct(decls=decls),)):
-                inside = tuple(_rebuilt(decl, replace) for decl in decls)
-                return dataclasses.replace(node, args=(Struct(inside),))  # type: ignore[arg-type]  # declarations stay declarations
+                inside = tuple(decl.rebuilt(replace) for decl in decls)
+                return dataclasses.replace(node, args=(Struct(inside),))
             case Struct(decls=decls):
-                inside = tuple(_rebuilt(decl, replace) for decl in decls)
+                inside = tuple(decl.rebuilt(replace) for decl in decls)
                 says = any(isinstance(one, Ellipsis) or _is_pattern(one) for one in decls)
-                return Struct(inside if says else (*inside, Ellipsis()))  # type: ignore[arg-type]  # as above
-        return _rebuilt(node, replace)
+                return Struct(inside if says else (*inside, Ellipsis()))
+        return node.rebuilt(replace)
 
     opened = replace(node)
     return opened if isinstance(opened, Expr) else node

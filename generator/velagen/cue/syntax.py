@@ -6,10 +6,10 @@ Every node is frozen and compares by value, so trees can be built, shared and co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 Scalar = bool | int | float | Decimal | str | None
 
@@ -19,12 +19,31 @@ class Node:
 
     def children(self) -> Iterator[Node]:
         """The nodes directly below this one, in source order."""
-        for field in fields(self):  # type: ignore[arg-type]  # every concrete node is a dataclass
-            value = getattr(self, field.name)
+        for name in _fields(type(self)):
+            value = getattr(self, name)
             if isinstance(value, Node):
                 yield value
             elif isinstance(value, tuple):
                 yield from (item for item in value if isinstance(item, Node))
+
+    def rebuilt(self, change: Callable[[Node], Node]) -> Self:
+        """This node with what *change* makes of each of its children; itself where none has changed.
+
+        *change* gives a declaration for a declaration, a label for a label and an expression for an expression; what it
+        raises goes through.
+        """
+        changes: dict[str, object] = {}
+        for name in _fields(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Node):
+                new: object = change(value)
+                if new is not value:
+                    changes[name] = new
+            elif isinstance(value, tuple):
+                items = tuple(change(item) if isinstance(item, Node) else item for item in value)
+                if any(one is not other for one, other in zip(items, value, strict=True)):
+                    changes[name] = items
+        return replace(self, **changes) if changes else self  # type: ignore[type-var]  # every node is a dataclass
 
     def walk(self) -> Iterator[Node]:
         """This node and all below it; iterative, since trees can be deep."""
@@ -33,6 +52,18 @@ class Node:
             node = stack.pop()
             yield node
             stack.extend(reversed(list(node.children())))
+
+
+_known_fields: dict[type[Node], tuple[str, ...]] = {}
+
+
+def _fields(kind: type[Node]) -> tuple[str, ...]:
+    """The names of a node's fields; asked for so often that they are kept."""
+    known = _known_fields.get(kind)
+    if known is None:
+        known = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # every node is a dataclass
+        _known_fields[kind] = known
+    return known
 
 
 class Expr(Node):

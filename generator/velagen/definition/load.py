@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.abc import MetaPathFinder, SourceLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import TypeVar
 
 import yaml
 
@@ -22,6 +25,8 @@ from velagen.project import Project
 from velagen.schema import Schema, load_schema
 from velagen.template.expression import readable
 from velagen.template.places import Key, Spot, blamed, column_of, sentence
+
+_Made = TypeVar("_Made", bound=ast.AST)
 
 #: The module that holds the addon's own template.
 ADDON_MODULE = "addon"
@@ -130,7 +135,7 @@ def _importing_from(folder: Path) -> Iterator[None]:
         sys.meta_path.remove(finder)
         for name, loaded in list(sys.modules.items()):
             file = getattr(loaded, "__file__", None)
-            if file and Path(file).parent == folder:
+            if file and os.path.dirname(file) == str(folder):  # noqa: PTH120  # for every module there is
                 del sys.modules[name]
 
 
@@ -166,8 +171,7 @@ class _Loader(SourceLoader):
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # importlib's signature
         # Neither written to __pycache__ nor read from there.
-        tree = ast.parse(self._path.read_bytes(), str(self._path))
-        return compile(ast.fix_missing_locations(_Rewriter().visit(tree)), str(self._path), "exec", dont_inherit=True)
+        return _compiled(self._path.read_bytes(), str(self._path))
 
     def exec_module(self, module: ModuleType) -> None:
         file = str(self._path)
@@ -178,6 +182,13 @@ class _Loader(SourceLoader):
 
         vars(module)[_KEY] = key
         super().exec_module(module)
+
+
+@lru_cache(maxsize=200)
+def _compiled(source: bytes, file: str) -> CodeType:
+    """A module's code; kept, since each definition that uses shared code loads it for itself."""
+    tree = _Rewriter().visit(ast.parse(source, file))
+    return compile(tree, file, "exec", dont_inherit=True)
 
 
 _KEY = "__velagen_key__"
@@ -203,13 +214,13 @@ class _Rewriter(ast.NodeTransformer):
             return key
         until = value.end_lineno or value.lineno
         spot = [ast.Constant(number) for number in (key.lineno, key.col_offset, until)]
-        return ast.copy_location(ast.Call(ast.Name(_KEY, ast.Load()), [key, *spot], []), key)
+        return _put(ast.Call(ast.Name(_KEY, ast.Load()), [key, *spot], []), key)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         named = any(one.arg == "name" for one in node.keywords)
         if _called(node) == "choose" and len(node.args) > 1 and isinstance(node.args[1], ast.Name) and not named:
-            node.keywords.append(ast.keyword("name", ast.Constant(node.args[1].id)))
+            node.keywords.append(_put(ast.keyword("name", ast.Constant(node.args[1].id)), node))
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
@@ -229,7 +240,12 @@ class _Rewriter(ast.NodeTransformer):
             for one, its in zip(target.elts, value.elts, strict=True):
                 self._name(one, its)
         elif isinstance(target, ast.Name) and isinstance(value, ast.Call) and _has_no_name(value):
-            value.keywords.append(ast.keyword("name", ast.Constant(target.id)))
+            value.keywords.append(_put(ast.keyword("name", ast.Constant(target.id)), value))
+
+
+def _put(made: _Made, at: ast.expr) -> _Made:
+    """What was *made* at the place of another node; the rest of the tree has its places."""
+    return ast.fix_missing_locations(ast.copy_location(made, at))
 
 
 def _has_no_name(call: ast.Call) -> bool:

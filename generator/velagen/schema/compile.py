@@ -1092,24 +1092,22 @@ class _Compiler:
 
     def inward(self, node: Cue) -> Cue | None:
         """*node* with ``parameter.x`` as ``x``, for a place inside ``parameter``; None where it needs the whole."""
-        if isinstance(node, Selector) and node.of == Ident("parameter") and isinstance(node.name, str):
-            return Ident(node.name) if plain(node.name) and node.name in self.declared else None
-        if node == Ident("parameter"):
+        try:
+            return self._inside(node)
+        except _NeedsTheWholeError:
             return None
-        changes: dict[str, Any] = {}
-        for one in dataclasses.fields(node):  # type: ignore[arg-type]  # every node is a dataclass
-            value = getattr(node, one.name)
-            if isinstance(value, Cue):
-                inner = self.inward(value)
-                if inner is None:
-                    return None
-                changes[one.name] = inner
-            elif isinstance(value, tuple) and any(isinstance(item, Cue) for item in value):
-                items = [self.inward(item) if isinstance(item, Cue) else item for item in value]
-                if any(item is None for item in items):
-                    return None
-                changes[one.name] = tuple(items)
-        return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]
+
+    def _inside(self, node: Cue) -> Cue:
+        match node:
+            case Selector(of=Ident(name="parameter"), name=str() as name) if plain(name) and name in self.declared:
+                return Ident(name)
+            case Ident(name="parameter"):
+                raise _NeedsTheWholeError
+        return node.rebuilt(self._inside)
+
+
+class _NeedsTheWholeError(Exception):
+    """Raised at a reference to ``parameter`` that no name inside it can stand for."""
 
 
 def _alike(properties: list[tuple[str, bool, Rest]]) -> Iterator[tuple[list[str], bool, Rest]]:

@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock
+from typing import TYPE_CHECKING
 
 from velagen.errors import Problem, VelagenError
 from velagen.tools.report import Reporter
 from velagen.tools.table import HERE, Build, Row
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 #: The oldest Go that fetches a newer toolchain by itself where a module asks for one.
 _OLDEST = (1, 21)
@@ -81,6 +83,8 @@ def workshop(cache: Path, reporter: Reporter) -> Iterator[Workshop]:
     toolchain = go()
     own = cache / "build" / "go"
     own.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
     lock = FileLock(cache / "build" / "lock")
     if not _free(lock):
         reporter.say("another velagen is building tools; waiting for it")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+if TYPE_CHECKING:
+    # rich takes its time to import, and where the tools are there nobody has to be told anything.
+    from rich.console import Console
+    from rich.progress import Progress
 
 #: A line at most this often where stderr is not a terminal, in seconds.
 QUIET_SECONDS = 20.0
@@ -50,7 +54,14 @@ class Reporter:
     """Says what is going on."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self._console = console
+
+    @cached_property
+    def console(self) -> Console:
+        """Where it is said: the console given, else standard error."""
+        from rich.console import Console
+
+        return self._console or Console(stderr=True, highlight=False)
 
     def say(self, line: str) -> None:
         """Print one line; on a terminal it goes above the running bar."""
@@ -66,6 +77,8 @@ class Reporter:
         if not self.console.is_terminal:
             yield Bar(None, self, label, total, unit)
             return
+        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
         with Progress(
             TextColumn("{task.description}"),

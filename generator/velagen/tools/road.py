@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock
-
 from velagen.errors import Problem, VelagenError
 from velagen.tools import gobuild, image
 from velagen.tools.fetch import RoadClosedError, download, extract
@@ -177,6 +175,8 @@ def _ready_made(row: Row, allowed: frozenset[str], reporter: Reporter, known: Ta
             reporter.say(f"{row}: downloading {url} (about {row.release.megabytes:.0f} MB)")
             try:
                 # Tools that share an archive wait for each other instead of writing one .part twice.
+                from filelock import FileLock
+
                 with FileLock(_lock_folder() / digest.value[:32]):
                     archive = download(url, downloads, digest, reporter, label=str(row))
                     _unpack(row, archive, known)
@@ -233,6 +233,8 @@ def _lock_folder() -> Path:
 
 @contextlib.contextmanager
 def _locked(row: Row, reporter: Reporter) -> Iterator[None]:
+    from filelock import FileLock
+
     lock = FileLock(_lock_folder() / f"{row.name}-{row.version}")
     try:
         lock.acquire(timeout=0)
