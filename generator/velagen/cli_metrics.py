@@ -35,7 +35,6 @@ def scrape_config_command(interval: str) -> None:
 @metrics_group.command("dashboards", epilog="Example: velagen metrics dashboards /var/lib/grafana/dashboards")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace dashboards of these names that differ.")
-@exits_with_problems
 def dashboards_command(directory: Path, overwrite: bool) -> None:
     """Write the dashboards' JSON into DIRECTORY, for a Grafana that provisions them from files."""
     from velagen.errors import Place, Problem, VelagenError

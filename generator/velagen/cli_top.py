@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from velagen.report import exits_with_problems
-
 if TYPE_CHECKING:
     from velagen.monitoring.cluster import Cluster
     from velagen.monitoring.models import View, Wanted
@@ -45,7 +43,6 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="json: once, for scripts.")
 @click.option("--every", type=click.FloatRange(1, 3600), default=5, show_default=True, help="Seconds between looks.")
 @_cluster_options
-@exits_with_problems
 def top_command(
     app: str | None,
     *,
