@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import requests
+from velagen.monitoring.prometheus import Prometheus, PrometheusError
 
 #: What must be there before a query has an answer, and what in the query tells of it.
 _NEEDS: Final = {
@@ -18,6 +18,7 @@ _NEEDS: Final = {
     "histogram": r"model:latency_seconds:p",
     "kube-state-metrics": r"kube_",
     "llm": r"model:tokens|model:first_token",
+    "slo": r"model:slo_",
     "triton": r"model:batch_size|model:queue|model:waiting",
 }
 
@@ -35,7 +36,8 @@ class Query:
 
         ``gpu``: pods that hold GPUs, and DCGM's exporter or the simulator. ``llm``: vLLM. ``triton``: Triton, as hardly
         anything else tells this. ``errors``, ``histogram``: a route that tells errors, or has a histogram: Triton's own
-        has none. ``kube-state-metrics``; ``autoscaler``: an HPA beside it. ``alert``: one that fires.
+        has none. ``kube-state-metrics``; ``autoscaler``: an HPA beside it. ``slo``: the trait slo on the component.
+        ``alert``: one that fires.
         """
         return frozenset(need for need, told in _NEEDS.items() if re.search(told, self.expr))
 
@@ -63,18 +65,20 @@ def _filled(expr: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\$\{?([a-z_]+)\}?", lambda found: known[found[1]], expr)
 
 
-def unanswered(prometheus: str, queries: Iterator[Query], without: frozenset[str] = frozenset()) -> dict[str, str]:
+def unanswered(prometheus: str, queries: Iterable[Query], without: Iterable[str] = ()) -> dict[str, str]:
     """Panels to which a Prometheus has no answer: their titles, and what they ask or why that failed.
 
     Args:
         prometheus: its address.
-        without: what is not there (`Query.needs`): what needs it is asked, may be empty, and must not fail.
+        queries: of `panels`.
+        without: what is not there (`Query.needs`): what needs it is asked, must not fail, and may be empty.
     """
+    server = Prometheus(prometheus)
     found = {}
     for query in queries:
-        answer = requests.get(f"{prometheus}/api/v1/query", params={"query": query.expr}, timeout=10).json()
-        if answer["status"] != "success":
-            found[query.panel] = f"{query.expr}: {answer}"
-        elif not answer["data"]["result"] and not query.needs & without:
-            found[query.panel] = query.expr
+        try:
+            if not server.instant(query.expr) and not query.needs & set(without):
+                found[query.panel] = query.expr
+        except PrometheusError as error:
+            found[query.panel] = str(error)
     return found

@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from tests.panels import Query, panels
+from tests.panels import Query, panels, unanswered
+from tests.unit.prometheus_server import holding
 from tests.unit.promtool import holds, of_pod, run, series
 
 from velagen.cli_metrics import metrics_group
@@ -292,3 +293,19 @@ def test_of_each_source_the_panels_show_what_it_gives_and_no_more(tmp_path: Path
         tests += answered(query for query in queries if gives(source, query))
         tests += answered((query for query in queries if not gives(source, query)), there=False)
     holds(tmp_path, RULES, case(inputs, tests))
+
+
+def test_of_a_prometheus_it_is_told_which_panels_are_empty(tmp_path: Path) -> None:
+    """What the kind lab's test asks, on a Prometheus that knows a model and nothing of its requests."""
+    owner = {"app": "shop", "component": "m", "namespace": "team", "version": "m"}
+    queries = [
+        Query("There", 'model:info{namespace="team"}'),
+        Query("Empty", "model:requests:rate1m"),
+        Query("Not there", "model:gpus"),
+        Query("No query", "model:info{"),
+    ]
+    with holding(tmp_path, [("model:info", owner, lambda ago: 1.0)], back=60) as prometheus:
+        found = unanswered(prometheus, queries, {"gpu"})
+    assert found.keys() == {"Empty", "No query"}
+    assert found["Empty"] == "model:requests:rate1m"
+    assert "parse error" in found["No query"]
