@@ -20,7 +20,7 @@ from tests.panels import Query, panels, unanswered
 from tests.unit.prometheus_server import holding
 from tests.unit.promtool import holds, of_pod, run, series
 
-from velagen.cli_metrics import metrics_group
+from velagen.cli import main
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.dashboards import UIDS, dashboard
 from velagen.monitoring.dashboards.make import made
@@ -103,7 +103,7 @@ def test_the_command_writes_the_files_and_replaces_none_of_another_kind(tmp_path
     folder = tmp_path / "provisioned"
 
     def run_it(*more: str) -> Result:
-        return CliRunner().invoke(metrics_group, ["dashboards", str(folder), *more])
+        return CliRunner().invoke(main, ["metrics", "dashboards", str(folder), *more])
 
     assert run_it().exit_code == 0
     assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == {

@@ -16,7 +16,7 @@ from rich.console import Console
 from tests.unit.prometheus_server import Series, holding
 from tests.unit.promtool import OWNER
 
-from velagen.cli_top import top_command
+from velagen.cli import main
 from velagen.errors import Problem
 from velagen.monitoring.models import (
     Firing,
@@ -406,7 +406,7 @@ def test_bad_input(tmp_path: Path, arguments: list[str], said: str) -> None:
             }
         )
     )
-    done = CliRunner().invoke(top_command, [one.replace("{config}", str(config)) for one in arguments])
+    done = CliRunner().invoke(main, ["top", *(one.replace("{config}", str(config)) for one in arguments)])
     assert done.exit_code != 0
     assert said in " ".join(done.output.split())
     assert not done.exception or isinstance(done.exception, SystemExit)
