@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _admission
 import _dashboards
+import _monitoring
 from _kserve import MODES
 
 from velagen import AddonTemplate, choose, has_prefix, if_else, let, otherwise, to_yaml, when
@@ -113,9 +114,12 @@ addon = AddonTemplate(
                 when(p.install, chart("kserve-runtime-configs", {}, after=["kserve-resources"])),
                 *_admission.components,
                 *_dashboards.components,
-            ]
+                *_monitoring.components,
+            ],
+            **_monitoring.workflow,
         },
     },
+    defaults=_monitoring.defaults,
     outputs={
         "resourceTree": {
             "apiVersion": "v1",

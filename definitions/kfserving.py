@@ -523,7 +523,7 @@ kfserving = Component(
                     "Always written: KServe's default may be another, and the mode can never be changed later.",
                     choose(p.deploymentMode, MODES),
                 ),
-                when(is_knative): {"serving.kserve.io/enable-prometheus-scraping": "true"},
+                when(is_knative & p.scrape): {"serving.kserve.io/enable-prometheus-scraping": "true"},
             },
         },
         "spec": {
@@ -541,7 +541,7 @@ kfserving = Component(
                 "labels": still_labels,
                 "annotations": {
                     each(still_annotations): lambda key, value: {key: value},
-                    when(~is_knative & (family != "tensorflow") & (family != "other")): {
+                    when(p.scrape & ~is_knative & (family != "tensorflow") & (family != "other")): {
                         "prometheus.io/scrape": "true",
                         "prometheus.io/port": choose(family, METRICS_PORTS, f"{HTTP_PORT}"),
                         "prometheus.io/path": "/metrics",

@@ -15,10 +15,10 @@ def metrics_group() -> None:
 @metrics_group.command("rules", epilog="Example: velagen metrics rules > models.rules.yaml")
 def rules_command() -> None:
     """Print the recording rules and the alerts, as a rule file of Prometheus."""
-    from velagen.monitoring.alerts import alerts
-    from velagen.monitoring.rules import recording_rules, rules_file
+    from velagen.monitoring.objects import all_groups
+    from velagen.monitoring.rules import rules_file
 
-    click.echo(rules_file((*recording_rules(), alerts())), nl=False)
+    click.echo(rules_file(all_groups()), nl=False)
 
 
 @metrics_group.command("scrape-config", epilog="Example: velagen metrics scrape-config --interval 10s")

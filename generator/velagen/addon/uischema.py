@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from velagen.addon.properties import DEEPEST, PropertyView, SchemaView, options_of, types_of
+from velagen.definition.addon_default import ADDON_DEFAULT
 
 #: Room between two fields, for someone who adds one by hand in VelaUX.
 _SORT_STEP = 10
@@ -72,7 +73,8 @@ def _ui_type(kind: str, schema: Mapping[str, Any], items: Mapping[str, Any], nes
 
 def _validate(schema: Mapping[str, Any], *, required: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"required": True} if required else {}
-    if "default" in schema:
+    # What the addon gives stands in the form that KubeVela makes of the definition.
+    if "default" in schema and ADDON_DEFAULT not in schema:
         found["defaultValue"] = schema["default"]
     for ours, theirs in (
         ("minimum", "min"),

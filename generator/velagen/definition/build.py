@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from velagen import cue
+from velagen.definition.addon_default import ADDON_DEFAULT, BOUND, KINDS, addon_defaults, manifest, marks
 from velagen.definition.load import Source, load_definitions
 from velagen.definition.model import (
     DEFINITION_TYPES,
@@ -29,6 +30,7 @@ from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
 from velagen.schema.model import pointer_token
 from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type, top_fields
+from velagen.template.functions import to_json
 from velagen.template.places import Key
 from velagen.template.types import ANY_OBJECT, UNKNOWN, Fields, JsonType, Member, ObjectType, Type, any_of
 from velagen.template.values import CONTEXT, STEP_CONTEXT
@@ -85,39 +87,76 @@ def build(project: Project, version: str = "") -> tuple[tuple[BuiltDefinition, .
     """
     schemas = _object_schemas(project)
     problems: list[Problem] = []
-    built: list[BuiltDefinition] = []
+    built: list[tuple[BuiltDefinition, _Builder]] = []
     addon = BuiltAddonTemplate(_EMPTY_TEMPLATE, _EMPTY_PARAMETER, "", None)
-    for source in load_definitions(project):
+    sources = load_definitions(project)
+    asked, wrong = _addon_defaults(sources)
+    problems += wrong
+    bound = frozenset(DEFINITION_TYPES[type(definition)] for definition in asked)
+
+    def part(source: Source, make: Callable[[], Any]) -> Any:
         try:
-            if isinstance(source.definition, AddonTemplate):
-                addon = _addon_template(source, source.definition, schemas)
-            else:
-                built.append(_definition(source, source.definition, schemas, version))
+            return make()
         except VelagenError as error:
             problems.extend(error.problems)
         except RecursionError:
             place = _plain(source.definition.place)
             problems.append(Problem("a body is nested too deep, or holds itself", place))
+
+    for source in sources:
+        if not isinstance(definition := source.definition, AddonTemplate):
+            made = part(source, lambda: _definition(source, definition, schemas, version, bound))  # noqa: B023  # now
+            built += [made] if made else []
+    of_template = [_Bound(one, builder, asked.get(one.definition, {})) for one, builder in built if one.type in bound]
+    own = next((source for source in sources if isinstance(source.definition, AddonTemplate)), None)
+    if own is not None:
+        template = own.definition
+        assert isinstance(template, AddonTemplate)
+        addon = part(own, lambda: _addon_template(own, template, schemas, of_template))
+    elif asked:
+        problems += [
+            Problem(f"{ADDON_DEFAULT}, and no definitions/addon.py that gives it", _plain(definition.place))
+            for definition in asked
+        ]
     if problems:
         raise VelagenError(
             sorted(set(problems), key=lambda problem: (problem.place.file or "", problem.place.line or 0))
         )
-    return tuple(built), addon
+    return tuple(one for one, _ in built), addon
+
+
+def _addon_defaults(sources: Iterable[Source]) -> tuple[dict[Definition, dict[str, str]], list[Problem]]:
+    """By definition its properties whose default is the addon's, with what it calls them; and what is wrong there."""
+    asked: dict[Definition, dict[str, str]] = {}
+    problems = []
+    for source in sources:
+        found, wrong = addon_defaults(source.schema)
+        problems += wrong
+        if found and isinstance(source.definition, AddonTemplate):
+            problems.append(Problem(f"{ADDON_DEFAULT} in the addon's own parameters", Place(source.schema.origin)))
+        elif found and not isinstance(source.definition, AddonTemplate):
+            asked[source.definition] = found
+    return asked, problems
 
 
 # ---------------------------------------------------------------- definitions
 
 
-def _definition(source: Source, definition: Definition, schemas: ObjectSchemas, version: str) -> BuiltDefinition:
+def _definition(
+    source: Source, definition: Definition, schemas: ObjectSchemas, version: str, bound: frozenset[DefinitionType]
+) -> tuple[BuiltDefinition, _Builder]:
     compiled = compile_schema(source.schema, faces=True)
-    return BuiltDefinition(
+    kind = DEFINITION_TYPES[type(definition)]
+    builder = _Builder(source, definition, compiled, schemas, version, is_bound=kind in bound)
+    built = BuiltDefinition(
         name=definition.name,
-        type=DEFINITION_TYPES[type(definition)],
-        cue=_Builder(source, definition, compiled, schemas, version).text(),
+        type=kind,
+        cue=builder.text(),
         schema=source.schema,
         definition=definition,
         source=source.module,
     )
+    return built, builder
 
 
 class _Builder:
@@ -130,20 +169,25 @@ class _Builder:
         compiled: CompiledSchema,
         schemas: ObjectSchemas,
         version: str,
+        *,
+        is_bound: bool,
     ) -> None:
         self._source, self._definition, self._compiled, self._schemas = source, definition, compiled, schemas
-        self._version = version
+        self._version, self._is_bound = version, is_bound
         self._parameter = parameter_type(source.schema.shape)
         self._problems: list[Problem] = []
         #: Names that no intermediate may have.
         self._avoid: frozenset[str] = frozenset()
 
     def text(self) -> str:
-        template = self._template()
-        metadata = cue.Field(self._definition.name, self._metadata())
+        """The file. Raises VelagenError with all problems."""
+        #: What the definition says of itself, and what it renders.
+        self.template = self._template()
+        self.metadata = self._metadata()
         if self._problems:
             raise VelagenError(_placed(self._problems, self._definition, self._source))
-        return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), template))))
+        metadata = cue.Field(self._definition.name, self.metadata)
+        return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), self.template))))
 
     def _compiler(
         self, output: Type = UNKNOWN, *, context: frozenset[str] = frozenset(CONTEXT) - STEP_CONTEXT
@@ -173,9 +217,9 @@ class _Builder:
 
     # ------------------------------------------------------------ metadata
 
-    def _metadata(self) -> cue.Expr:
+    def _metadata(self) -> cue.Struct:
         definition = self._definition
-        annotations = dict(definition.annotations)
+        annotations = {**definition.annotations, **(BOUND if self._is_bound else {})}
         labels = dict(definition.labels)
         if isinstance(definition, WorkflowStep):
             # Source: vela-templates/definitions/internal/workflowstep/*.cue, which all carry these two.
@@ -354,7 +398,7 @@ class _Builder:
         schema = self._source.schema
         own = {f"/properties{pointer_token(name)}": name for name in schema.document.get("properties", {})}
         marked = []
-        for where, value in _marks(schema.document):
+        for where, value in marks(schema.document, IMMUTABLE):
             if where in own and value is True:
                 marked.append(own[where])
             elif value is not False:
@@ -426,18 +470,6 @@ _STATUS: dict[str, Type] = {
 }
 
 
-def _marks(document: Any, pointer: str = "") -> Iterator[tuple[str, object]]:
-    """Where a schema holds `IMMUTABLE`, and what it says there."""
-    if isinstance(document, Mapping):
-        if IMMUTABLE in document and not pointer.endswith("/properties"):
-            yield pointer, document[IMMUTABLE]
-        for key, value in document.items():
-            yield from _marks(value, pointer + pointer_token(key))
-    elif isinstance(document, list):
-        for index, value in enumerate(document):
-            yield from _marks(value, pointer + pointer_token(index))
-
-
 class _NoOutput(Type):
     """``context.output`` where KubeVela does not fill it."""
 
@@ -488,7 +520,18 @@ _EMPTY_TEMPLATE = cue.to_cue(
 )
 
 
-def _addon_template(source: Source, template: AddonTemplate, schemas: ObjectSchemas) -> BuiltAddonTemplate:
+@dataclass(frozen=True)
+class _Bound:
+    """A definition that the addon's template makes, and by property what it asks the addon for."""
+
+    built: BuiltDefinition
+    builder: _Builder
+    asks: Mapping[str, str]
+
+
+def _addon_template(
+    source: Source, template: AddonTemplate, schemas: ObjectSchemas, bound: Sequence[_Bound]
+) -> BuiltAddonTemplate:
     # An addon's context holds its metadata.yaml, and the form is made without (kubevela pkg/addon/render.go).
     compiled = compile_schema(source.schema, context="context.metadata.name", faces=True)
     parameter = parameter_type(source.schema.shape)
@@ -499,22 +542,65 @@ def _addon_template(source: Source, template: AddonTemplate, schemas: ObjectSche
             cue.Field(cue.Name("output"), compiler.manifest(template.output, what="output")),
             *_outputs(compiler, template.outputs),
         ]
+        problems: list[Problem] = []
+        decls += _definitions(compiler, template, bound, problems)
         clashes = compiler.clashes(*decls, *compiler.intermediates())
         if not clashes - avoid:
             break
         avoid |= clashes
     notes = TemplateCompiler(parameter=parameter, object_schemas=schemas)
     text = "" if template.notes is None else _notes(notes, template.notes)
-    problems = [*compiler.problems, *notes.problems]
-    if problems:
-        raise VelagenError(_placed(problems, template, source))
-    parameter_file = cue.File((*compiled.declarations, cue.Field(cue.Name("parameter"), compiled.parameter)))
+    found = [*_placed([*compiler.problems, *notes.problems], template, source), *problems]
+    if found:
+        raise VelagenError(found)
+    # KubeVela shows the first of CUE's errors only, by the names of the files, where template.cue is main.cue: so what
+    # the user wrote is judged there. The form is made of parameter.cue alone, and of definitions that it refers to.
+    judged = [one for one in compiled.declarations if isinstance(one, cue.Field) and isinstance(one.label, cue.Hidden)]
+    beside = [one for one in compiled.declarations if one not in judged]
+    parameter_file = cue.File((*beside, cue.Field(cue.Name("parameter"), compiled.parameter)))
     return BuiltAddonTemplate(
-        template_cue=cue.to_cue(cue.File((*compiler.intermediates(), *decls), package="main")),
+        template_cue=cue.to_cue(cue.File((*judged, *compiler.intermediates(), *decls), package="main")),
         parameter_cue=cue.to_cue(parameter_file),
         notes_cue=text,
         schema=source.schema,
     )
+
+
+def _definitions(
+    compiler: TemplateCompiler, template: AddonTemplate, bound: Sequence[_Bound], problems: list[Problem]
+) -> Iterator[cue.Decl]:
+    """The definitions that hold what the addon gives, and the list of them that KubeVela keeps with the addon."""
+    objects: list[cue.Decl] = []
+    names: dict[str, list[str]] = {}
+    for one in bound:
+        built = one.built
+        values: dict[str, tuple[str, cue.Expr]] = {}
+        for name, asked in one.asks.items():
+            place = Place(built.schema.origin, pointer=f"/properties{pointer_token(name)}/{ADDON_DEFAULT}")
+            if asked not in template.defaults:
+                known = ", ".join(template.defaults) or "none"
+                problems.append(
+                    Problem(f"the addon gives no default {asked!r}", place, f"definitions/addon.py: {known}")
+                )
+                continue
+            value = template.defaults[asked]
+            shape = parameter_type(built.schema.shape).member(name)
+            compiler.body(value, shape.type if shape else UNKNOWN, f"defaults.{asked}")
+            values[name] = asked, compiler.expression(to_json(value)).cue
+        key = f"{built.type}-{built.name}"
+        if key in template.outputs:
+            problems.append(Problem(f"outputs.{key} is where the definition {built.name} goes", _plain(template.place)))
+        try:
+            made = manifest(built.type, built.name, one.builder.metadata, one.builder.template, values)
+        except LookupError as error:
+            problems.append(Problem(f"the default of {error} is not found in the template", Place(built.schema.origin)))
+            continue
+        objects.append(cue.Field(key, made))
+        names.setdefault(KINDS[built.type][1], []).append(built.name)
+    if objects:
+        noted = {"metadata": {"annotations": {key: ",".join(sorted(found)) for key, found in names.items()}}}
+        yield cue.Field(cue.Name("output"), cue.literal(noted))
+        yield cue.Field(cue.Name("outputs"), cue.Struct(tuple(objects)))
 
 
 def _notes(compiler: TemplateCompiler, notes: object) -> str:

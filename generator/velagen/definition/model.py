@@ -123,10 +123,15 @@ class WorkflowStep(_Definition):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AddonTemplate:
-    """The addon's own Application (*output*), the objects beside it (*outputs*), and what is said after enabling it."""
+    """The addon's own Application (*output*), the objects beside it (*outputs*), and what is said after enabling it.
+
+    *defaults* are what properties of its definitions are where the user writes nothing, by the names that their schemas
+    call them (``"x-addon-default": "prometheus"``).
+    """
 
     output: Value
     outputs: Mapping[object, Value] = field(default_factory=dict)
+    defaults: Mapping[str, Value] = field(default_factory=dict)
     notes: Value = None
     place: Spot = field(default_factory=here)
 

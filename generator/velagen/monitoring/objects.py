@@ -1,0 +1,72 @@
+"""The same rules and relabelings as objects of the Prometheus operator.
+
+Source: prometheus-operator v0.85.0, example/prometheus-operator-crd and pkg/prometheus/promcfg.go
+(generatePodMonitorConfig).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from velagen.monitoring.alerts import alerts
+from velagen.monitoring.rules import Group, recording_rules
+from velagen.monitoring.scrape import Relabeling, asked_for, from_pods
+
+API: Final = "monitoring.coreos.com/v1"
+#: By kind, the name of its CustomResourceDefinition.
+CRDS: Final = {
+    "PodMonitor": "podmonitors.monitoring.coreos.com",
+    "PrometheusRule": "prometheusrules.monitoring.coreos.com",
+}
+NAME: Final = "kfserving-models"
+_CAMEL: Final = {"source_labels": "sourceLabels", "target_label": "targetLabel"}
+
+
+def all_groups() -> tuple[Group, ...]:
+    """Every rule of the addon: what is recorded, and the alerts that read it."""
+    return (*recording_rules(), alerts())
+
+
+def pod_monitor(metadata: Mapping[Any, Any], interval: object) -> dict[str, Any]:
+    """A PodMonitor that finds models in all namespaces, as `velagen.monitoring.scrape.scrape_config` does.
+
+    In: its metadata without name, and how often pods are asked; both may be expressions of a template.
+    """
+    return {
+        "apiVersion": API,
+        "kind": "PodMonitor",
+        "metadata": {"name": NAME, **metadata},
+        "spec": {
+            "namespaceSelector": {"any": True},
+            "selector": {"matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "Exists"}]},
+            "podMetricsEndpoints": [{"interval": interval, "relabelings": operator_relabelings()}],
+        },
+    }
+
+
+def operator_relabelings() -> list[Relabeling]:
+    """Those of a plain Prometheus, in the operator's words.
+
+    The operator adds the label container, which would make two targets of a pod with two containers, though both are
+    asked at the same address: every request would count twice.
+    """
+    ours = [asked_for(), *from_pods()]
+    return [
+        *({_CAMEL.get(key, key): value for key, value in one.items()} for one in ours),
+        {"action": "labeldrop", "regex": "container"},
+    ]
+
+
+def prometheus_rule(metadata: Mapping[Any, Any]) -> dict[str, Any]:
+    """All rules as one PrometheusRule. In: its metadata without name, which may hold expressions of a template."""
+    return {
+        "apiVersion": API,
+        "kind": "PrometheusRule",
+        "metadata": {"name": NAME, **metadata},
+        "spec": {
+            "groups": [
+                {"name": group.name, "rules": [rule.content() for rule in group.rules]} for group in all_groups()
+            ]
+        },
+    }
