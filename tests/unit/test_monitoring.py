@@ -14,14 +14,14 @@ from tests.unit.promtool import OWNER, expect, holds, of_pod, run, series
 from velagen.cli_metrics import metrics_group
 from velagen.gpusim import metrics as gpusim_metrics
 from velagen.lab.kind.prometheus import configuration
-from velagen.monitoring.alerts import alerts
+from velagen.monitoring.objects import all_groups
 from velagen.monitoring.rules import ROUTES, Rule, recording_rules, rules_file
 from velagen.monitoring.scrape import LABELS, scrape_config
 from velagen.monitoring.sources import BUSY, CLUSTER, GPU, SOURCES
 from velagen.tools import tool
 
 ROOT = Path(__file__).parents[2]
-RULES = rules_file((*recording_rules(), alerts()))
+RULES = rules_file(all_groups())
 RECORDS = [rule for group in recording_rules() for rule in group.rules if isinstance(rule, Rule)]
 
 
@@ -240,16 +240,16 @@ def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
     by_gateway = case(
         of_pod("up", "1x40"),
         canary("up", "1x40"),
-        envoy("envoy_cluster_upstream_rq_total", "0+135x40", stable),
-        envoy("envoy_cluster_upstream_rq_total", "0+15x40", new),
+        envoy("envoy_cluster_upstream_rq_completed", "0+135x40", stable),
+        envoy("envoy_cluster_upstream_rq_completed", "0+15x40", new),
         envoy("envoy_cluster_upstream_rq_xx", "0+6x40", new, envoy_response_code_class="5"),
         envoy("envoy_cluster_upstream_rq_xx", "0+9x40", new, envoy_response_code_class="2"),
         envoy("envoy_cluster_upstream_rq_time_bucket", "0+0x40", new, le="100"),
         envoy("envoy_cluster_upstream_rq_time_bucket", "0+15x40", new, le="250"),
         envoy("envoy_cluster_upstream_rq_time_bucket", "0+15x40", new, le="+Inf"),
         # Another team's model of the same name, whose pods nobody scrapes, and what is no model.
-        envoy("envoy_cluster_upstream_rq_total", "0+600x40", "other_m-predictor_80"),
-        envoy("envoy_cluster_upstream_rq_total", "0+600x40", "team_m_80"),
+        envoy("envoy_cluster_upstream_rq_completed", "0+600x40", "other_m-predictor_80"),
+        envoy("envoy_cluster_upstream_rq_completed", "0+600x40", "team_m_80"),
         tests=[
             got("model:requests:rate1m", "6m", of("envoy", 9), of("envoy", 1, version="m-canary")),
             got("model:errors:ratio5m", "6m", of("envoy", 0), of("envoy", 0.4, version="m-canary")),

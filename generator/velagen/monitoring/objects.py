@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from velagen.monitoring.alerts import alerts
+from velagen.monitoring.objectives import objective_rules
 from velagen.monitoring.rules import Group, recording_rules
 from velagen.monitoring.scrape import Relabeling, asked_for, from_pods
 
@@ -24,8 +25,8 @@ _CAMEL: Final = {"source_labels": "sourceLabels", "target_label": "targetLabel"}
 
 
 def all_groups() -> tuple[Group, ...]:
-    """Every rule of the addon: what is recorded, and the alerts that read it."""
-    return (*recording_rules(), alerts())
+    """Every rule of the addon: what is recorded, what becomes of objectives, and the alerts."""
+    return (*recording_rules(), *objective_rules(), alerts())
 
 
 def pod_monitor(metadata: Mapping[Any, Any], interval: object) -> dict[str, Any]:
@@ -64,9 +65,5 @@ def prometheus_rule(metadata: Mapping[Any, Any]) -> dict[str, Any]:
         "apiVersion": API,
         "kind": "PrometheusRule",
         "metadata": {"name": NAME, **metadata},
-        "spec": {
-            "groups": [
-                {"name": group.name, "rules": [rule.content() for rule in group.rules]} for group in all_groups()
-            ]
-        },
+        "spec": {"groups": [group.content() for group in all_groups()]},
     }

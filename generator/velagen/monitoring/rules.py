@@ -26,7 +26,7 @@ _MODEL: Final = 'component!="",part="predictor"'
 #: Contour calls a Service NAMESPACE_NAME-predictor_PORT, or NAME-transformer where requests come in there. Istio's
 #: workload is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the model's.
 _CLUSTER: Final = "([^_]+)_(.+)-(?:predictor|transformer)_[0-9]+"
-_NAMED: Final = {
+NAMED: Final = {
     "envoy": (
         ("envoy_cluster_name", _CLUSTER, "namespace", "$1"),
         ("envoy_cluster_name", _CLUSTER, "version", "$2"),
@@ -36,7 +36,7 @@ _NAMED: Final = {
         ("destination_workload", "(.+)-predictor(?:-[0-9]+-deployment)?", "version", "$1"),
     ),
 }
-_INFO: Final = "model:info"
+INFO: Final = "model:info"
 #: A GPU that a pod holds.
 _HELD: Final = '{pod!=""}'
 
@@ -67,6 +67,8 @@ class Alert:
     severity: Literal["critical", "warning", "info"]
     #: One line to be read at night, with the labels of the alert.
     summary: str
+    #: Beside severity, which the alert always has.
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def runbook(self) -> str:
@@ -84,7 +86,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr,
             "for": self.lasting,
-            "labels": {"severity": self.severity},
+            "labels": {"severity": self.severity, **self.labels},
             "annotations": {"summary": self.summary, "runbook": self.about},
         }
 
@@ -95,6 +97,13 @@ class Group:
 
     name: str
     rules: tuple[Rule | Alert, ...]
+    #: How often, as Prometheus writes durations; where it is empty, as often as Prometheus is told for all.
+    interval: str = ""
+
+    def content(self) -> dict[str, Any]:
+        """As Prometheus reads it, and the Prometheus operator."""
+        rules = [rule.content() for rule in self.rules]
+        return {"name": self.name, **({"interval": self.interval} if self.interval else {}), "rules": rules}
 
 
 def recording_rules() -> tuple[Group, ...]:
@@ -106,7 +115,7 @@ def rules_file(groups: Iterable[Group]) -> str:
     """The groups as a rule file of Prometheus, each rule under a comment that says what it means."""
     lines = ["# Written by velagen metrics rules from the table of sources (docs/monitoring.md).", "groups:"]
     for group in groups:
-        lines += [f"- name: {group.name}", "  rules:"]
+        lines += [f"- name: {group.name}", *([f"  interval: {group.interval}"] if group.interval else []), "  rules:"]
         for rule in group.rules:
             lines += [f"  # {rule.about}"]
             text = yaml.safe_dump([rule.content()], sort_keys=False, width=10_000)
@@ -122,7 +131,7 @@ def _of_pods() -> Group:
     return Group(
         "model-pods",
         (
-            Rule(_INFO, f"max by ({_by()}) ({up} * 0 + 1)", "1 for each version that has pods to scrape."),
+            Rule(INFO, f"max by ({_by()}) ({up} * 0 + 1)", "1 for each version that has pods to scrape."),
             Rule("model:replicas", f"sum by ({_by()}) (up{{{_MODEL}}})", "Predictor pods whose metrics answer."),
         ),
     )
@@ -223,61 +232,62 @@ def _by(*more: str) -> str:
 
 def _own(source: Source, expr: str) -> str:
     """The expression with all labels of KEY: a gateway's series know namespace and version alone."""
-    if source.name not in _NAMED:
+    if source.name not in NAMED:
         return expr
-    return f"({expr}) * on (namespace, version) group_left (app, component) {_INFO}"
+    return f"({expr}) * on (namespace, version) group_left (app, component) {INFO}"
 
 
-def _key(source: Source, *more: str) -> str:
-    return ", ".join(("namespace", "version", *more)) if source.name in _NAMED else _by(*more)
+def key_of(source: Source, *more: str) -> str:
+    """The labels that a source's series have: a gateway's know namespace and version alone."""
+    return ", ".join(("namespace", "version", *more)) if source.name in NAMED else _by(*more)
 
 
-def _selected(source: Source, name: str, where: str, window: str = "") -> str:
+def selected(source: Source, name: str, where: str, window: str = "") -> str:
     """A series of models alone, under the labels of :func:`_key`; with a window its growth in a second."""
     parts = [where] if where else []
-    if source.name in _NAMED:
-        parts += dict.fromkeys(f'{label}=~"{expression}"' for label, expression, _, _ in _NAMED[source.name])
+    if source.name in NAMED:
+        parts += dict.fromkeys(f'{label}=~"{expression}"' for label, expression, _, _ in NAMED[source.name])
     else:
         parts.append(_MODEL)
     expr = f"{name}{{{','.join(parts)}}}"
     if window:
         expr = f"rate({expr}[{window}])"
-    for label, expression, target, part in _NAMED.get(source.name, ()):
+    for label, expression, target, part in NAMED.get(source.name, ()):
         expr = f'label_replace({expr}, "{target}", "{part}", "{label}", "{expression}")'
     return expr
 
 
-def _sum(source: Source, series: Sequence[Series], window: str = "") -> str:
+def summed(source: Source, series: Sequence[Series], window: str = "") -> str:
     """Several series added up; one that is absent counts as nothing as long as another is there."""
-    each = [_selected(source, one.name, one.where, window) for one in series]
+    each = [selected(source, one.name, one.where, window) for one in series]
     if len(each) > 1:
         # Set operators take series of equal labels for the same one.
         each = [f'label_replace({one}, "addend", "{number}", "", "")' for number, one in enumerate(each)]
-    return f"sum by ({_key(source)}) ({' or '.join(each)})"
+    return f"sum by ({key_of(source)}) ({' or '.join(each)})"
 
 
 def _rate(source: Source, series: Sequence[Series], window: str) -> str:
-    return _own(source, _sum(source, series, window))
+    return _own(source, summed(source, series, window))
 
 
-def _errors(source: Source, window: str) -> str:
+def failed(source: Source, window: str) -> str:
     """Errors a second; none where there are requests and the series of errors is absent."""
-    return f"({_sum(source, source.errors, window)} or {_sum(source, source.requests, window)} * 0)"
+    return f"({summed(source, source.errors, window)} or {summed(source, source.requests, window)} * 0)"
 
 
 def _errors_rate(source: Source) -> str | None:
-    return _own(source, _errors(source, "1m")) if source.errors else None
+    return _own(source, failed(source, "1m")) if source.errors else None
 
 
 def _errors_ratio(source: Source) -> str | None:
     if not source.errors:
         return None
-    return _own(source, f"{_errors(source, '5m')} / ({_sum(source, source.requests, '5m')} > 0)")
+    return _own(source, f"{failed(source, '5m')} / ({summed(source, source.requests, '5m')} > 0)")
 
 
 def _percentile(source: Source, histogram: Histogram, share: float) -> str:
-    buckets = _selected(source, f"{histogram.name}_bucket", histogram.where, "5m")
-    expr = f"histogram_quantile({share}, sum by ({_key(source, 'le')}) ({buckets}))"
+    buckets = selected(source, f"{histogram.name}_bucket", histogram.where, "5m")
+    expr = f"histogram_quantile({share}, sum by ({key_of(source, 'le')}) ({buckets}))"
     # Without requests it is not a number, which the comparison drops.
     return _own(source, (f"{expr} / {histogram.per_second}" if histogram.per_second != 1 else expr) + " >= 0")
 
@@ -285,12 +295,12 @@ def _percentile(source: Source, histogram: Histogram, share: float) -> str:
 def _mean(source: Source, mean: Mean | None) -> str | None:
     if mean is None:
         return None
-    total, count = (_sum(source, [Series(name, mean.where)], "5m") for name in (mean.total, mean.count))
+    total, count = (summed(source, [Series(name, mean.where)], "5m") for name in (mean.total, mean.count))
     return _own(source, f"{total} / ({count} > 0)" + (f" / {mean.per_second}" if mean.per_second != 1 else ""))
 
 
 def _gauge(source: Source, series: Series | None) -> str | None:
-    return _own(source, _sum(source, [series])) if series else None
+    return _own(source, summed(source, [series])) if series else None
 
 
 def _tokens(source: Source) -> str | None:
@@ -302,12 +312,12 @@ def _inflight(source: Source) -> str | None:
         return _gauge(source, source.inflight)
     if source.mean is None:
         return None
-    total = _sum(source, [Series(source.mean.total, source.mean.where)], "1m")
+    total = summed(source, [Series(source.mean.total, source.mean.where)], "1m")
     return _own(source, f"{total} / {source.mean.per_second}" if source.mean.per_second != 1 else total)
 
 
 def _batch(source: Source) -> str | None:
     if source.batch is None:
         return None
-    inferences, executions = (_sum(source, [one], "5m") for one in source.batch)
+    inferences, executions = (summed(source, [one], "5m") for one in source.batch)
     return _own(source, f"{inferences} / ({executions} > 0)")

@@ -35,6 +35,15 @@ class Histogram:
     where: str = ""
     #: What of the traffic it does not see; empty where it sees all.
     only: str = ""
+    #: The upper bounds of its buckets, in its unit: only at these the share of faster requests can be counted.
+    bounds: tuple[float, ...] = ()
+    #: Counters of all requests, where the histogram leaves out those that nobody answered.
+    asked: tuple[Series, ...] = ()
+
+    @property
+    def requests(self) -> tuple[Series, ...]:
+        """Counters that add up to all requests of which a share is faster than a bound."""
+        return self.asked or (Series(f"{self.name}_count", self.where),)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,14 @@ _ISTIO_TIME: Final = "istio_request_duration_milliseconds"
 _KNATIVE_TIME: Final = "kn_serving_invocation_duration_seconds"
 _TENSORFLOW_COUNT: Final = ":tensorflow:serving:request_count"
 _VLLM_TIME: Final = "vllm:e2e_request_latency_seconds"
+_ENVOY_REQUESTS: Final = (Series("envoy_cluster_upstream_rq_completed"),)
+
+# Bounds of buckets: prometheus_client's own (prometheus_client/metrics.py, DEFAULT_BUCKETS), which MLServer's exporter
+# and KServe's servers take; vLLM's (vllm/v1/metrics/loggers.py, request_latency_buckets); Envoy's
+# (source/common/stats/histogram_impl.cc), which Istio keeps for its own; Knative's (latencyBounds, see its fact).
+_CLIENT_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_VLLM_BOUNDS: Final = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+_ENVOY_BOUNDS: Final = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000)
 
 _ALL: Final = (
     Source(
@@ -132,7 +149,12 @@ _ALL: Final = (
         fact="mlserver/handlers/dataplane.py, mlserver/rest/app.py; seen on MLServer 1.7.1",
         requests=(Series("model_infer_request_success_total"), Series("model_infer_request_failure_total")),
         errors=(Series("model_infer_request_failure_total"),),
-        histogram=Histogram("rest_server_request_duration_seconds", where='path=~".+/infer"', only="REST, not gRPC"),
+        histogram=Histogram(
+            "rest_server_request_duration_seconds",
+            where='path=~".+/infer"',
+            only="REST, not gRPC",
+            bounds=_CLIENT_BOUNDS,
+        ),
         mean=Mean(f"{_MLSERVER_TIME}_sum", f"{_MLSERVER_TIME}_count"),
         inflight=Series("rest_server_requests_in_progress"),
         busy=((f"{_MLSERVER_TIME}_sum", 1),),
@@ -145,7 +167,7 @@ _ALL: Final = (
         route="server",
         fact="vLLM docs/usage/metrics.md",
         requests=(Series("vllm:request_success_total"),),
-        histogram=Histogram(_VLLM_TIME),
+        histogram=Histogram(_VLLM_TIME, bounds=_VLLM_BOUNDS),
         mean=Mean(f"{_VLLM_TIME}_sum", f"{_VLLM_TIME}_count"),
         inflight=Series("vllm:num_requests_running"),
         waiting=Series("vllm:num_requests_waiting"),
@@ -160,7 +182,7 @@ _ALL: Final = (
         route="server",
         fact="kserve v0.20.0 python/kserve/kserve/metrics.py",
         requests=(Series(f"{_KSERVE_TIME}_count"),),
-        histogram=Histogram(_KSERVE_TIME),
+        histogram=Histogram(_KSERVE_TIME, bounds=_CLIENT_BOUNDS),
         mean=Mean(f"{_KSERVE_TIME}_sum", f"{_KSERVE_TIME}_count"),
         busy=((f"{_KSERVE_TIME}_sum", 1),),
         note="The time in predict alone, without pre- and postprocessing. Failed requests are not told apart.",
@@ -191,12 +213,16 @@ _ALL: Final = (
         title="Envoy (Gateway API)",
         route="envoy",
         fact="Envoy docs, cluster statistics; seen on Contour 1.33 with Envoy 1.40",
-        requests=(Series("envoy_cluster_upstream_rq_total"),),
+        requests=_ENVOY_REQUESTS,
         errors=(Series("envoy_cluster_upstream_rq_xx", 'envoy_response_code_class="5"'),),
-        histogram=Histogram("envoy_cluster_upstream_rq_time", MILLISECONDS),
+        histogram=Histogram(
+            "envoy_cluster_upstream_rq_time", MILLISECONDS, bounds=_ENVOY_BOUNDS, asked=_ENVOY_REQUESTS
+        ),
         mean=Mean("envoy_cluster_upstream_rq_time_sum", "envoy_cluster_upstream_rq_time_count", MILLISECONDS),
         inflight=Series("envoy_cluster_upstream_rq_active"),
-        note="Each retry counts. The series of 5xx is absent until the first one.",
+        # Not upstream_rq_total: it counts tries, a retried request several times, and one that found no pod not at all.
+        note="Requests that no pod answered count as errors, and a retried one counts once. The times are of requests "
+        "that were answered. The series of 5xx is absent until the first one.",
     ),
     Source(
         name="istio",
@@ -205,9 +231,10 @@ _ALL: Final = (
         fact="istio.io standard metrics",
         requests=(Series("istio_requests_total", 'reporter="destination"'),),
         errors=(Series("istio_requests_total", 'reporter="destination",response_code=~"5.."'),),
-        histogram=Histogram(_ISTIO_TIME, MILLISECONDS, 'reporter="destination"'),
+        histogram=Histogram(_ISTIO_TIME, MILLISECONDS, 'reporter="destination"', bounds=_ENVOY_BOUNDS),
         mean=Mean(f"{_ISTIO_TIME}_sum", f"{_ISTIO_TIME}_count", MILLISECONDS, 'reporter="destination"'),
-        note="Needs a sidecar, or a waypoint in ambient mode.",
+        note="Needs a sidecar, or a waypoint in ambient mode. Counted at the pod: a request that reaches none is not "
+        "seen.",
     ),
     Source(
         name="knative",
@@ -216,7 +243,7 @@ _ALL: Final = (
         fact="knative.dev/serving v0.48.1 pkg/queue/request_metric.go",
         requests=(Series(f"{_KNATIVE_TIME}_count"),),
         errors=(Series(f"{_KNATIVE_TIME}_count", 'http_response_status_code=~"5.."'),),
-        histogram=Histogram(_KNATIVE_TIME),
+        histogram=Histogram(_KNATIVE_TIME, bounds=_CLIENT_BOUNDS),
         mean=Mean(f"{_KNATIVE_TIME}_sum", f"{_KNATIVE_TIME}_count"),
         inflight=Series("kn_serving_queue_depth"),
         note="Only with request-metrics-protocol: prometheus in Knative's config-observability.",
