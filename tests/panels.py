@@ -49,9 +49,11 @@ def panels(dashboard: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[
         dashboard: the JSON of `velagen.monitoring.dashboards.dashboard`.
         values: variable -> its value, for several of them a regular expression as Grafana writes it: ``(m|m-canary)``.
 
-    Raises KeyError for a variable without a value.
+    Raises KeyError for a variable without a value; a text box has one of its own.
     """
-    for variable in dashboard["templating"]["list"]:
+    variables = dashboard["templating"]["list"]
+    values = {**{one["name"]: one["query"] for one in variables if one["type"] == "textbox"}, **values}
+    for variable in variables:
         if found := re.fullmatch(r"label_values\((.+), (\w+)\)", str(variable["query"])):
             yield Query(f"variable {variable['name']}", f"group by ({found[2]}) ({_filled(found[1], values)})")
     for panel in dashboard["panels"]:

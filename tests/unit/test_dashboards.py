@@ -24,6 +24,7 @@ from velagen.cli import main
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.dashboards import UIDS, dashboard
 from velagen.monitoring.dashboards.make import made
+from velagen.monitoring.objectives import ACHIEVED, BURN, LEFT, OBJECTIVE
 from velagen.monitoring.rules import Rule, recording_rules, rules_file
 from velagen.monitoring.sources import CLUSTER, GPU, SOURCES, Source
 
@@ -138,7 +139,7 @@ def test_promtool_takes_every_query(tmp_path: Path) -> None:
 
 def test_they_ask_for_records_and_for_nothing_that_only_one_server_gives() -> None:
     known = {rule.record for group in recording_rules() for rule in group.rules if isinstance(rule, Rule)}
-    known |= {*CLUSTER.names, "ALERTS"}
+    known |= {*CLUSTER.names, "ALERTS", OBJECTIVE, ACHIEVED, LEFT, f"{BURN}1h", f"{BURN}6h"}
     for query in ALL:
         names = set(re.findall(r"(\w[\w:]*)\{|\b((?:model|cluster):[\w:]+)", query.expr))
         found = {name for pair in names for name in pair if name}
@@ -251,6 +252,10 @@ OF_THE_CLUSTER = [
     series(GPU.memory_used, "1024x40", namespace="team", pod=POD, UUID="GPU-1"),
     series(GPU.utilization, "1x40", namespace="team", pod=CANARY["pod"], UUID="GPU-2"),
     series(GPU.utilization, "0x40", UUID="GPU-3"),
+    *(
+        series(name, "0.5x40", app="shop", component="m", namespace="team", slo="latency", route="envoy")
+        for name in (OBJECTIVE, ACHIEVED, LEFT, f"{BURN}1h", f"{BURN}6h")
+    ),
 ]
 
 
@@ -288,7 +293,8 @@ def test_of_each_source_the_panels_show_what_it_gives_and_no_more(tmp_path: Path
         queries = [
             query
             for query in panels(DASHBOARDS["model"], {**CHOSEN, **owner, "route": source.route})
-            if not query.needs & {"alert", "autoscaler", "gpu", "kube-state-metrics"} and "vector(0)" not in query.expr
+            if not query.needs & {"alert", "autoscaler", "gpu", "kube-state-metrics", "slo"}
+            and "vector(0)" not in query.expr
         ]
         tests += answered(query for query in queries if gives(source, query))
         tests += answered((query for query in queries if not gives(source, query)), there=False)

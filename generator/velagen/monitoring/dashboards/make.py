@@ -11,60 +11,54 @@ counted in several places are never added up: the model's dashboard shows one ro
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from string import ascii_uppercase
+from collections.abc import Sequence
 from typing import Final
-
-from grafana_foundation_sdk.builders import common, prometheus, stat, table, timeseries
-from grafana_foundation_sdk.builders import dashboard as build
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import dashboard as grafana
-from grafana_foundation_sdk.models.common import (
-    BigValueGraphMode,
-    BigValueTextMode,
-    LegendDisplayMode,
-    LegendPlacement,
-    TooltipDisplayMode,
-)
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from velagen.monitoring.alerts import IDLE
 from velagen.monitoring.dashboards import UIDS, path_of
+from velagen.monitoring.dashboards.parts import (
+    BYTES,
+    PLAIN,
+    RATIO,
+    REQUESTS,
+    SECONDS,
+    Column,
+    Target,
+    dashboard_of,
+    graph,
+    numbers,
+    one_of,
+    some_of,
+    table_of,
+    text_box,
+)
+from velagen.monitoring.objectives import ACHIEVED, BURN, LEFT, OBJECTIVE
 from velagen.monitoring.rules import Rule, recording_rules
 from velagen.monitoring.sources import CLUSTER
 
-_SOURCE: Final = grafana.DataSourceRef(type_val="prometheus", uid="${datasource}")
-#: Grafana's names of units.
-_RATIO, _SECONDS, _REQUESTS, _BYTES, _PLAIN = "percentunit", "s", "reqps", "bytes", "short"
-#: Width of the whole dashboard, and heights, in Grafana's grid.
-_WIDTH: Final = 24
-_TALL, _LOW = 8, 4
 _COMPONENT: Final = 'namespace="$namespace",app="$app",component="$component"'
 _MODEL: Final = f'{_COMPONENT},version=~"$version"'
 _NAMESPACES: Final = 'namespace=~"$namespace"'
 _WHOSE: Final = "namespace, app, component, version"
+_OBJECTIVE: Final = ("namespace", "app", "component", "slo", "route")
 _TITLE: Final = "{{namespace}}/{{version}}"
 #: The alerts of `velagen.monitoring.alerts` that fire.
 _FIRING: Final = 'alertstate="firing",alertname=~"Model.+|ClusterStateMissing"'
 _HISTOGRAMS: Final = "Empty where who counts has no histogram, as Triton: see the mean, which is no percentile."
+_BUDGETS: Final = "Needs the trait slo. 0 % is all spent, and below 0 % more than there was."
 _CLUSTER: Final = "From kube-state-metrics."
 _GPUS: Final = "From NVIDIA's DCGM exporter."
-
-Panel = stat.Panel | table.Panel | timeseries.Panel
-#: A query and how its lines are called: plain text with {{label}}.
-Target = tuple[str, str]
 
 
 def made() -> dict[str, str]:
     """The dashboards' JSON by name: same records, same bytes."""
-    return {"model": _text(_model()), "platform": _text(_platform())}
+    return {"model": _model(), "platform": _platform()}
 
 
 # ---------------------------------------------------------------- a model
 
 
-def _model() -> build.Dashboard:
+def _model() -> str:
     def of(record: str) -> str:
         """A record of the chosen model; where several count, of the chosen route."""
         by = {rule.labels.get("route") for rule in _records() if rule.record == record}
@@ -86,157 +80,182 @@ def _model() -> build.Dashboard:
         '"(?:keda-hpa-)?(.+)-(?:autoscale|predictor)")'
     )
     shares = f"{of('model:requests:rate1m')} / on () group_left () (sum({of('model:requests:rate1m')}) > 0)"
-    firing = f'ALERTS{{{_FIRING},namespace="$namespace",version=~"$version"}}'
+    # An alert is about a version, or about all of a component.
+    firing = " or ".join(
+        f'ALERTS{{{_FIRING},namespace="$namespace",{whose}}}'
+        for whose in ('version=~"$version"', 'app="$app",component="$component"')
+    )
+    left = [(f"{LEFT}{{{_COMPONENT}}}", "{{slo}}")]
     columns = [
-        ("Requests a second", of("model:requests:rate1m"), _REQUESTS),
-        ("Errors", of("model:errors:ratio5m"), _RATIO),
-        ("P50", of("model:latency_seconds:p50"), _SECONDS),
-        ("P99", of("model:latency_seconds:p99"), _SECONDS),
-        ("Mean", of("model:latency_seconds:mean"), _SECONDS),
-        ("In flight", of("model:inflight"), _PLAIN),
-        ("Batch, mean", of("model:batch_size:mean"), _PLAIN),
-        ("Replicas", of("model:replicas"), _PLAIN),
-        ("GPU use", of("model:gpu_utilization:avg"), _RATIO),
+        ("Requests a second", of("model:requests:rate1m"), REQUESTS),
+        ("Errors", of("model:errors:ratio5m"), RATIO),
+        ("P50", of("model:latency_seconds:p50"), SECONDS),
+        ("P99", of("model:latency_seconds:p99"), SECONDS),
+        ("Mean", of("model:latency_seconds:mean"), SECONDS),
+        ("In flight", of("model:inflight"), PLAIN),
+        ("Batch, mean", of("model:batch_size:mean"), PLAIN),
+        ("Replicas", of("model:replicas"), PLAIN),
+        ("GPU use", of("model:gpu_utilization:avg"), RATIO),
     ]
-    return _dashboard(
-        "model",
+    return dashboard_of(
+        UIDS["model"],
         "Model",
         "What one model does: requests, errors, latency, load, GPUs, and its versions side by side.",
         [
-            _query("namespace", "label_values(model:info, namespace)"),
-            _query("app", 'label_values(model:info{namespace="$namespace"}, app)'),
-            _query("component", 'label_values(model:info{namespace="$namespace",app="$app"}, component)'),
-            _several("version", f"label_values(model:info{{{_COMPONENT}}}, version)"),
-            _query("route", f"label_values(model:requests:rate1m{{{_MODEL}}}, route)").description(
-                "Who counts: the server itself, Knative's proxy, the gateway (envoy) or the mesh (istio). One request "
-                "may be counted by several."
+            one_of("namespace", "label_values(model:info, namespace)"),
+            one_of("app", 'label_values(model:info{namespace="$namespace"}, app)'),
+            one_of("component", 'label_values(model:info{namespace="$namespace",app="$app"}, component)'),
+            some_of("version", f"label_values(model:info{{{_COMPONENT}}}, version)"),
+            # In the order of the alphabet the first is the nearest to the client: envoy, istio, knative, server.
+            one_of(
+                "route",
+                f"label_values(model:requests:rate1m{{{_MODEL}}}, route)",
+                "Who counts: the gateway (envoy), the mesh (istio), Knative's proxy, or the server itself. One request "
+                "may be counted by several.",
             ),
         ],
         {
             "": [
-                _number("Requests", "Requests a second, over one minute.", _REQUESTS, lines("model:requests:rate1m")),
-                _number(
+                numbers("Requests", "Requests a second, over one minute.", REQUESTS, lines("model:requests:rate1m")),
+                numbers(
                     "Errors",
                     "Share of requests that failed by the server's fault, over five minutes. Empty where who counts "
                     "does not tell them, and while nothing is asked.",
-                    _RATIO,
+                    RATIO,
                     lines("model:errors:ratio5m"),
-                    worse=(0.01, 0.05),
+                    steps=(0.01, 0.05),
                 ),
-                _number(
-                    "Mean latency", "Over five minutes; no percentile.", _SECONDS, lines("model:latency_seconds:mean")
+                numbers(
+                    "Mean latency", "Over five minutes; no percentile.", SECONDS, lines("model:latency_seconds:mean")
                 ),
-                _number("P99 latency", _HISTOGRAMS, _SECONDS, lines("model:latency_seconds:p99")),
-                _number("Replicas", "Pods whose metrics answer.", _PLAIN, lines("model:replicas")),
-                _number("Alerts", "Alerts that fire now.", _PLAIN, (f"count({firing}) or vector(0)", ""), worse=(1,)),
+                numbers("P99 latency", _HISTOGRAMS, SECONDS, lines("model:latency_seconds:p99")),
+                numbers("In flight", "Requests in the system.", PLAIN, lines("model:inflight")),
+                numbers("Replicas", "Pods whose metrics answer.", PLAIN, lines("model:replicas")),
+                numbers(
+                    "Error budget left", _BUDGETS, RATIO, *left, steps=(0, 0.25), colours=("red", "yellow", "green")
+                ),
+                numbers("Alerts", "Alerts that fire now.", PLAIN, (f"count({firing}) or vector(0)", ""), steps=(1,)),
             ],
             "Versions side by side": [
-                _table(
+                table_of(
                     "Versions",
                     "One line a version, now.",
                     [(name, f"max by (version) ({expr})", unit) for name, expr, unit in columns],
                     keys=("version",),
                 ),
-                _graph(
-                    "Share of traffic", "Of all requests of this model, by version.", _RATIO, (shares, "{{version}}")
+                graph("Share of traffic", "Of all requests of this model, by version.", RATIO, (shares, "{{version}}")),
+            ],
+            "Objectives": [
+                table_of(
+                    "Objectives",
+                    f"Of the component, all its versions together. {_BUDGETS}",
+                    _objectives(("slo", "route"), _COMPONENT),
+                    keys=("slo", "route"),
+                ),
+                graph("Error budget left", _BUDGETS, RATIO, *left, least=None),
+                graph(
+                    "Burn rate",
+                    "At 1 the budget lasts just for its window, at 2 for half of it. Needs the trait slo.",
+                    PLAIN,
+                    *((f"{BURN}{window}{{{_COMPONENT}}}", f"{{{{slo}}}} over {window}") for window in ("1h", "6h")),
                 ),
             ],
             "Traffic": [
-                _graph("Requests", "Requests a second, over one minute.", _REQUESTS, lines("model:requests:rate1m")),
-                _graph(
+                graph("Requests", "Requests a second, over one minute.", REQUESTS, lines("model:requests:rate1m")),
+                graph(
                     "Errors",
                     "Requests a second that failed by the server's fault.",
-                    _REQUESTS,
+                    REQUESTS,
                     lines("model:errors:rate1m"),
                 ),
-                _graph(
+                graph(
                     "Error ratio",
                     "Share of requests that failed, over five minutes; no value while nothing is asked.",
-                    _RATIO,
+                    RATIO,
                     lines("model:errors:ratio5m"),
                 ),
             ],
             "Latency": [
-                _graph(
+                graph(
                     "Latency, percentiles",
                     f"Over five minutes. {_HISTOGRAMS}",
-                    _SECONDS,
+                    SECONDS,
                     *percentiles("model:latency_seconds"),
                 ),
-                _graph(
+                graph(
                     "Latency, mean",
                     "Mean of all requests of five minutes: a mean, and no percentile.",
-                    _SECONDS,
+                    SECONDS,
                     lines("model:latency_seconds:mean"),
                 ),
-                _graph(
+                graph(
                     "Time in the queue, mean",
                     "Mean time that a request waited in the server before it was worked on. Given by Triton and "
                     "TorchServe.",
-                    _SECONDS,
+                    SECONDS,
                     lines("model:queue_seconds:mean"),
                 ),
             ],
             "Load": [
-                _graph(
+                graph(
                     "In flight",
                     "Requests in the system: a gauge where there is one, else arrival rate times mean time.",
-                    _PLAIN,
+                    PLAIN,
                     lines("model:inflight"),
                 ),
-                _graph(
+                graph(
                     "Waiting",
                     "Requests that wait for their turn. Given by Triton and vLLM.",
-                    _PLAIN,
+                    PLAIN,
                     lines("model:waiting"),
                 ),
-                _graph(
+                graph(
                     "Batch size, mean",
                     "Inferences an execution, over five minutes. Given by Triton.",
-                    _PLAIN,
+                    PLAIN,
                     lines("model:batch_size:mean"),
                 ),
-                _graph(
+                graph(
                     "Replicas",
                     "Pods whose metrics answer, pods that are wanted, and the most that the autoscaler may ask for. "
                     f"The last two: {_CLUSTER[0].lower()}{_CLUSTER[1:]}",
-                    _PLAIN,
+                    PLAIN,
                     lines("model:replicas", "answering {{version}}"),
                     (f"max by (version) ({deployments(CLUSTER.wanted)})", "wanted {{version}}"),
                     (f"max by (version) ({most})", "at most {{version}}"),
                 ),
             ],
             "GPU": [
-                _graph(
-                    "GPUs", f"That its pods hold; of a shared one an equal part. {_GPUS}", _PLAIN, lines("model:gpus")
+                graph(
+                    "GPUs", f"That its pods hold; of a shared one an equal part. {_GPUS}", PLAIN, lines("model:gpus")
                 ),
-                _graph(
+                graph(
                     "GPU use",
                     f"Mean over the GPUs that its pods hold; of a shared one, all that use it. {_GPUS}",
-                    _RATIO,
+                    RATIO,
                     lines("model:gpu_utilization:avg"),
                 ),
-                _graph(
+                graph(
                     "GPU memory",
                     f"Used on the GPUs that its pods hold; of a shared one, all that use it. {_GPUS}",
-                    _BYTES,
+                    BYTES,
                     lines("model:gpu_memory_bytes:sum"),
                 ),
             ],
             "Language models": [
-                _graph("Tokens", "Generated tokens a second. Given by vLLM.", _PLAIN, lines("model:tokens:rate1m")),
-                _graph(
+                graph("Tokens", "Generated tokens a second. Given by vLLM.", PLAIN, lines("model:tokens:rate1m")),
+                graph(
                     "Time to first token",
                     "Percentiles over five minutes. Given by vLLM.",
-                    _SECONDS,
+                    SECONDS,
                     *percentiles("model:first_token_seconds"),
                 ),
             ],
             "Alerts": [
-                _table(
+                table_of(
                     "Alerts that fire",
                     "Empty while all is well.",
-                    [("", f"max by (alertname, severity, version) ({firing})", _PLAIN)],
+                    [("", f"max by (alertname, severity, version) ({firing})", PLAIN)],
                     keys=("alertname", "severity", "version"),
                 ),
             ],
@@ -247,7 +266,7 @@ def _model() -> build.Dashboard:
 # ---------------------------------------------------------------- the platform
 
 
-def _platform() -> build.Dashboard:
+def _platform() -> str:
     def of(record: str) -> str:
         """A record of each model: of those who count its requests the highest number, and no sum of them."""
         return f"max by ({_WHOSE}) ({record}{{{_NAMESPACES}}})"
@@ -270,114 +289,127 @@ def _platform() -> build.Dashboard:
         return f"sum_over_time({series}[$__range:1m]) / 60"
 
     columns = [
-        ("Requests a second", requests, _REQUESTS),
-        ("Errors", of("model:errors:ratio5m"), _RATIO),
-        ("P99", of("model:latency_seconds:p99"), _SECONDS),
-        ("Mean", of("model:latency_seconds:mean"), _SECONDS),
-        ("In flight", of("model:inflight"), _PLAIN),
-        ("Replicas", of("model:replicas"), _PLAIN),
-        ("GPUs", of("model:gpus"), _PLAIN),
-        ("GPU use", of("model:gpu_utilization:avg"), _RATIO),
+        ("Requests a second", requests, REQUESTS),
+        ("Errors", of("model:errors:ratio5m"), RATIO),
+        ("P99", of("model:latency_seconds:p99"), SECONDS),
+        ("Mean", of("model:latency_seconds:mean"), SECONDS),
+        ("In flight", of("model:inflight"), PLAIN),
+        ("Replicas", of("model:replicas"), PLAIN),
+        ("GPUs", of("model:gpus"), PLAIN),
+        ("GPU use", of("model:gpu_utilization:avg"), RATIO),
     ]
     spent = [
-        ("GPU hours", f"sum by (namespace, app, component) ({hours(gpus)})", _PLAIN),
-        ("Cost", f"sum by (namespace, app, component) ({hours(gpus)}) * $price", _PLAIN),
-        ("Of it idle", f"sum by (namespace, app, component) ({hours(idle)}) * $price", _PLAIN),
+        ("GPU hours", f"sum by (namespace, app, component) ({hours(gpus)})", PLAIN),
+        ("Cost", f"sum by (namespace, app, component) ({hours(gpus)}) * $price", PLAIN),
+        ("Of it idle", f"sum by (namespace, app, component) ({hours(idle)}) * $price", PLAIN),
     ]
-    return _dashboard(
-        "platform",
+    return dashboard_of(
+        UIDS["platform"],
         "Models",
         "All models: requests, errors, alerts, and what their GPUs cost.",
         [
-            _several("namespace", "label_values(model:info, namespace)"),
-            build.TextBoxVariable("price")
-            .label("Price of a GPU hour")
-            .description("In any currency: costs are GPU hours times this number.")
-            .default_value("1"),
+            some_of("namespace", "label_values(model:info, namespace)"),
+            text_box("price", "Price of a GPU hour", "In any currency: costs are GPU hours times this number.", "1"),
         ],
         {
             "": [
-                _number(
+                numbers(
                     "Models",
                     "Components that have pods to scrape.",
-                    _PLAIN,
+                    PLAIN,
                     (f"count(count by (namespace, app, component) (model:info{{{_NAMESPACES}}}))", ""),
                 ),
-                _number(
+                numbers(
                     "Requests",
                     "Requests a second of all models; of a model that several count, the highest number.",
-                    _REQUESTS,
+                    REQUESTS,
                     (f"sum({requests})", ""),
                 ),
-                _number(
+                numbers(
                     "Errors",
                     "Share of requests that failed, over one minute, of the models whose errors are told.",
-                    _RATIO,
+                    RATIO,
                     (told, ""),
-                    worse=(0.01, 0.05),
+                    steps=(0.01, 0.05),
                 ),
-                _number(
+                numbers("Replicas", "Pods whose metrics answer.", PLAIN, (f"sum(model:replicas{{{_NAMESPACES}}})", "")),
+                numbers(
+                    "Budgets spent",
+                    "Objectives of which no error budget is left. Needs the trait slo.",
+                    PLAIN,
+                    (f"count({LEFT}{{{_NAMESPACES}}} <= 0) or count({LEFT}{{{_NAMESPACES}}}) * 0", ""),
+                    steps=(1,),
+                ),
+                numbers(
                     "Pods that wait",
                     f"Of models, for room or for a GPU. {_CLUSTER}",
-                    _PLAIN,
+                    PLAIN,
                     (f"sum({pending}) or sum({none}) * 0", ""),
-                    worse=(1,),
+                    steps=(1,),
                 ),
-                _number(
+                numbers(
                     "GPUs held",
                     f"By models, of all there are. {_GPUS}",
-                    _PLAIN,
+                    PLAIN,
                     (f"sum({gpus})", "by models"),
                     ("cluster:gpus:free", "free"),
                     ("cluster:gpus:total", "of"),
                 ),
-                _number("Alerts", "Alerts that fire now.", _PLAIN, (f"count({firing}) or vector(0)", ""), worse=(1,)),
+                numbers("Alerts", "Alerts that fire now.", PLAIN, (f"count({firing}) or vector(0)", ""), steps=(1,)),
             ],
             "Models": [
-                _table(
+                table_of(
                     "All models",
                     "One line a version, now. A click on a version shows the model.",
                     columns,
                     keys=("namespace", "app", "component", "version"),
-                    link=True,
+                    link=UIDS["model"],
                 ),
             ],
             "Most and worst": [
-                _graph("Requests", "The ten that are asked most.", _REQUESTS, top("model:requests:rate1m")),
-                _graph("Error ratio", "The ten worst, over five minutes.", _RATIO, top("model:errors:ratio5m")),
-                _graph("P99 latency", f"The ten slowest. {_HISTOGRAMS}", _SECONDS, top("model:latency_seconds:p99")),
-                _graph(
+                graph("Requests", "The ten that are asked most.", REQUESTS, top("model:requests:rate1m")),
+                graph("Error ratio", "The ten worst, over five minutes.", RATIO, top("model:errors:ratio5m")),
+                graph("P99 latency", f"The ten slowest. {_HISTOGRAMS}", SECONDS, top("model:latency_seconds:p99")),
+                graph(
                     "Mean latency",
                     "The ten slowest: a mean, and no percentile.",
-                    _SECONDS,
+                    SECONDS,
                     top("model:latency_seconds:mean"),
                 ),
             ],
+            "Objectives": [
+                table_of(
+                    "Objectives",
+                    f"Of components, all their versions together. {_BUDGETS}",
+                    _objectives(_OBJECTIVE, _NAMESPACES),
+                    keys=_OBJECTIVE,
+                ),
+            ],
             "GPUs": [
-                _graph(
+                graph(
                     "GPUs",
                     f"Held by models, of these idle (used less than {IDLE:.0%}), free, and all. {_GPUS}",
-                    _PLAIN,
+                    PLAIN,
                     (f"sum({gpus})", "held by models"),
                     (f"sum({idle}) or sum({gpus}) * 0", "of these idle"),
                     ("cluster:gpus:free", "free"),
                     ("cluster:gpus:total", "all"),
                 ),
-                _graph(
+                graph(
                     "GPU use",
                     f"The ten that use them least. {_GPUS}",
-                    _RATIO,
+                    RATIO,
                     (f"bottomk(10, {of('model:gpu_utilization:avg')})", _TITLE),
                 ),
             ],
             "Cost": [
-                _graph(
+                graph(
                     "Cost an hour",
                     "GPUs that are held, times the price of an hour.",
-                    _PLAIN,
+                    PLAIN,
                     (f"sum by (namespace, app, component) ({gpus}) * $price", "{{namespace}}/{{component}}"),
                 ),
-                _table(
+                table_of(
                     "Cost in the time shown",
                     f"GPUs that are held, used or not; idle is what is used less than {IDLE:.0%}.",
                     spent,
@@ -385,180 +417,34 @@ def _platform() -> build.Dashboard:
                 ),
             ],
             "Pods that wait, and alerts": [
-                _graph(
+                graph(
                     "Pods that wait",
                     f"Of models, for room or for a GPU. {_CLUSTER}",
-                    _PLAIN,
+                    PLAIN,
                     (f"sum by (namespace) ({pending}) or sum by (namespace) ({none}) * 0", "{{namespace}}"),
                 ),
-                _table(
+                table_of(
                     "Alerts that fire",
                     "Empty while all is well.",
-                    [("", f"max by (alertname, severity, namespace, version) ({firing})", _PLAIN)],
-                    keys=("alertname", "severity", "namespace", "version"),
+                    [("", f"max by (alertname, severity, namespace, component, version) ({firing})", PLAIN)],
+                    keys=("alertname", "severity", "namespace", "component", "version"),
                 ),
             ],
         },
     )
 
 
-# ---------------------------------------------------------------- parts
-
-
 def _records() -> list[Rule]:
     return [rule for group in recording_rules() for rule in group.rules if isinstance(rule, Rule)]
 
 
-def _dashboard(
-    name: str,
-    title: str,
-    about: str,
-    variables: Sequence[build.QueryVariable | build.TextBoxVariable],
-    rows: Mapping[str, Sequence[Panel]],
-) -> build.Dashboard:
-    """Panels in rows by their titles, the first row, without a title, is seen at a glance."""
-    made = (
-        build.Dashboard(f"Serving / {title}")
-        .uid(UIDS[name])
-        .description(about)
-        .tags(["kfserving"])
-        .tooltip(grafana.DashboardCursorSync.CROSSHAIR)
-        .time("now-1h", "now")
-        .refresh("30s")
-        .link(
-            build.DashboardLink("Serving")
-            .type(grafana.DashboardLinkType.DASHBOARDS)
-            .icon("external link")
-            .tags(["kfserving"])
-            .keep_time(True)
-        )
-        .with_variable(build.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
-    )
-    for variable in variables:
-        made.with_variable(variable)
-    for row, panels in rows.items():
-        if row:
-            made.with_row(build.Row(row))
-        for panel in panels:
-            made.with_panel(panel.span(_WIDTH // len(panels)))
-    return made
-
-
-def _text(made: build.Dashboard) -> str:
-    """The JSON, with a number for each panel: Grafana would number them anew, and no link would hold."""
-    content = made.build()
-    for number, panel in enumerate(content.panels or [], 1):
-        panel.id_val = number
-    return json.dumps(content, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-
-
-def _query(name: str, query: str) -> build.QueryVariable:
-    """A variable whose values Prometheus knows, of which one is chosen."""
-    return (
-        build.QueryVariable(name)
-        .label(name.capitalize())
-        .query(query)
-        .datasource(_SOURCE)
-        .refresh(grafana.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(grafana.VariableSort.ALPHABETICAL_ASC)
-    )
-
-
-def _several(name: str, query: str) -> build.QueryVariable:
-    """The same, and any number of them."""
-    return _query(name, query).multi(True).include_all(True)
-
-
-def _targets(targets: Sequence[Target]) -> Iterator[prometheus.Dataquery]:
-    for letter, (expr, title) in zip(ascii_uppercase, targets, strict=False):
-        yield prometheus.Dataquery().expr(expr).legend_format(title).ref_id(letter).datasource(_SOURCE)
-
-
-def _graph(title: str, about: str, unit: str, *targets: Target) -> timeseries.Panel:
-    """Lines over time."""
-    panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(about)
-        .datasource(_SOURCE)
-        .height(_TALL)
-        .unit(unit)
-        .min(0)
-        .fill_opacity(10)
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(LegendDisplayMode.LIST)
-            .placement(LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs([])
-        )
-        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
-    )
-    for target in _targets(targets):
-        panel.with_target(target.range())
-    return panel
-
-
-def _number(title: str, about: str, unit: str, *targets: Target, worse: Sequence[float] = ()) -> stat.Panel:
-    """Numbers of now over a small line. *worse*: from where on it is yellow, and from where on red."""
-    panel = (
-        stat.Panel()
-        .title(title)
-        .description(about)
-        .datasource(_SOURCE)
-        .height(_LOW)
-        .unit(unit)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
-        .graph_mode(BigValueGraphMode.AREA if len(targets) == 1 else BigValueGraphMode.NONE)
-        .text_mode(BigValueTextMode.AUTO)
-    )
-    steps = [
-        grafana.Threshold(value=value, color=color)
-        for value, color in zip((None, *worse), ("green", "yellow", "red"), strict=False)
+def _objectives(keys: Sequence[str], where: str) -> list[Column]:
+    """The columns of a table of objectives."""
+    columns = {"Objective": OBJECTIVE, "Achieved": ACHIEVED, "Budget left": LEFT, "Burn rate of 1 h": f"{BURN}1h"}
+    return [
+        (title, f"max by ({', '.join(keys)}) ({name}{{{where}}})", PLAIN if "Burn" in title else RATIO)
+        for title, name in columns.items()
     ]
-    panel.thresholds(build.ThresholdsConfig().mode(grafana.ThresholdsMode.ABSOLUTE).steps(steps))
-    for target in _targets(targets):
-        panel.with_target(target.range())
-    return panel
-
-
-def _table(
-    title: str,
-    about: str,
-    columns: Sequence[tuple[str, str, str]],
-    *,
-    keys: Sequence[str],
-    link: bool = False,
-) -> table.Panel:
-    """A line for each set of *keys*, labels that all queries have. A column without a title does not show its number.
-
-    With *link*, a version leads to the model's dashboard.
-    """
-    panel = (
-        table.Panel().title(title).description(about).datasource(_SOURCE).height(_TALL).show_header(True).no_value("-")
-    )
-    # Grafana calls a single query's number Value, and those of several Value #A and so on.
-    values = [f"Value #{letter}" if len(columns) > 1 else "Value" for letter in ascii_uppercase[: len(columns)]]
-    for target in _targets([(expr, "") for _, expr, _ in columns]):
-        panel.with_target(target.instant().format(PromQueryFormat.TABLE))
-    for name, _, unit in columns:
-        if name:
-            panel.override_by_name(name, [grafana.DynamicConfigValue("unit", unit)])
-    if link:
-        chosen = "&".join(f"var-{key}=${{__data.fields.{key}}}" for key in keys)
-        url = f"/d/{UIDS['model']}?{chosen}&var-datasource=${{datasource}}&${{__url_time_range}}"
-        panel.override_by_name("version", [grafana.DynamicConfigValue("links", [{"title": "Model", "url": url}])])
-    titles = dict(zip(values, (name for name, _, _ in columns), strict=True))
-    return panel.with_transformation(grafana.DataTransformerConfig("merge", options={})).with_transformation(
-        grafana.DataTransformerConfig(
-            "organize",
-            options={
-                "excludeByName": {"Time": True} | {value: True for value, name in titles.items() if not name},
-                "indexByName": {name: index for index, name in enumerate([*keys, *values])},
-                "renameByName": {value: name for value, name in titles.items() if name},
-            },
-        )
-    )
 
 
 def main() -> None:
