@@ -10,12 +10,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from velagen import first_given, given, let, when
+from _monitoring import component, setting
+
+from velagen import each, given, let, when
 from velagen import parameter as p
 from velagen.monitoring.dashboards import UIDS, dashboard
 from velagen.template.expression import Value
 
-settings = p.monitoring
+#: The sidecar of Grafana's chart looks for the first, or for what it is told.
+labels = {
+    "grafana_dashboard": "1",
+    when(given(p.monitoring.labels)): {each(p.monitoring.labels): lambda key, value: {key: value}},
+}
 
 
 def config_map(uid: str, text: Value) -> Value:
@@ -23,11 +29,7 @@ def config_map(uid: str, text: Value) -> Value:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {
-            "name": uid,
-            "namespace": first_given(settings.namespace, "vela-system"),
-            "labels": {"grafana_dashboard": "1"},
-        },
+        "metadata": {"name": uid, "namespace": setting("namespace"), "labels": labels},
         "data": {f"{uid}.json": text},
     }
 
@@ -45,22 +47,18 @@ def lines(dashboard: Mapping[str, Any]) -> str:
 
 #: By uid. Not the files as they are, which have a line for each number.
 texts = {uid: let(lines(json.loads(dashboard(name))), name=f"{name}Dashboard") for name, uid in UIDS.items()}
+has_dashboards = let(setting("dashboards"))
+has_grafana = let(given(p.monitoring.grafana))
+
 components: list[Value] = [
-    when(
-        first_given(settings.dashboards, False),
-        {
-            "name": "dashboards",
-            "type": "k8s-objects",
-            "properties": {"objects": [config_map(uid, text) for uid, text in texts.items()]},
-        },
-    ),
+    component("dashboards", has_dashboards, [config_map(uid, text) for uid, text in texts.items()]),
     *(
         when(
-            given(settings.grafana),
+            has_grafana,
             {
                 "name": f"grafana-{uid}",
                 "type": "grafana-dashboard",
-                "properties": {"grafana": settings.grafana, "uid": uid, "data": text},
+                "properties": {"grafana": p.monitoring.grafana, "uid": uid, "data": text},
             },
         )
         for uid, text in texts.items()
