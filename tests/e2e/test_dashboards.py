@@ -56,9 +56,10 @@ def test_dashboards_are_config_maps_for_grafanas_sidecar(lab: Lab) -> None:
         maps = lab.api.list("v1", "ConfigMap", SPACE, selector="grafana_dashboard=1")
         return {one["metadata"]["name"]: one for one in maps}
 
-    vela(lab.kubeconfig, "addon", "enable", ADDON, "monitoring.dashboards=true")
+    vela(lab.kubeconfig, "addon", "enable", ADDON, "monitoring.dashboards=true", "monitoring.labels.team=models")
     wait_until(lambda: found().keys() == WANTED.keys(), what="the dashboards' ConfigMaps", timeout=60)
     assert {uid: json.loads(one["data"][f"{uid}.json"]) for uid, one in found().items()} == WANTED
+    assert {one["metadata"]["labels"]["team"] for one in found().values()} == {"models"}
     # For a ConfigMap KubeVela keeps no copy in an annotation (pkg/utils/apply/apply.go), which holds 256 KiB at most.
     assert all(
         "app.oam.dev/last-applied-configuration" not in one["metadata"]["annotations"] for one in found().values()

@@ -24,8 +24,8 @@ from velagen.cli import main
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.dashboards import UIDS, dashboard
 from velagen.monitoring.dashboards.make import made
-from velagen.monitoring.objectives import ACHIEVED, BURN, LEFT, OBJECTIVE
-from velagen.monitoring.rules import Rule, recording_rules, rules_file
+from velagen.monitoring.objectives import ACHIEVED, BURN, LEFT, OBJECTIVE, objective_rules
+from velagen.monitoring.rules import Alert, Rule, recording_rules, rules_file
 from velagen.monitoring.sources import CLUSTER, GPU, SOURCES, Source
 
 DASHBOARDS = {name: json.loads(dashboard(name)) for name in UIDS}
@@ -138,8 +138,10 @@ def test_promtool_takes_every_query(tmp_path: Path) -> None:
 
 
 def test_they_ask_for_records_and_for_nothing_that_only_one_server_gives() -> None:
-    known = {rule.record for group in recording_rules() for rule in group.rules if isinstance(rule, Rule)}
-    known |= {*CLUSTER.names, "ALERTS", OBJECTIVE, ACHIEVED, LEFT, f"{BURN}1h", f"{BURN}6h"}
+    groups = (*recording_rules(), *objective_rules())
+    known = {rule.record for group in groups for rule in group.rules if isinstance(rule, Rule)}
+    # The last three are recorded for each objective by itself.
+    known |= {*CLUSTER.names, "ALERTS", OBJECTIVE, ACHIEVED, LEFT}
     for query in ALL:
         names = set(re.findall(r"(\w[\w:]*)\{|\b((?:model|cluster):[\w:]+)", query.expr))
         found = {name for pair in names for name in pair if name}
@@ -162,7 +164,9 @@ def test_no_mean_is_called_a_percentile() -> None:
 
 def test_each_alert_is_among_those_that_fire() -> None:
     (expression,) = {found for query in ALL for found in re.findall('alertname=~"([^"]+)"', query.expr)}
-    assert all(re.fullmatch(expression, rule.name) for rule in alerts().rules if not isinstance(rule, Rule))
+    groups = (alerts(), *objective_rules())
+    names = [rule.name for group in groups for rule in group.rules if isinstance(rule, Alert)]
+    assert all(re.fullmatch(expression, name) for name in names)
 
 
 # ---------------------------------------------------------------- what they are answered
