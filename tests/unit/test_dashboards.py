@@ -169,6 +169,19 @@ def test_each_alert_is_among_those_that_fire() -> None:
     assert all(re.fullmatch(expression, name) for name in names)
 
 
+def test_a_runbook_names_a_row_that_is_there() -> None:
+    rows = {
+        f"{content['title']}, row {panel['title']}"
+        for content in DASHBOARDS.values()
+        for panel in content["panels"]
+        if panel["type"] == "row"
+    }
+    books = (Path(__file__).parents[2] / "docs/runbooks").glob("*.md")
+    named = [found for book in books for found in re.findall("(?m)^In Grafana: (.+)[.]$", book.read_text("utf-8"))]
+    assert named
+    assert set(named) <= rows
+
+
 # ---------------------------------------------------------------- what they are answered
 
 POD, CANARY = "m-predictor-1", {"pod": "m-canary-predictor-1", "version": "m-canary"}

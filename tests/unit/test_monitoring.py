@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 from tests.unit.promtool import OWNER, expect, holds, of_pod, run, series
 
-from velagen.cli_metrics import metrics_group
+from velagen.cli import main
 from velagen.gpusim import metrics as gpusim_metrics
 from velagen.lab.kind.prometheus import configuration
 from velagen.monitoring.objects import all_groups
@@ -84,7 +84,7 @@ def test_the_simulator_gives_what_the_table_calls_it() -> None:
 
 
 def test_promtool_takes_the_rules(tmp_path: Path) -> None:
-    (tmp_path / "rules.yaml").write_text(CliRunner().invoke(metrics_group, ["rules"]).output, encoding="utf-8")
+    (tmp_path / "rules.yaml").write_text(CliRunner().invoke(main, ["metrics", "rules"]).output, encoding="utf-8")
     assert (tmp_path / "rules.yaml").read_text(encoding="utf-8") == RULES
     assert "SUCCESS: " in run("check", "rules", tmp_path / "rules.yaml")
 
@@ -349,7 +349,7 @@ def test_promtool_takes_the_scrape_configuration(tmp_path: Path) -> None:
     """By our own build: a distribution's promtool may come without the discovery of Kubernetes."""
     import subprocess
 
-    printed = CliRunner().invoke(metrics_group, ["scrape-config"]).output
+    printed = CliRunner().invoke(main, ["metrics", "scrape-config"]).output
     for name, text in {"plain": printed, "lab": yaml.safe_dump(configuration())}.items():
         path = tmp_path / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
@@ -431,7 +431,7 @@ def test_each_label_is_on_what_the_addon_makes() -> None:
     ],
 )
 def test_an_interval_that_the_windows_do_not_bear_is_refused(interval: str, said: str) -> None:
-    result = CliRunner().invoke(metrics_group, ["scrape-config", "--interval", interval])
+    result = CliRunner().invoke(main, ["metrics", "scrape-config", "--interval", interval])
     assert result.exit_code == 1
     assert said in " ".join(result.output.split())
 

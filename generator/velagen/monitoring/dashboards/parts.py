@@ -97,7 +97,7 @@ def some_of(name: str, query: str) -> build.QueryVariable:
 
 
 def _targets(targets: Sequence[Target]) -> Iterator[prometheus.Dataquery]:
-    for letter, (expr, title) in zip(ascii_uppercase, targets, strict=False):
+    for letter, (expr, title) in zip(ascii_uppercase[: len(targets)], targets, strict=True):
         yield prometheus.Dataquery().expr(expr).legend_format(title).ref_id(letter).datasource(_SOURCE)
 
 
