@@ -82,6 +82,7 @@ def test_a_dashboard_is_found_and_its_panels_lie_beside_each_other(name: str) ->
     assert content["uid"] == UIDS[name]
     # KubeVela's addon grafana installs Grafana 8.5, which knows no later schema.
     assert content["schemaVersion"] == 36
+    assert all(one["id"] == one["name"] for one in content["templating"]["list"])
     assert len({panel["id"] for panel in content["panels"]}) == len(content["panels"])
     taken = [
         (x, y)

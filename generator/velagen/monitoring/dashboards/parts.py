@@ -55,9 +55,8 @@ def dashboard_of(
             .tags([_TAG])
             .keep_time(True)
         )
-        .with_variable(build.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
     )
-    for variable in variables:
+    for variable in (build.DatasourceVariable("datasource").label("Prometheus").type("prometheus"), *variables):
         made.with_variable(variable)
     for row, panels in rows.items():
         if row:
@@ -67,6 +66,10 @@ def dashboard_of(
         for panel in panels:
             made.with_panel(panel.span(_WIDTH // line))
     content = made.build()
+    # Grafana 8 and 9 keep variables by id, which is the name where there is none (sharedReducer.ts, addVariable). The
+    # library writes the same id for all, and the last would take the place of the others.
+    for one in content.templating.list_val or []:
+        one.id_val = one.name
     # Where a panel has no number Grafana gives it one, and no link to it would hold.
     for number, each in enumerate(content.panels or [], 1):
         each.id_val = number
