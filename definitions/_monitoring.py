@@ -30,7 +30,7 @@ has_rules = let(setting("rules"))
 prometheus = let(setting("prometheus"))
 scrape = let(setting("objects") != "none")
 
-defaults = {"prometheus": prometheus, "scrape": scrape}
+defaults = {"prometheus": prometheus, "scrape": scrape, "rules": has_rules}
 
 #: Of each object that the addon puts for the operator or for Grafana.
 metadata: dict[object, Value] = {"namespace": setting("namespace"), "labels": optional(p.monitoring.labels)}

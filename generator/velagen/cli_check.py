@@ -180,10 +180,27 @@ def render_command(
     files: tuple[Path, ...], folder: Path | None, addon: Path | None, version: str | None, output: str, *, verbose: bool
 ) -> None:
     """Print the objects that KubeVela makes of application FILES."""
-    from velagen.check.apps import is_application
-
     if not files:
         raise click.UsageError("name an application file")
+    objects = rendered_objects(files, folder, addon, version, verbose=verbose)
+    contents = [one.content for one in objects]
+    if output == "json":
+        click.echo(json.dumps(contents, indent=2))
+    else:
+        click.echo(yaml.safe_dump_all(contents, sort_keys=False, explicit_start=True), nl=False)
+
+
+def rendered_objects(
+    files: tuple[Path, ...],
+    folder: Path | None = None,
+    addon: Path | None = None,
+    version: str | None = None,
+    *,
+    verbose: bool = False,
+) -> list[Rendered]:
+    """What KubeVela makes of application files; what is wrong in them is shown, and an error ends the program."""
+    from velagen.check.apps import is_application
+
     version = version or table().row("vela").version
     addon = addon or _bundled(folder, files)
     setting = _Setting.find(folder, addon, (version,))
@@ -199,11 +216,7 @@ def render_command(
         show_problems(problems)
     if any(problem.severity == "error" for problem in problems):
         sys.exit(1)
-    contents = [one.content for one in objects]
-    if output == "json":
-        click.echo(json.dumps(contents, indent=2))
-    else:
-        click.echo(yaml.safe_dump_all(contents, sort_keys=False, explicit_start=True), nl=False)
+    return objects
 
 
 def _bundled(folder: Path | None, files: tuple[Path, ...]) -> Path | None:

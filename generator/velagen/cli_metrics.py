@@ -13,12 +13,35 @@ def metrics_group() -> None:
 
 
 @metrics_group.command("rules", epilog="Example: velagen metrics rules > models.rules.yaml")
-def rules_command() -> None:
-    """Print the recording rules and the alerts, as a rule file of Prometheus."""
+@click.option(
+    "--app",
+    "apps",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Print what the trait slo makes of this application file instead; may be given several times.",
+)
+def rules_command(apps: tuple[Path, ...]) -> None:
+    """Print the recording rules and the alerts for all models, as a rule file of Prometheus."""
     from velagen.monitoring.objects import all_groups
     from velagen.monitoring.rules import rules_file
 
-    click.echo(rules_file(all_groups()), nl=False)
+    if not apps:
+        click.echo(rules_file(all_groups()), nl=False)
+        return
+    import yaml
+
+    from velagen.cli_check import rendered_objects
+    from velagen.errors import Place, Problem, VelagenError
+    from velagen.monitoring.objects import groups_of
+
+    objects = rendered_objects(apps)
+    groups = [group for one in objects if one.definition == "slo" for group in groups_of(one.content)]
+    if not groups:
+        raise VelagenError(
+            Problem("no component here has the trait slo, so there are no rules of its own", Place(str(app)))
+            for app in apps
+        )
+    click.echo(yaml.safe_dump({"groups": groups}, sort_keys=False, width=10_000), nl=False)
 
 
 @metrics_group.command("scrape-config", epilog="Example: velagen metrics scrape-config --interval 10s")

@@ -35,6 +35,7 @@ _CRD_FOLDERS: tuple[tuple[str, str], ...] = (
     ("kserve", "config/crd/full"),
     ("kserve", "test/crds"),
     ("kubevela", "charts/vela-core/crds"),
+    ("prometheus-operator", "example/prometheus-operator-crd"),
 )
 #: A copy of config/crd/full in one file of 6.7 MB.
 _SKIPPED_FILES = frozenset({"serving.kserve.io_all_crds.yaml"})

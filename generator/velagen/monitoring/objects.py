@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import yaml
+
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.objectives import objective_rules
 from velagen.monitoring.rules import Group, recording_rules
@@ -57,6 +59,13 @@ def operator_relabelings() -> list[Relabeling]:
         *({_CAMEL.get(key, key): value for key, value in one.items()} for one in ours),
         {"action": "labeldrop", "regex": "container"},
     ]
+
+
+def groups_of(thing: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The groups of rules in a PrometheusRule, or in a ConfigMap that holds rule files."""
+    if thing["kind"] == "PrometheusRule":
+        return list(thing["spec"]["groups"])
+    return [group for text in thing["data"].values() for group in yaml.safe_load(text)["groups"]]
 
 
 def prometheus_rule(metadata: Mapping[Any, Any]) -> dict[str, Any]:
