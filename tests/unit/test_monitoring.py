@@ -363,9 +363,12 @@ def relabeled(labels: dict[str, str], steps: list[dict[str, Any]]) -> dict[str, 
     """What Prometheus makes of a target's labels (docs: relabel_config), for the actions that are used here."""
     labels = dict(labels)
     for step in steps:
+        action = step.get("action", "replace")
+        if action == "labeldrop":
+            labels = {name: value for name, value in labels.items() if not re.fullmatch(step["regex"], name)}
+            continue
         value = ";".join(labels.get(name, "") for name in step["source_labels"])
         found = re.fullmatch(step.get("regex", "(.*)"), value)
-        action = step.get("action", "replace")
         if action in ("keep", "drop"):
             if (found is None) == (action == "keep"):
                 return None

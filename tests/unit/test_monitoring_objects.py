@@ -1,0 +1,206 @@
+"""What the addon's parameter monitoring makes: objects of the Prometheus operator, and defaults of its definitions."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from tests.unit.addon_template import component, rendered
+from tests.unit.promtool import run
+from tests.unit.test_monitoring import relabeled
+
+from velagen.check.crds import CrdStore
+from velagen.check.dryrun import offline_environment
+from velagen.check.structural import check_against
+from velagen.cli_metrics import metrics_group
+from velagen.kubevela import VERSIONS
+from velagen.monitoring.objects import operator_relabelings
+from velagen.monitoring.scrape import scrape_config
+from velagen.tools import source, tool
+
+ADDON = Path(__file__).parents[2] / "addon" / "kfserving"
+GOLDEN = Path(__file__).parent / "golden" / "monitoring"
+ADDRESS = "https://prometheus.example.com:9090/a_b/"
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def kubevela(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def all_of_it(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    parameter = {
+        "monitoring": {
+            "objects": "pod-monitor",
+            "rules": True,
+            "interval": "5s",
+            "namespace": "monitoring",
+            "labels": {"release": "kube-prometheus-stack"},
+        }
+    }
+    return rendered(ADDON, tmp_path_factory.mktemp("addon"), parameter, kubevela=VERSIONS[0])
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> CrdStore:
+    """The operator's own CustomResourceDefinitions."""
+    folder = source("prometheus-operator") / "example/prometheus-operator-crd"
+    return CrdStore({"kubernetes": source("kubernetes")}, tmp_path_factory.mktemp("cache"), (folder,))
+
+
+# ---------------------------------------------------------------- objects of the operator
+
+
+def test_the_operators_schemas_take_the_objects(
+    all_of_it: tuple[dict[str, Any], dict[str, dict[str, Any]]], operator: CrdStore
+) -> None:
+    application, _ = all_of_it
+    objects = [*component(application, "monitoring-pods"), *component(application, "monitoring-rules")]
+    assert [one["kind"] for one in objects] == ["PodMonitor", "PrometheusRule"]
+    for one in objects:
+        assert check_against(one, operator.schema, operator.kinds) == []
+        assert one["metadata"] == {
+            "name": "kfserving-models",
+            "namespace": "monitoring",
+            "labels": {"release": "kube-prometheus-stack"},
+        }
+    broken = {**objects[0], "spec": {"podMetricsEndpoints": [{"relabelings": [{"source_labels": ["a"]}]}]}}
+    assert check_against(broken, operator.schema, operator.kinds), "the schema is one that refuses"
+
+
+def test_the_pod_monitor(all_of_it: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
+    (made,) = component(all_of_it[0], "monitoring-pods")
+    assert made == yaml.safe_load((GOLDEN / "pod-monitor.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_prometheus_rule_holds_what_velagen_prints_and_promtool_takes_it(
+    all_of_it: tuple[dict[str, Any], dict[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    (made,) = component(all_of_it[0], "monitoring-rules")
+    assert made["spec"] == yaml.safe_load(CliRunner().invoke(metrics_group, ["rules"]).output)
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(made["spec"], width=10_000), encoding="utf-8")
+    assert "SUCCESS" in run("check", "rules", tmp_path / "rules.yaml")
+
+
+def pods_targets(steps: list[dict[str, Any]]) -> Iterator[dict[str, str] | None]:
+    """A pod with two containers as Prometheus discovers it, with the labels that the operator adds before ours."""
+    meta = "__meta_kubernetes_pod"
+    for name, port in (("kserve-container", "8080"), ("queue-proxy", "9091")):
+        yield relabeled(
+            {
+                "__address__": f"10.0.0.7:{port}",
+                "container": name,
+                "__meta_kubernetes_namespace": "team",
+                f"{meta}_name": "m-predictor-1",
+                f"{meta}_ip": "10.0.0.7",
+                f"{meta}_phase": "Running",
+                f"{meta}_annotation_prometheus_io_scrape": "true",
+                f"{meta}_annotation_prometheus_io_port": "8002",
+                f"{meta}_label_app_oam_dev_name": "shop",
+                f"{meta}_label_app_oam_dev_component": "m",
+                f"{meta}_label_serving_kserve_io_inferenceservice": "m",
+                f"{meta}_label_component": "predictor",
+            },
+            steps,
+        )
+
+
+def test_a_pod_with_two_containers_is_one_target_with_the_labels_of_a_plain_prometheus() -> None:
+    words = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
+    operators = [{words.get(key, key): value for key, value in one.items()} for one in operator_relabelings()]
+    first, second = pods_targets(operators)
+    assert first == second
+    (plain,) = scrape_config()
+    (expected, _) = pods_targets(plain["relabel_configs"])
+    assert expected is not None
+    assert first == {name: value for name, value in expected.items() if name != "container"}
+
+
+def test_nothing_is_installed_unasked(tmp_path: Path, kubevela: str) -> None:
+    application, _ = rendered(ADDON, tmp_path, {}, kubevela=kubevela)
+    assert application["spec"] == {"components": []}
+
+
+# ---------------------------------------------------------------- defaults that the addon gives
+
+
+def as_kubevela_makes_it(name: str, text: str, folder: Path, kubevela: str) -> dict[str, Any]:
+    (folder / f"{name}.cue").write_text(text, encoding="utf-8")
+    subprocess.run(
+        [str(tool("vela", kubevela)), "def", "render", f"{name}.cue", "-o", f"{name}.yaml"],
+        cwd=folder,
+        env=offline_environment(folder),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    found: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def as_a_file(template: str, like: str) -> str:
+    """The template of an object in the file of its definition, for KubeVela to format both alike."""
+    imports = re.match(r"import \(\n.*?\n\)\n", template, re.DOTALL)
+    body = template[imports.end() :] if imports else template
+    metadata = re.sub(r"^//.*\n|^import \(\n(?s:.*?)\n\)\n", "", like, flags=re.MULTILINE).partition("\ntemplate: {")[0]
+    return f"{imports[0] if imports else ''}\n{metadata}\ntemplate: {{\n{body}\n}}\n"
+
+
+def bare(template: str) -> str:
+    """Without spaces, and braces around one field, which go by a line's length."""
+    return re.sub(r"[\s{}]+", "", template)
+
+
+def test_a_definition_of_the_template_is_that_of_the_file(tmp_path: Path, kubevela: str) -> None:
+    """With the addon's own defaults; KubeVela applies the former and looks at the latter."""
+    application, outputs = rendered(ADDON, tmp_path / "cue", {}, kubevela=kubevela)
+    made = {name: one for name, one in outputs.items() if one["kind"].endswith("Definition")}
+    assert {"component-kfserving", "trait-autoscale"} <= set(made)
+    for one in made.values():
+        what = one["metadata"]["name"]
+        file = (ADDON / "definitions" / f"{what}.cue").read_text(encoding="utf-8")
+        theirs = as_kubevela_makes_it(what, file, tmp_path, kubevela)
+        assert theirs["metadata"]["annotations"].pop("addon.oam.dev/bind-component") == "template.cue"
+        again = as_a_file(one["spec"]["schematic"]["cue"]["template"], file)
+        one["spec"]["schematic"] = as_kubevela_makes_it(what, again, tmp_path, kubevela)["spec"]["schematic"]
+        for made_of in (one, theirs):
+            made_of["spec"]["schematic"]["cue"]["template"] = bare(made_of["spec"]["schematic"]["cue"]["template"])
+        assert one["metadata"].pop("namespace") == "vela-system"
+        assert one == theirs
+    # What is bound is not noted by KubeVela: so all of the kind are made here, and noted here.
+    noted = application["metadata"]["annotations"]
+    for kind in ("component", "trait"):
+        names = [name.removeprefix(f"{kind}-") for name in made if name.startswith(f"{kind}-")]
+        assert noted[f"addon.oam.dev/{kind}Definitions"] == ",".join(sorted(names))
+        files = [path for path in (ADDON / "definitions").glob("*.cue") if f'type: "{kind}"' in head(path)]
+        assert sorted(names) == sorted(path.stem for path in files)
+
+
+def head(file: Path) -> str:
+    return re.sub(" +", " ", file.read_text(encoding="utf-8")[:2000])
+
+
+@pytest.mark.parametrize(("objects", "scrape"), [("none", "false"), ("annotations", "true"), ("pod-monitor", "true")])
+def test_what_the_addon_is_enabled_with_is_the_default(
+    tmp_path: Path, kubevela: str, objects: str, scrape: str
+) -> None:
+    parameter = {"monitoring": {"prometheus": ADDRESS, "objects": objects}}
+    _, outputs = rendered(ADDON, tmp_path, parameter, kubevela=kubevela)
+
+    def template(name: str) -> list[str]:
+        text = str(outputs[name]["spec"]["schematic"]["cue"]["template"])
+        return [" ".join(line.split()) for line in text.splitlines()]
+
+    # At render, and in the form.
+    found = [line for line in template("trait-autoscale") if line.startswith("prometheusAddress: *")]
+    assert len(found) == 2
+    assert all(line.startswith(f'prometheusAddress: *"{ADDRESS}" | ') for line in found)
+    found = [line for line in template("component-kfserving") if line.startswith("scrape: *")]
+    assert found == [f"scrape: *{scrape} | _", f"scrape: *{scrape} | bool"]
