@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from tests.unit.addon_template import rendered
 
 from velagen.addon.package import chart_metadata, pack
 from velagen.addon.uischema import ui_schema
 from velagen.addon.write import read_folder, render_addon, stale_diff, write_addon
 from velagen.cli import main
 from velagen.errors import VelagenError
+from velagen.kubevela import VERSIONS
 from velagen.project import Project
 
 MINI = Path(__file__).parent / "fixtures/mini"
@@ -314,6 +316,77 @@ def test_a_property_that_stays_has_kubevelas_mark_where_it_looks_for_it(mini: Pr
     assert text.count("+immutable") == 1
     # A plain struct, and before the closed one: kubevela pkg/schema/immutable.go, getParameterStruct.
     assert text.index("\tparameter: {\n\t\t// +immutable\n\t\truntime?: _\n\t}\n") < text.index("\tparameter: close({")
+
+
+def addon_of(root: Path, defaults: str) -> None:
+    """An addon with the parameter reason, which gives *defaults*, and a definition that asks for why and often."""
+    (root / "definitions/addon.py").write_text(
+        "from velagen import AddonTemplate\nfrom velagen import parameter as p\n\n"
+        'application = {"apiVersion": "core.oam.dev/v1beta1", "kind": "Application", "spec": {"components": []}}\n'
+        f"addon = AddonTemplate(output=application, defaults={{{defaults}}})\n",
+        encoding="utf-8",
+    )
+    own = {"reason": {"type": "string", "default": "the addon's"}, "often": {"type": "boolean", "default": False}}
+    (root / "schemas/addon.json").write_text(json.dumps({"type": "object", "properties": own}), encoding="utf-8")
+    asked = {
+        "reason": {"type": "string", "default": "none", "x-addon-default": "why"},
+        "often": {"type": "boolean", "default": True, "x-addon-default": "often"},
+    }
+    (root / "schemas/freeze.json").write_text(
+        json.dumps({"type": "object", "additionalProperties": False, "properties": asked}), encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_property_takes_its_default_from_the_addon(mini: Project, tmp_path: Path, version: str) -> None:
+    addon_of(mini.root, '"why": p.reason, "often": p.often')
+    assert build(mini).exit_code == 0
+    hostile = '"\\(parameter)" | _\n"""# \\#(x)'
+    application, outputs = rendered(mini.addon, tmp_path / "cue", {"reason": hostile, "often": True}, kubevela=version)
+    text = outputs["trait-freeze"]["spec"]["schematic"]["cue"]["template"]
+    assert text.count(f"reason: *{json.dumps(hostile)} | ") == 2, "at render and in the form"
+    assert text.count("often:  *true | ") == 2
+    # All traits, for KubeVela notes those of a kind together.
+    assert sorted(outputs) == ["trait-freeze", "trait-scale"]
+    assert application["metadata"]["annotations"] == {"addon.oam.dev/traitDefinitions": "freeze,scale"}
+    files = {path.stem: path.read_text(encoding="utf-8") for path in (mini.addon / "definitions").glob("*.cue")}
+    assert [name for name, file in sorted(files.items()) if "bind-component" in file] == ["freeze", "scale"]
+    assert 'reason: *"none" | ' in files["freeze"]
+    form = yaml.safe_load((mini.addon / "schemas/trait-uischema-freeze.yaml").read_text(encoding="utf-8"))
+    assert all("defaultValue" not in one["validate"] for one in form)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "old", "new", "words"),
+    [
+        ('"why": p.reason', "", "", "the addon gives no default 'often'"),
+        ('"why": p.often, "often": p.often', "", "", "defaults.why: parameter.often does not fit"),
+        ('"why": p.reason, "often": p.often', '"default": "none", ', "", "x-addon-default needs a default"),
+        ('"why": p.reason, "often": p.often', '"why"', "[1]", "x-addon-default is the name of a default"),
+        (
+            '"why": p.reason, "often": p.often',
+            '"default": "none"',
+            '"enum": ["none"], "default": "none"',
+            "x-addon-default stands at a text without enum, or a boolean",
+        ),
+    ],
+)
+def test_a_default_the_addon_cannot_give_is_refused(
+    mini: Project, defaults: str, old: str, new: str, words: str
+) -> None:
+    addon_of(mini.root, defaults)
+    if old:
+        edit(mini.root / "schemas/freeze.json", old, new)
+    result = build(mini)
+    assert result.exit_code == 1
+    assert words in result.stderr
+
+
+def test_a_default_of_no_addon_is_refused(mini: Project) -> None:
+    addon_of(mini.root, "")
+    (mini.root / "definitions/addon.py").unlink()
+    result = build(mini)
+    assert "x-addon-default, and no definitions/addon.py that gives it" in result.stderr
 
 
 def test_all_problems_are_told_at_once(mini: Project) -> None:
