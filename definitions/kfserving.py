@@ -448,8 +448,7 @@ not_fetched: list[tuple[Expression, Value]] = [
     ),
     (
         matches(cause, NOT_THERE),
-        f"There is no model at {p.modelUri} (check modelUri, or put it there; it is looked for again by itself): "
-        f"{cause}",
+        f"There is no model at {p.modelUri} (check modelUri, or put it there; KServe keeps looking): {cause}",
     ),
 ]
 #: 128 + the signal that ended it. Who is killed says nothing, and the last line is of something else; SIGKILL comes by

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from velagen.project import Project
-from velagen.report import show_diff
+from velagen.report import show_diff, show_problems
 
 project_option = click.option(
     "--project",
@@ -27,7 +27,7 @@ def build_command(folder: Path | None, *, check: bool) -> None:
     from velagen.addon.write import render_addon, stale_diff, write_addon
 
     project = Project.find(folder)
-    files = render_addon(project)
+    files = render_addon(project, tell=show_problems)
     name = project.addon.relative_to(project.root)
     if not check:
         changed = write_addon(project, files)
@@ -56,6 +56,6 @@ def package_command(out: Path, url: str, folder: Path | None) -> None:
     from velagen.addon.write import render_addon
 
     project = Project.find(folder)
-    package = pack(project.metadata, render_addon(project, released=True), out, url)
+    package = pack(project.metadata, render_addon(project, released=True, tell=show_problems), out, url)
     click.echo(f"{package.archive}  sha256:{package.digest}")
     click.echo(f"{package.index}")

@@ -513,6 +513,21 @@ def test_a_definition_has_the_addons_version_in_a_package_alone(mini: Project, v
     assert found == {False: [[], [], []], True: [[said] if said else []] * 3}
 
 
+def test_words_without_effect_are_told_by_a_build(mini: Project, tmp_path: Path) -> None:
+    """Of a definition's schema and of the addon's parameters; the build succeeds."""
+    edit(mini.root / "schemas/server.json", '"title"', '"minLenght": 1, "title"')
+    (mini.root / "schemas/addon.json").write_text('{"type": "object", "additionalProperty": false}')
+    (mini.root / "definitions/addon.py").write_text(
+        "from velagen import AddonTemplate\naddon = AddonTemplate(output={'apiVersion': 'core.oam.dev/v1beta1',"
+        " 'kind': 'Application', 'spec': {'components': []}})\n"
+    )
+    for said in (build(mini), package(mini, tmp_path / "dist")):
+        assert said.exit_code == 0
+        assert "warning: minLenght is not a keyword of JSON Schema, and has no effect" in said.stderr
+        assert "warning: additionalProperty is not a keyword of JSON Schema" in said.stderr
+        assert "2 warnings" in said.stderr
+
+
 def test_a_package_twice_is_the_same_bytes(mini: Project, tmp_path: Path) -> None:
     package(mini, tmp_path / "one")
     package(mini, tmp_path / "two")

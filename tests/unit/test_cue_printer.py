@@ -130,8 +130,41 @@ def test_numbers_are_numbers_for_kubevela_too() -> None:
 
 def test_a_chain_longer_than_the_stack_is_deep() -> None:
     chain = cue.joined("&&", [A] * 5000)
-    assert to_cue(chain) == " && ".join(["a"] * 5000)
+    text = to_cue(chain)
+    assert " ".join(text.split()) == " && ".join(["a"] * 5000)
+    assert max(len(line) for line in text.splitlines()) < 150
     assert to_cue(cue.Binary("-", A, cue.joined("-", [A, B, C]))) == "a - (a - b - c)"
+
+
+def test_a_long_row_of_clauses_goes_on_in_the_next_line(run_cue: Callable[..., str]) -> None:
+    """As ``cue fmt`` lays them out; the meaning is the same."""
+    names = [f"{'long' * 8}{number}" for number in range(4)]
+    known = [cue.Field(cue.Name(name), cue.Lit(True)) for name in names]
+    guards = (cue.For("item", cue.ListLit((cue.Lit(1),))), *(cue.Guard(cue.Ident(name)) for name in names))
+    item = cue.Struct((cue.Embed(cue.Ident("item")),))
+    both = cue.joined("&&", [cue.Ident(name) for name in names])
+    fields = cue.Struct((cue.Field("field", cue.Ident("item")), cue.Field("more", cue.Lit(2))))
+    file = cue.File(
+        (
+            *known,
+            cue.LetDecl("items", cue.ListLit((cue.Comprehension(guards, item),))),
+            cue.Field("values", cue.Ident("items")),
+            cue.Comprehension(guards, fields),
+            cue.Field("all", both),
+        )
+    )
+    text = to_cue(file)
+    assert max(len(line.expandtabs(4)) for line in text.splitlines()) < 145
+    assert text.count("\n\tif ") == 1
+    assert text.count("\nif ") == 1
+    assert run_cue("fmt", text=text) == text
+    found = json.loads(run_cue("export", text=text))
+    assert {name: found[name] for name in ("values", "all", "field", "more")} == {
+        "values": [1],
+        "all": True,
+        "field": 1,
+        "more": 2,
+    }
 
 
 def test_a_label_is_quoted_where_a_bare_word_would_capture_a_reference() -> None:

@@ -940,7 +940,7 @@ def test_component_details(oracle: Oracle) -> None:
                 f"{INITIALIZER}Copying contents of s3://m/2 to local\n"
                 f"{FETCH_FAILED}Failed to fetch model. No model found in m/2.\n"
             ),
-            "There is no model at s3://m/2 (check modelUri, or put it there; it is looked for again by itself): "
+            "There is no model at s3://m/2 (check modelUri, or put it there; KServe keeps looking): "
             "Failed to fetch model. No model found in m/2.",
         ),
         # A pod of the version before, which is still there after modelUri is mended.
@@ -951,7 +951,7 @@ def test_component_details(oracle: Oracle) -> None:
         ),
         (
             failed(f"{FETCH_FAILED}S3 resource 'm' not found.\n"),
-            "There is no model at s3://m/2 (check modelUri, or put it there; it is looked for again by itself): "
+            "There is no model at s3://m/2 (check modelUri, or put it there; KServe keeps looking): "
             "S3 resource 'm' not found.",
         ),
         (

@@ -7,7 +7,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,12 @@ _RELEASE = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 Files = dict[str, bytes]
 
 
-def render_addon(project: Project, *, released: bool = False) -> Files:
+def render_addon(
+    project: Project, *, released: bool = False, tell: Callable[[Iterable[Problem]], object] | None = None
+) -> Files:
     """The addon's files by their path within its folder: same project, same bytes. Writes nothing.
+
+    *tell* is given the warnings of its schemas, which no build fails for.
 
     With *released* each definition carries the addon's version, and an application can name it (``kfserving@v0.1.0``).
     KubeVela keeps what it first sees of a version and never replaces it, so a folder that is still worked on has none.
@@ -57,6 +61,8 @@ def render_addon(project: Project, *, released: bool = False) -> Files:
     if problems:
         raise VelagenError(problems)
     definitions, template = built
+    if tell is not None:
+        tell([warning for one in (*definitions, template) for warning in one.warnings])
     return dict(sorted({**_generated(metadata, definitions, template, copied), **copied}.items()))
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,6 @@ from velagen.kubevela import KubeVela, release
 from velagen.oracle import Oracle
 from velagen.project import Project
 from velagen.schema import validate
-from velagen.schema.cel import uncarried_rules
-from velagen.schema.keywords import doubtful_keywords
 
 _TIME_LIMIT = 60.0
 
@@ -75,9 +73,10 @@ def check_addon(project: Project, built: tuple[BuiltDefinition, ...], catalogs: 
     In: the project, its built definitions, and by the version of each KubeVela that is asked the catalog with them and
     its own. Raises VelagenError where a tool can't be had; what is wrong with the addon is returned.
     """
-    problems = list(_stale(project))
+    problems: list[Problem] = []
+    problems += _stale(project, problems.extend)
     for one in built:
-        problems += [*_examples(one), *doubtful_keywords(one.schema), *uncarried_rules(one.schema)]
+        problems += _examples(one)
     with ThreadPoolExecutor() as pool:
         asked = {version: pool.submit(_on, release(version), built, catalog) for version, catalog in catalogs.items()}
         problems += merged({version: found.result() for version, found in asked.items()})
@@ -113,12 +112,13 @@ def _at(one: BuiltDefinition) -> Place:
     return place if place.file and not place.file.startswith("<") else Place(str(one.source))
 
 
-def _stale(project: Project) -> Iterator[Problem]:
-    diff = stale_diff(project, render_addon(project))
+def _stale(project: Project, tell: Callable[[Iterable[Problem]], object]) -> list[Problem]:
+    diff = stale_diff(project, render_addon(project, tell=tell))
     changed = [line[6:] for line in diff.splitlines() if line.startswith(("+++ b/", "--- a/"))]
     if changed:
         files = ", ".join(dict.fromkeys(changed))
-        yield Problem(f"the addon is stale: {files}", Place(str(project.addon)), "run velagen build")
+        return [Problem(f"the addon is stale: {files}", Place(str(project.addon)), "run velagen build")]
+    return []
 
 
 def _render_definition(one: BuiltDefinition, kubevela: KubeVela) -> _Rendered:

@@ -88,6 +88,8 @@ def comment_lines(text: str) -> list[str]:
 
 #: Characters in a line that holds a condition and the one field under it.
 _LINE = 120
+#: Past this a row of clauses or conditions goes on in the next line. (The texts of a status stand 16 further in.)
+_LONGEST = 140
 
 
 class _Printer:
@@ -95,6 +97,8 @@ class _Printer:
         self._root = root
         #: Above zero inside a string interpolation, which must stay on one line.
         self._on_one_line = 0
+        #: Characters that stand before the value of an intermediate.
+        self._ahead = 0
 
     @cached_property
     def _packages(self) -> list[str]:
@@ -190,7 +194,11 @@ class _Printer:
                 return self._decls((decl,), indent)
             case s.LetDecl(name=name, value=value, doc=doc):
                 above = [indent + line for text in doc for line in comment_lines(text)]
-                return [*above, f"{indent}let {name} = {self._expr(value, indent)}"]
+                head = f"let {name} = "
+                self._ahead = len(head)
+                text = self._expr(value, indent)
+                self._ahead = 0
+                return [*above, f"{indent}{head}{text}"]
             case s.Embed(of=of):
                 return [indent + self._expr(of, indent)]
             case s.Ellipsis(of=of):
@@ -204,8 +212,12 @@ class _Printer:
     def _ellipsis(self, of: s.Expr | None, indent: str) -> str:
         return "..." if of is None else "..." + self._expr(of, indent, _UNARY_STRENGTH)
 
-    def _comprehension(self, node: s.Comprehension, indent: str) -> str:
-        clauses = " ".join(self._clause(clause, indent) for clause in node.clauses)
+    def _comprehension(self, node: s.Comprehension, indent: str, further: str | None = None) -> str:
+        """Its text; clauses that don't fit on a line, and the body under them, stand at *further*, else at *indent*."""
+        # CUE takes a comma, and so a new line, before each further clause: https://cuelang.org/docs/reference/spec/.
+        clauses = self._filled([self._clause(clause, indent) for clause in node.clauses], indent, further or indent)
+        if "\n" in clauses:
+            indent = further or indent
         body = node.body if isinstance(node.body, s.Struct) else s.Struct((s.Embed(node.body),))
         match body:
             case s.Struct(decls=(s.Field(doc=()),)) if not self._on_one_line:
@@ -216,7 +228,23 @@ class _Printer:
                     return text
                 inside = "\n".join(lines)
                 return f"{clauses} {{\n{inside}\n{indent}}}"
-        return f"{clauses} {self._struct(body, indent)}"
+        text = self._struct(body, indent)
+        if "\n" in clauses and "\n" not in text and body.decls and not self._on_one_line:
+            text = f"{{\n{indent}\t{text[1:-1]}\n{indent}}}"
+        return f"{clauses} {text}"
+
+    def _filled(self, parts: list[str], indent: str, further: str) -> str:
+        """*parts* on one line, or on as few as they fit on where that is too long; those are indented by *further*."""
+        lines = [parts[0]]
+        ahead = self._ahead
+        for part in parts[1:]:
+            fits = len(indent.expandtabs(4)) + ahead + len(lines[-1]) + 1 + len(part) <= _LONGEST
+            if fits or self._on_one_line:
+                lines[-1] += f" {part}"
+            else:
+                lines.append(further + part)
+                ahead = 0
+        return "\n".join(lines)
 
     def _clause(self, clause: s.Node, indent: str) -> str:
         match clause:
@@ -292,7 +320,10 @@ class _Printer:
                     same = op in {"&&", "||"} and isinstance(left.right, s.Binary) and left.right.op == op
                     operands.append(self._operand(op, left.right, indent, own if same else own + 1))
                     left = left.left
-                text = f" {op} ".join([self._operand(op, left, indent, own), *reversed(operands)])
+                operands.append(self._operand(op, left, indent, own))
+                ends = [f" {op}"] * (len(operands) - 1) + [""]
+                parts = [operand + end for operand, end in zip(reversed(operands), ends, strict=True)]
+                text = self._filled(parts, indent, indent + "\t") if op in {"&&", "||"} else " ".join(parts)
                 return f"({text})" if strength > own else text
             case s.Struct():
                 return self._struct(node, indent)
@@ -383,6 +414,8 @@ class _Printer:
         # at every indentation.
         hugs = len(items) == 1 and not isinstance(items[0], (s.Lit, s.Interpolation))
         inner = indent if hugs else indent + "\t"
+        if hugs and isinstance(items[0], s.Comprehension):
+            return "[" + self._comprehension(items[0], indent, indent + "\t") + "]"
         texts = [self._expr(item, inner) for item in items]
         one_line = "[" + ", ".join(texts) + "]"
         if hugs or self._on_one_line or ("\n" not in one_line and len(one_line) <= 100):

@@ -51,6 +51,8 @@ class BuiltDefinition:
     schema: Schema
     definition: Definition
     source: Path
+    #: What its schema says without effect, or what only the API server will judge.
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class BuiltAddonTemplate:
     parameter_cue: str
     notes_cue: str
     schema: Schema | None
+    #: As those of a definition.
+    warnings: tuple[Problem, ...] = ()
 
 
 def build_definitions(project: Project) -> tuple[BuiltDefinition, ...]:
@@ -155,6 +159,7 @@ def _definition(
         schema=source.schema,
         definition=definition,
         source=source.module,
+        warnings=compiled.warnings,
     )
     return built, builder
 
@@ -563,6 +568,7 @@ def _addon_template(
         parameter_cue=cue.to_cue(parameter_file),
         notes_cue=text,
         schema=source.schema,
+        warnings=compiled.warnings,
     )
 
 

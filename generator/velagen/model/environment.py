@@ -40,8 +40,8 @@ def read_environment(path: Path, runtime: Runtime) -> Runtime:
     place = Place(str(path))
     try:
         with path.open("rb") as file, gzip.open(file) as stream:
-            source = Source(stream, max(_MOST_UNPACKED, _MOST_TIMES * path.stat().st_size))  # type: ignore[arg-type]
-            with tarfile.open(fileobj=source, mode="r|") as archive:  # type: ignore[call-overload]
+            source = Source(stream, max(_MOST_UNPACKED, _MOST_TIMES * path.stat().st_size))  # type: ignore[arg-type]  # has read()
+            with tarfile.open(fileobj=source, mode="r|") as archive:  # type: ignore[call-overload]  # all a stream needs
                 for member in archive:
                     archive.members = []  # it keeps them all otherwise
                     activates = activates or bool(_ACTIVATE.match(member.name))

@@ -546,7 +546,7 @@ def _opcodes(source: Source) -> Iterator[tuple[pickletools.OpcodeInfo, object]]:
         if width is not None:
             yield opcode, _sized(opcode.name, width, source)
         elif opcode.arg is not None:
-            yield opcode, opcode.arg.reader(source)  # type: ignore[arg-type]
+            yield opcode, opcode.arg.reader(source)  # type: ignore[arg-type]  # it reads, and no more is asked of it
         else:
             yield opcode, None
         if opcode.name == "STOP":

@@ -288,7 +288,7 @@ def _zip_members(file: IO[bytes]) -> Iterator[tuple[str, int, int, _Opener]]:
                     member.filename,
                     member.file_size,
                     member.compress_size,
-                    lambda member=member: archive.open(member),  # type: ignore[misc]
+                    lambda member=member: archive.open(member),  # type: ignore[misc]  # bound now, not when it is called
                 )
 
 

@@ -453,7 +453,7 @@ class Violations:
         if shift % factor == 0:
             return  # so large a number is whole, and each whole number a multiple: of 0.01, 0.5
         most = number(exact_below(value))
-        beyond = Binary("||", Binary(">=", ref, most), Binary("<=", ref, Lit(-most.value)))  # type: ignore[operator]
+        beyond = Binary("||", Binary(">=", ref, most), Binary("<=", ref, Lit(-most.value)))  # type: ignore[operator]  # a number
         whole = call("math", "Trunc", ref if shift == 1 else Binary("*", ref, Lit(shift)))
         remainder = Call(Ident("rem"), (whole, Lit(factor)))
         yield (Guard(beyond), Guard(Binary("!=", remainder, Lit(0)))), message

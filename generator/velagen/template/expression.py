@@ -34,10 +34,10 @@ class Expression:
 
     # Comparison, arithmetic, logic -----------------------------------------------------------------
 
-    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
+    def __eq__(self, other: object) -> Expression:  # type: ignore[override]  # the point of the language
         return Operation("==", self, wrap(other))
 
-    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
+    def __ne__(self, other: object) -> Expression:  # type: ignore[override]  # the point of the language
         return Operation("!=", self, wrap(other))
 
     def __lt__(self, other: object) -> Expression:

@@ -115,7 +115,7 @@ class AnyOf(Type):
         return _without_doubles(name for one in self._alternatives for name in one.types)
 
     @cached_property
-    def enum(self) -> tuple[object, ...]:  # type: ignore[override]
+    def enum(self) -> tuple[object, ...]:  # type: ignore[override]  # computed when it is asked for
         if any(not one.enum for one in self._alternatives):
             return ()
         return tuple({_identity(value): value for one in self._alternatives for value in one.enum}.values())
@@ -196,7 +196,7 @@ class SchemaType(Type):
         return tuple(value for value in first if all(_identity(value) in one for one in allowed))
 
     @cached_property
-    def enum(self) -> tuple[object, ...]:  # type: ignore[override]
+    def enum(self) -> tuple[object, ...]:  # type: ignore[override]  # computed when it is asked for
         return tuple(value for value in self._values or () if _takes(self.types, _type_of(value)))
 
     def declared(self, name: str) -> Member | None:
