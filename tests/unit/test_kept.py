@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,16 @@ def test_only_so_many_answers_are_kept(project: Project, tmp_path: Path, monkeyp
         Kept(project, VERSIONS).keep_verdict([])
     assert len(list(folder.glob("verdict-*.json"))) == 2
     assert (folder / "mine.json").exists()
+
+
+def test_what_a_killed_writer_left_goes_after_an_hour(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "checked"
+    folder.mkdir(parents=True)
+    for name, age in ((".writing-old", 3700), (".writing-now", 10), (".other", 9999)):
+        (folder / name).write_text("{")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    Kept(project, VERSIONS).keep_verdict([])
+    assert {one.name for one in folder.iterdir() if one.name.startswith(".")} == {".writing-now", ".other"}
 
 
 WRONG = """\

@@ -97,7 +97,10 @@ def _on(kubevela: KubeVela, built: tuple[BuiltDefinition, ...], catalog: Catalog
     with ThreadPoolExecutor() as pool, Oracle(kubevela.cue) as oracle:
         examples = pool.map(lambda one: list(_golden(one, built, catalog, kubevela)), whole)
         for one in whole:
-            problems += _definition(oracle, one, rendered[_key(one)])
+            try:
+                problems += list(_definition(oracle, one, rendered[_key(one)]))
+            except VelagenError as error:
+                problems += error.problems
         for found in examples:
             problems += found
     return problems
@@ -152,7 +155,7 @@ def _render_definition(one: BuiltDefinition, kubevela: KubeVela) -> _Rendered:
 
 def _definition(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
     for what, text in (("the template", rendered.template), *rendered.status.items()):
-        for fix in oracle.rewritten(text):
+        for fix in oracle.rewritten(text, f"{what} of {_key(one)}", _at(one)):
             yield Problem(
                 f"{what} of {_key(one)} is not evaluated as it stands, since KubeVela rewrites it ({fix})",
                 _at(one),
@@ -164,7 +167,7 @@ def _definition(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> It
         yield Problem(f"{_key(one)} does not compile: {reason}", _at(one))
     if refused:
         return
-    answer = oracle.openapi(rendered.template)
+    answer = oracle.openapi(rendered.template).given(f"the parameter of {_key(one)}", _at(one))
     if not answer.ok:
         yield Problem(
             f"KubeVela can't turn the parameter of {_key(one)} into OpenAPI: {_first(answer.error)}",
@@ -179,13 +182,10 @@ def _refusals(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iter
     if one.type == "workflow-step":
         # It imports vela's own packages, which only its engine knows: OpenAPI is the check of it.
         return
-    answer = oracle.compile(rendered.template)
-    if answer.fate:
-        yield answer.error
-        return
+    answer = oracle.compile(rendered.template).given(f"the template of {_key(one)}", _at(one))
     yield from (line for line in answer.error.splitlines() if not _CONTEXT_ERROR.match(line))
     for verdict in oracle.render(rendered.template, samples(one.schema), context=_ANY_CONTEXT):
-        if not verdict.ok:
+        if not verdict.given(f"an example of {_key(one)}", _at(one)):
             yield _first(verdict.error)
 
 
@@ -198,7 +198,7 @@ def _status(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterat
             text = rendered.status.get(field)
             if not text:
                 continue
-            answer = oracle.eval(text, path, extra)
+            answer = oracle.eval(text, path, extra).given(f"{field} of {_key(one)}, over an object {state},", _at(one))
             if not answer.ok:
                 yield Problem(
                     f"{field} of {_key(one)} fails over an object {state}: {_first(answer.error)}",

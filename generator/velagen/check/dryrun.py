@@ -142,7 +142,10 @@ def run_vela(vela: Path, folder: Path, arguments: list[str], application: Any) -
         )
     except subprocess.TimeoutExpired as error:
         raise VelagenError(
-            Problem(f"vela did not end within {_TIME_LIMIT:.0f} seconds", hint="a definition makes CUE run away")
+            Problem(
+                f"vela did not end within {_TIME_LIMIT:.0f} seconds",
+                hint="a definition makes CUE run away, or the machine was too busy: try again",
+            )
         ) from error
     if done.returncode == 0:
         return done.stdout

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +27,9 @@ _FORM = 1
 #: Answers that are kept; beyond, the oldest go.
 _MOST = 60
 _OURS = re.compile(r"(definitions|verdict)-[0-9a-f]{32}\.json")
+#: How the name of a file begins that is being written, and seconds after which nobody writes it any more.
+_PART = ".writing-"
+_ABANDONED = 3600.0
 
 
 @dataclass(frozen=True)
@@ -140,13 +144,17 @@ def _write(file: Path, value: object) -> None:
     """Keep a value, and drop the oldest of those that were kept here. A cache that can't be written is ignored."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=_PART)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 json.dump(value, stream)
             Path(name).replace(file)
         finally:
             Path(name).unlink(missing_ok=True)  # a full disk must not fill further
-        kept = [one for one in file.parent.iterdir() if _OURS.fullmatch(one.name)]
+        there = list(file.parent.iterdir())
+        for part in there:
+            if part.name.startswith(_PART) and part.stat().st_mtime < time.time() - _ABANDONED:
+                part.unlink(missing_ok=True)  # its writer was killed
+        kept = [one for one in there if _OURS.fullmatch(one.name)]
         for old in sorted(kept, key=lambda one: one.stat().st_mtime_ns)[:-_MOST]:
             old.unlink(missing_ok=True)

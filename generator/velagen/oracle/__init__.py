@@ -13,10 +13,11 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from velagen.errors import Problem, VelagenError
+from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import RELEASES
 from velagen.kubevela import CueVersion as Version
 from velagen.tools import tool
@@ -24,6 +25,8 @@ from velagen.tools import tool
 VERSIONS: tuple[Version, ...] = tuple(release.cue for release in RELEASES)
 #: The variable CUE reads experiments from; a version ends with an error where it names one that it doesn't know.
 _EXPERIMENT = "CUE_EXPERIMENT"
+#: A question may wait this many times its processor time for the processor.
+_PATIENCE = 20
 #: What KubeVela puts beside a template when it renders.
 CONTEXT = 'context: {name: "app", appName: "app", namespace: "default"}'
 
@@ -43,13 +46,31 @@ class Verdict:
     def __bool__(self) -> bool:
         return self.ok
 
+    def given(self, about: str, place: Place) -> Self:
+        """This verdict. Raises VelagenError where it is none, since the question ended the evaluator."""
+        if not self.fate:
+            return self
+        hint = (
+            "a definition makes CUE run away, or the machine was too busy: try again" if self.fate == "timeout" else ""
+        )
+        raise VelagenError(Problem(f"{about} was not judged: {self.error}", place, hint))
+
+    @classmethod
+    def without_answer(cls, fate: str, version: str, seconds: float) -> Self:
+        """That of a question which ended the evaluator: CUE has said nothing."""
+        if fate == "timeout":
+            return cls(False, f"CUE {version} gave no answer in {seconds:g} s of processor time", fate)
+        return cls(False, f"CUE {version} crashed", fate)
+
 
 class Oracle:
     """One evaluator process; a context manager.
 
-    *seconds* is the time a question may take. A question that takes longer, or kills the process, gets a verdict that
-    says so, and the next question a new process. It evaluates as vela-core does where the chart starts it; with
-    *by_default*, as CUE does by itself: ``vela`` on a person's machine, or vela-core without the chart's environment.
+    *seconds* is the processor time a question may take; where a system does not tell that, and on a machine that gives
+    the evaluator next to nothing, `_PATIENCE` times as long by the clock. A question that takes longer, or kills the
+    process, gets a verdict that says so, and the next question a new process. It evaluates as vela-core does where the
+    chart starts it; with *by_default*, as CUE does by itself: ``vela`` on a person's machine, or vela-core without the
+    chart's environment.
     """
 
     def __init__(self, version: Version = "0.9.2", *, seconds: float = 10.0, by_default: bool = False) -> None:
@@ -99,14 +120,15 @@ class Oracle:
         """The OpenAPI schema that KubeVela derives from ``parameter`` in *text*, as the verdict's result."""
         return self.ask("openapi", text)
 
-    def rewritten(self, text: str) -> tuple[str, ...]:
+    def rewritten(self, text: str, about: str = "the text", place: Place | None = None) -> tuple[str, ...]:
         """The passes of KubeVela's rewriting of older CUE that change *text* before it is evaluated; none up to 1.10.
 
-        Raises VelagenError where the evaluator does not survive it.
+        Raises VelagenError where the evaluator does not survive it, which is said of *about* at *place*.
         """
         answer = self._exchange({"op": "rewrite", "text": text})
         if isinstance(answer, str):
-            raise VelagenError(Problem(f"rewriting by KubeVela ended by {answer}"))
+            self._no_answer(answer).given(about, place or Place())
+            return ()
         return tuple(answer.get("fixes") or ())
 
     def eval(self, text: str, path: str = "", extra: str = "") -> Verdict:
@@ -121,8 +143,11 @@ class Oracle:
         """Any question of go/main.go."""
         answer = self._exchange({"op": op, "text": text, **more})
         if isinstance(answer, str):
-            return Verdict(False, f"the evaluator ended by {answer}", answer)
+            return self._no_answer(answer)
         return Verdict(answer["ok"], answer.get("error", ""), "", answer.get("result", answer.get("text")))
+
+    def _no_answer(self, fate: str) -> Verdict:
+        return Verdict.without_answer(fate, self.version, self.seconds)
 
     def _values(self, op: str, text: str, values: Iterable[Any], path: str, extra: str) -> list[Verdict]:
         values = list(values)
@@ -130,7 +155,7 @@ class Oracle:
         if isinstance(answer, str):
             if len(values) > 1:  # find out which one it was
                 return [one for value in values for one in self._values(op, text, [value], path, extra)]
-            return [Verdict(False, f"the evaluator ended by {answer}", answer)] * len(values)
+            return [self._no_answer(answer)] * len(values)
         if not answer["ok"]:
             return [Verdict(False, answer.get("error", ""))] * len(values)
         return [Verdict(one["ok"], one.get("error", "")) for one in answer.get("verdicts") or ()]
@@ -158,7 +183,7 @@ class Oracle:
         except BrokenPipeError:
             self.close()
             return "crash"
-        answer = _read_line(stdout, time.monotonic() + self.seconds)
+        answer = _read_line(stdout, _Allowance(self._process.pid, self.seconds))
         if answer is None or not answer.endswith(b"\n"):
             self.close()
             return "timeout" if answer is None else "crash"
@@ -166,14 +191,41 @@ class Oracle:
         return decoded
 
 
-def _read_line(stream: IO[bytes], deadline: float) -> bytes | None:
-    """A line; None when the deadline passes first, a line without end where the stream ends."""
+class _Allowance:
+    """The time that a process may still take for a question that begins now."""
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self._pid, self._seconds = pid, seconds
+        self._began = _processor_seconds(pid)
+        self._last = time.monotonic() + seconds * _PATIENCE
+
+    def left(self) -> float:
+        """Seconds for which it makes sense to wait before asking again; 0 where the time is up."""
+        used = _processor_seconds(self._pid)
+        if used is None or self._began is None:
+            return self._last - time.monotonic()
+        return min(self._seconds - (used - self._began), self._last - time.monotonic())
+
+
+def _processor_seconds(pid: int) -> float | None:
+    """What a process has used up to now; None where the system has no /proc. Source: proc(5), utime and stime."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _read_line(stream: IO[bytes], allowance: _Allowance) -> bytes | None:
+    """A line; None when the time is up first, a line without end where the stream ends."""
     parts: list[bytes] = []
     descriptor = stream.fileno()
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+        left = allowance.left()
+        if left <= 0:
             return None
+        if not select.select([descriptor], [], [], max(left, 0.05))[0]:
+            continue
         part = os.read(descriptor, 1 << 20)
         parts.append(part)
         if not part or part.endswith(b"\n"):
