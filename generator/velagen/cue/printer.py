@@ -322,8 +322,8 @@ class _Printer:
                     left = left.left
                 operands.append(self._operand(op, left, indent, own))
                 ends = [f" {op}"] * (len(operands) - 1) + [""]
-                parts = [operand + end for operand, end in zip(reversed(operands), ends, strict=True)]
-                text = self._filled(parts, indent, indent + "\t") if op in {"&&", "||"} else " ".join(parts)
+                row = [operand + end for operand, end in zip(reversed(operands), ends, strict=True)]
+                text = self._filled(row, indent, indent + "\t") if op in {"&&", "||"} else " ".join(row)
                 return f"({text})" if strength > own else text
             case s.Struct():
                 return self._struct(node, indent)
