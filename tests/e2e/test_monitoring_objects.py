@@ -132,6 +132,7 @@ def test_a_property_wins_over_the_addon_and_the_addon_over_kubevela(
         ("monitoring.interval=30s", "monitoring.interval must be 1s to 15s: the rules compute rates over one minute"),
         ("monitoring.prometheus=prometheus:9090", "monitoring.prometheus must be http:// or https://"),
         ("monitoring.prometheus=http://a/?x=1", "monitoring.prometheus must be http:// or https://"),
+        ("monitoring.prometheus=http://169.254.169.254/latest", "monitoring.prometheus is no Prometheus"),
         ("monitoring.namespace=A_B", "monitoring.namespace must be the name of a namespace"),
         ("monitoring.labels.a=-", "each of monitoring.labels must be the value of a label"),
         ("monitoring.prometeus=http://a", "parameter.monitoring.prometeus: field not allowed"),

@@ -363,6 +363,7 @@ def test_a_property_takes_its_default_from_the_addon(mini: Project, tmp_path: Pa
         ('"why": p.often, "often": p.often', "", "", "defaults.why: parameter.often does not fit"),
         ('"why": p.reason, "often": p.often', '"default": "none", ', "", "x-addon-default needs a default"),
         ('"why": p.reason, "often": p.often', '"why"', "[1]", "x-addon-default is the name of a default"),
+        ('"why": p.reason, "often": p.often', '"why"', '"the-why"', "x-addon-default is the name of a default"),
         (
             '"why": p.reason, "often": p.often',
             '"default": "none"',

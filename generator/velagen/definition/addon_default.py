@@ -42,6 +42,7 @@ _DESCRIPTION: Final = "definition.oam.dev/description"
 #: Before names of labels and annotations that are not KubeVela's own (pkg/definition/definition.go, FromCUE).
 _USER_PREFIX: Final = "custom.definition.oam.dev/"
 _HOLE: Final = "addonDefault_"
+_NAME: Final = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
 
 def addon_defaults(schema: Schema) -> tuple[dict[str, str], list[Problem]]:
@@ -53,7 +54,7 @@ def addon_defaults(schema: Schema) -> tuple[dict[str, str], list[Problem]]:
     own = {f"/properties{pointer_token(name)}": name for name in properties}
     for where, value in marks(document, ADDON_DEFAULT):
         place = Place(schema.origin, pointer=f"{where}/{ADDON_DEFAULT}")
-        if where not in own or not isinstance(value, str):
+        if where not in own or not isinstance(value, str) or not _NAME.fullmatch(value):
             problems.append(
                 Problem(
                     f"{ADDON_DEFAULT} is the name of a default that the addon gives, at one of the schema's own "
@@ -144,7 +145,7 @@ def _text(template: cue.Struct, values: Mapping[str, tuple[str, cue.Expr]]) -> c
     if missing:
         raise LookupError(", ".join(sorted(missing)))
     # Text and names in turn.
-    parts = re.split(rf"\b{_HOLE}(\w+)\b", cue.to_cue(cue.File(tuple(decls))))
+    parts = re.split(rf"\b{_HOLE}([A-Za-z]\w*)\b", cue.to_cue(cue.File(tuple(decls))))
     given = dict(values.values())
     texts = tuple(given[part] if number % 2 else part for number, part in enumerate(parts))
     return cue.Interpolation(texts) if len(parts) > 1 else cue.Lit(parts[0])
