@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from tests.unit.addon_template import rendered
+from tests.unit.addon_template import assert_is_that_of_the_file, rendered
 
 from velagen.addon.package import chart_metadata, pack
 from velagen.addon.uischema import ui_schema
@@ -381,6 +381,28 @@ def test_a_default_the_addon_cannot_give_is_refused(
     result = build(mini)
     assert result.exit_code == 1
     assert words in result.stderr
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_step_and_a_policy_take_theirs_too(mini: Project, tmp_path: Path, version: str) -> None:
+    addon_of(mini.root, '"why": p.reason, "often": p.often')
+    asked = (mini.root / "schemas/freeze.json").read_text(encoding="utf-8")
+    for name, kind, more in (
+        ("ask", "WorkflowStep", 'body={"wait": operation("vela/builtin", "#Suspend", {"message": p.reason})}'),
+        ("bound", "Policy", 'outputs={"note": {**note, "data": {"reason": p.reason}}}, labels={"own": "1"}'),
+    ):
+        (mini.root / f"schemas/{name}.json").write_text(asked, encoding="utf-8")
+        (mini.root / f"definitions/{name}.py").write_text(
+            f"from velagen import {kind}, operation\nfrom velagen import parameter as p\n\n"
+            'note = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "note"}}\n'
+            f'{name} = {kind}(name="{name}", description="Of a test.", {more})\n',
+            encoding="utf-8",
+        )
+    done = build(mini)
+    assert done.exit_code == 0, done.stderr
+    _, outputs = rendered(mini.addon, tmp_path / "cue", {"reason": "none", "often": True}, kubevela=version)
+    for name in ("workflow-step-ask", "policy-bound"):
+        assert_is_that_of_the_file(outputs[name], mini.addon, tmp_path, version)
 
 
 def test_a_default_of_no_addon_is_refused(mini: Project) -> None:

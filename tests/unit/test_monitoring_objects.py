@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,17 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from tests.unit.addon_template import component, rendered
+from tests.unit.addon_template import assert_is_that_of_the_file, component, rendered
 from tests.unit.promtool import run
 from tests.unit.test_monitoring import relabeled
 
 from velagen.check.crds import CrdStore
-from velagen.check.dryrun import offline_environment
 from velagen.check.structural import check_against
 from velagen.cli_metrics import metrics_group
 from velagen.kubevela import VERSIONS
 from velagen.monitoring.objects import operator_relabelings
 from velagen.monitoring.scrape import scrape_config
-from velagen.tools import source, tool
+from velagen.tools import source
 
 ADDON = Path(__file__).parents[2] / "addon" / "kfserving"
 GOLDEN = Path(__file__).parent / "golden" / "monitoring"
@@ -131,49 +129,13 @@ def test_nothing_is_installed_unasked(tmp_path: Path, kubevela: str) -> None:
 # ---------------------------------------------------------------- defaults that the addon gives
 
 
-def as_kubevela_makes_it(name: str, text: str, folder: Path, kubevela: str) -> dict[str, Any]:
-    (folder / f"{name}.cue").write_text(text, encoding="utf-8")
-    subprocess.run(
-        [str(tool("vela", kubevela)), "def", "render", f"{name}.cue", "-o", f"{name}.yaml"],
-        cwd=folder,
-        env=offline_environment(folder),
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
-    found: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    return found
-
-
-def as_a_file(template: str, like: str) -> str:
-    """The template of an object in the file of its definition, for KubeVela to format both alike."""
-    imports = re.match(r"import \(\n.*?\n\)\n", template, re.DOTALL)
-    body = template[imports.end() :] if imports else template
-    metadata = re.sub(r"^//.*\n|^import \(\n(?s:.*?)\n\)\n", "", like, flags=re.MULTILINE).partition("\ntemplate: {")[0]
-    return f"{imports[0] if imports else ''}\n{metadata}\ntemplate: {{\n{body}\n}}\n"
-
-
-def bare(template: str) -> str:
-    """Without spaces, and braces around one field, which go by a line's length."""
-    return re.sub(r"[\s{}]+", "", template)
-
-
 def test_a_definition_of_the_template_is_that_of_the_file(tmp_path: Path, kubevela: str) -> None:
     """With the addon's own defaults; KubeVela applies the former and looks at the latter."""
     application, outputs = rendered(ADDON, tmp_path / "cue", {}, kubevela=kubevela)
     made = {name: one for name, one in outputs.items() if one["kind"].endswith("Definition")}
     assert {"component-kfserving", "trait-autoscale"} <= set(made)
     for one in made.values():
-        what = one["metadata"]["name"]
-        file = (ADDON / "definitions" / f"{what}.cue").read_text(encoding="utf-8")
-        theirs = as_kubevela_makes_it(what, file, tmp_path, kubevela)
-        assert theirs["metadata"]["annotations"].pop("addon.oam.dev/bind-component") == "template.cue"
-        again = as_a_file(one["spec"]["schematic"]["cue"]["template"], file)
-        one["spec"]["schematic"] = as_kubevela_makes_it(what, again, tmp_path, kubevela)["spec"]["schematic"]
-        for made_of in (one, theirs):
-            made_of["spec"]["schematic"]["cue"]["template"] = bare(made_of["spec"]["schematic"]["cue"]["template"])
-        assert one["metadata"].pop("namespace") == "vela-system"
-        assert one == theirs
+        assert_is_that_of_the_file(one, ADDON, tmp_path, kubevela)
     # What is bound is not noted by KubeVela: so all of the kind are made here, and noted here.
     noted = application["metadata"]["annotations"]
     for kind in ("component", "trait"):
