@@ -158,6 +158,8 @@ class _Printer:
             if isinstance(decl, s.Field):
                 head, last = self._head(decl, folds=bool(indent))
                 value = self._expr(last, indent)
+                if decl.attribute:
+                    value += f" @{decl.attribute}"
                 stands_alone = "\n" in value or value.startswith(("{", "[")) or last is not decl.value
                 if decl.doc or stands_alone:
                     flush()
@@ -179,9 +181,9 @@ class _Printer:
         """
         heads = [self._label(field.label) + field.constraint + ":"]
         value = field.value
-        while folds and not field.doc:
+        while folds and not field.doc and not field.attribute:
             match value:
-                case s.Struct(decls=(s.Field(label=str() | s.Name(), doc=()) as only,)):
+                case s.Struct(decls=(s.Field(label=str() | s.Name(), doc=(), attribute="") as only,)):
                     heads.append(self._label(only.label) + only.constraint + ":")
                     value = only.value
                 case _:

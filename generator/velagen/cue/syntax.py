@@ -226,12 +226,16 @@ class Raw(Expr):
 
 @dataclass(frozen=True)
 class Field(Decl):
-    """``label: value``; *constraint* is ``""``, ``"?"`` or ``"!"``; *doc* the comment lines above it."""
+    """``label: value``; *constraint* is ``""``, ``"?"`` or ``"!"``; *doc* the comment lines above it.
+
+    *attribute* stands behind it as ``@attribute``.
+    """
 
     label: Label
     value: Expr
     constraint: str = ""
     doc: tuple[str, ...] = ()
+    attribute: str = ""
 
     def children(self) -> Iterator[Node]:
         """Label and value."""

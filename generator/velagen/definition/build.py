@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -502,8 +502,8 @@ def _step_body(compiler: TemplateCompiler, body: Mapping[object, Any]) -> list[c
 
 def _referable(decl: cue.Decl) -> cue.Decl:
     match decl:
-        case cue.Field(label=str(name), value=value, constraint=constraint, doc=doc) if name.isidentifier():
-            return cue.Field(cue.Name(name), value, constraint, doc)
+        case cue.Field(label=str(name)) if name.isidentifier():
+            return replace(decl, label=cue.Name(name))
         case cue.Comprehension(clauses=clauses, body=cue.Struct(decls=decls)):
             return cue.Comprehension(clauses, cue.Struct(tuple(_referable(one) for one in decls)))
     return decl

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from velagen import cue
@@ -467,11 +469,13 @@ class TemplateCompiler(ValueCompiler):
                     key.place,
                     hint='write it below a field: "then": {when(…): {…}}',
                 )
-        return self.body(body, UNKNOWN, "step")
+        return _in_order(self.body(body, UNKNOWN, "step"))
 
     def _result(self, item: e.Value) -> Type:
         while isinstance(item, (Marked, Optional)):
             item = item.value
+        if isinstance(item, Mapping):
+            return self._results(item)
         if isinstance(item, e.Once):
             item = item.of
         if not isinstance(item, e.Provider):
@@ -481,6 +485,18 @@ class TemplateCompiler(ValueCompiler):
             return UNKNOWN
         value = item.params.get("value") if isinstance(item.params, Mapping) else None
         return found.result(self._seen(value) if item.package == "vela/kube" else UNKNOWN)
+
+    def _results(self, group: Mapping[object, e.Value]) -> Type:
+        """What a field with operations below it is: those under when(…) may be absent."""
+        members: dict[str, Member] = {}
+        for key, item in group.items():
+            if isinstance(key, (If, Else)) and isinstance(item, Mapping):
+                inner = self._results(item)
+                found = {name: member for name in inner.names if (member := inner.declared(name)) is not None}
+                members |= {name: Member(member.type, present=False) for name, member in found.items()}
+            elif isinstance(key, str) and e.is_constant(key):
+                members[str(key)] = Member(self._result(item), present=True)
+        return Fields(members, is_open=_has_computed_names(group))
 
     def observed_outputs(self, bodies: Mapping[object, e.Value]) -> Type:
         """What ``context.outputs`` is where a status is computed: those of *bodies* that are there yet."""
@@ -571,7 +587,7 @@ class TemplateCompiler(ValueCompiler):
         params = node.params
         # A whole object is checked as objects are.
         whole = {"#Apply", "#Read", "#Delete"} if node.package == "vela/kube" else set()
-        if node.name in whole and isinstance(params.get("value"), Mapping):
+        if node.name in whole and isinstance(params.get("value"), Mapping) and not _is_of_any_kind(params["value"]):
             self.manifest(params["value"], what=f"{what}.value")
         typed = self._struct(params, place, what)
         self._written_out(found.params, typed.type, what)
@@ -628,6 +644,44 @@ class TemplateCompiler(ValueCompiler):
 
     def _sentence(self, refusal: Refusal) -> cue.Expr:
         return self.body(refusal.message, JsonType("string"), "the sentence of refuse")
+
+
+def _in_order(step: cue.Expr) -> cue.Expr:
+    """The fields of *step* that hold operations, numbered as they stand where there are several.
+
+    Without the number the engine's order is that of a sort which is not stable
+    (github.com/kubevela/pkg cue/util/iterate.go, FieldValues).
+    """
+    if not isinstance(step, cue.Struct):
+        return step
+    numbers = count(1)
+    several = sum(map(_operates, step.decls)) > 1
+
+    def numbered(decl: cue.Decl) -> cue.Decl:
+        match decl:
+            case cue.Field(value=value) if _operates(decl):
+                return replace(decl, value=_in_order(value), attribute=f"step({next(numbers)})" if several else "")
+            case cue.Comprehension(body=cue.Struct(decls=decls)):
+                return replace(decl, body=cue.Struct(tuple(map(numbered, decls))))
+        return decl
+
+    return cue.Struct(tuple(map(numbered, step.decls)))
+
+
+def _operates(decl: cue.Decl) -> bool:
+    """Whether an operation of the workflow engine lies in *decl*."""
+    return any(
+        (isinstance(node, cue.Package) and node.path.startswith("vela/"))
+        or (isinstance(node, cue.Field) and node.label == cue.Definition("do"))
+        for node in decl.walk()
+    )
+
+
+def _is_of_any_kind(value: Mapping[object, e.Value]) -> bool:
+    """Whether a step learns only when it runs what kind of object it is, as of one that it copies from another."""
+    if isinstance(value.get("kind"), e.Expression):
+        return True
+    return "kind" not in value and any(isinstance(key, Each) for key in value)
 
 
 def _done_once(operation: cue.Expr, name: str) -> cue.Expr:

@@ -239,6 +239,16 @@ def to_json(value: Value) -> Expression:
     return _call("to_json", value)
 
 
+def from_json(text: Value) -> Expression:
+    """The value that the JSON *text* says; nothing is known of its fields, so each is asked for."""
+    return _call("from_json", text)
+
+
+def url_encode(text: Value) -> Expression:
+    """*text* as it stands in the query of a URL."""
+    return _call("url_encode", text)
+
+
 def to_yaml(value: Value) -> Expression:
     """*value* as YAML text."""
     return _call("to_yaml", value)
@@ -329,8 +339,8 @@ def _numbers(numbers: tuple[Value, ...], word: str) -> Value:
 
 __all__ = [
     "as_string", "cases", "ceil", "choose", "concat", "contains", "contains_text", "div", "first_given", "flatten",
-    "floor", "from_base64", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower",
+    "floor", "from_base64", "from_json", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower",
     "matches", "maximum", "minimum", "missing", "once", "one_of", "operation", "quantity", "raw_cue",
     "replace_pattern", "replace_text", "result_of", "sha256", "sort_by", "split", "to_base64", "to_json",
-    "to_number", "to_yaml", "total", "trim_prefix", "trim_suffix", "unique", "upper",
+    "to_number", "to_yaml", "total", "trim_prefix", "trim_suffix", "unique", "upper", "url_encode",
 ]  # fmt: skip
