@@ -22,6 +22,7 @@ from _kserve import (
     longest_name,
     not_a_model,
 )
+from _routes import HTTP, backend, destination, http_route, virtual_service
 
 from velagen import (
     Status,
@@ -120,86 +121,43 @@ new_version = {
 def backends(port: Value) -> Value:
     """Both versions with their weights, for a route of Gateway API."""
     return [
-        {"name": f"{context.name}-{entry}", "port": port, "weight": stable_weight},
-        {"name": f"{new_name}-{entry}", "port": port, "weight": p.weight},
+        backend(f"{context.name}-{entry}", port, stable_weight),
+        backend(f"{new_name}-{entry}", port, p.weight),
     ]
 
 
 def destinations(port: Value) -> Value:
     """The same for Istio."""
-    return [
-        {"destination": {"host": stable_host, "port": {"number": port}}, "weight": stable_weight},
-        {"destination": {"host": new_host, "port": {"number": port}}, "weight": p.weight},
-    ]
+    return [destination(stable_host, port, stable_weight), destination(new_host, port, p.weight)]
 
 
-http_route = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "HTTPRoute",
-    "metadata": {"name": route_name},
-    "spec": {
-        "parentRefs": [
-            {
-                "name": first_given(p.route.gateway.name, "kserve-ingress-gateway"),
-                "namespace": first_given(p.route.gateway.namespace, "kserve"),
-            }
-        ],
-        "hostnames": optional(p.route.hosts),
-        "rules": [
-            when(
-                has_grpc,
-                {
-                    "matches": comment(
-                        "gRPC, as in KServe's own route (reconcilers/ingress/httproute_reconciler.go).",
-                        [
-                            {
-                                "headers": [
-                                    {
-                                        "type": "RegularExpression",
-                                        "name": "content-type",
-                                        "value": "^application/grpc.*",
-                                    }
-                                ]
-                            }
-                        ],
-                    ),
-                    "backendRefs": backends(grpc_port),
-                },
-            ),
-            {"backendRefs": backends(80)},
-        ],
-    },
-}
+route = http_route(
+    {"name": route_name},
+    p.route.gateway,
+    optional(p.route.hosts),
+    http=backends(HTTP),
+    grpc=backends(grpc_port),
+    has_grpc=has_grpc,
+)
 
 
-def virtual_service(name: str, hosts: Value, gateway: Value, seen_by: Mapping[object, Value]) -> Value:
-    """Istio's route for *hosts* at one *gateway*; ``mesh`` is all sidecars."""
-    return {
-        "apiVersion": "networking.istio.io/v1beta1",
-        "kind": "VirtualService",
-        "metadata": {"name": name},
-        "spec": {
-            "hosts": hosts,
-            "gateways": [gateway],
-            **seen_by,
-            "http": [
-                when(
-                    has_grpc,
-                    {
-                        "match": [{"headers": {"content-type": {"prefix": "application/grpc"}}}],
-                        "route": destinations(grpc_port),
-                    },
-                ),
-                {"route": destinations(80)},
-            ],
-        },
-    }
+def service_of_istio(name: str, hosts: Value, gateway: Value, seen_by: Mapping[object, Value]) -> Value:
+    """Istio's route for *hosts* at one *gateway*."""
+    return virtual_service(
+        {"name": name},
+        hosts,
+        gateway,
+        seen_by,
+        http=destinations(HTTP),
+        grpc=destinations(grpc_port),
+        has_grpc=has_grpc,
+    )
 
 
 #: In the mesh every caller of the stable version's Service is split, and needs no other name. A name of the user's has
 #: an object of its own: in the same one it would hold in the whole mesh, whoever's name it is.
-mesh_service = virtual_service(route_name, [stable_host], "mesh", {})
-hosts_service = virtual_service(
+mesh_service = service_of_istio(route_name, [stable_host], "mesh", {})
+hosts_service = service_of_istio(
     f"{route_name}-hosts",
     [each(p.route.hosts, lambda host: host)],
     if_else(given(p.route.gateway), f"{p.route.gateway.namespace}/{p.route.gateway.name}", "mesh"),
@@ -253,7 +211,7 @@ canary = Trait(
             "virtualService": mesh_service,
             when(given(p.route.hosts)): {"virtualServiceOfHosts": hosts_service},
         },
-        when(~is_knative & ~is_istio): {"httpRoute": http_route},
+        when(~is_knative & ~is_istio): {"httpRoute": route},
     },
     checks=[
         not_a_model("canary"),
