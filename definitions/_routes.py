@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from velagen import comment, first_given, when
+from velagen import Reference, comment, first_given, when
 from velagen.template.expression import Expression, Value
 
 #: What a route sends requests to: a Service's name, or its host for Istio, and its share in per cent. A share that is
@@ -29,7 +29,7 @@ def destination(host: Value, port: Value, weight: Value) -> dict[str, Value]:
 
 def http_route(
     metadata: Mapping[object, Value],
-    gateway: Expression,
+    gateway: Reference,
     hosts: Value,
     *,
     http: Value,

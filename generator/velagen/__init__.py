@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         sort_by,
         split,
         to_base64,
+        to_bytes,
         to_json,
         to_number,
         to_yaml,
@@ -75,11 +76,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AddonTemplate", "Component", "Expression", "Policy", "Reference", "Refusal", "Status", "Trait",
     "Value", "WorkflowStep", "Workload", "as_string", "cases", "ceil", "choose", "comment", "concat", "conditions",
-    "contains", "contains_text", "context", "div", "each", "first_given", "flatten", "floor", "from_base64", "from_json",
-    "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower", "matches", "maximum",
+    "contains", "contains_text", "context", "div", "each", "first_given", "flatten", "floor", "from_base64",
+    "from_json", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower", "matches", "maximum",
     "merge_by", "minimum", "missing", "never", "once", "one_of", "operation", "optional", "otherwise", "parameter",
     "quantity", "raw_cue", "refuse", "replace_list", "replace_pattern", "replace_text", "result_of", "retain_keys",
-    "sha256", "sort_by", "split", "to_base64", "to_json", "to_number", "to_yaml", "total", "trim_prefix",
+    "sha256", "sort_by", "split", "to_base64", "to_bytes", "to_json", "to_number", "to_yaml", "total", "trim_prefix",
     "trim_suffix", "unique", "upper", "url_encode", "when",
 ]  # fmt: skip
 

@@ -274,6 +274,11 @@ def from_base64(text: Value) -> Expression:
     return _call("from_base64", text)
 
 
+def to_bytes(text: Value) -> Expression:
+    """*text* as bytes, which some operations of a workflow step take."""
+    return _call("to_bytes", text)
+
+
 def sha256(text: Value) -> Expression:
     """The SHA-256 of *text* in hexadecimal, for instance to roll pods when a configuration changes."""
     return _call("sha256", text)
@@ -339,8 +344,8 @@ def _numbers(numbers: tuple[Value, ...], word: str) -> Value:
 
 __all__ = [
     "as_string", "cases", "ceil", "choose", "concat", "contains", "contains_text", "div", "first_given", "flatten",
-    "floor", "from_base64", "from_json", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower",
-    "matches", "maximum", "minimum", "missing", "once", "one_of", "operation", "quantity", "raw_cue",
-    "replace_pattern", "replace_text", "result_of", "sha256", "sort_by", "split", "to_base64", "to_json",
+    "floor", "from_base64", "from_json", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let",
+    "lower", "matches", "maximum", "minimum", "missing", "once", "one_of", "operation", "quantity", "raw_cue",
+    "replace_pattern", "replace_text", "result_of", "sha256", "sort_by", "split", "to_base64", "to_bytes", "to_json",
     "to_number", "to_yaml", "total", "trim_prefix", "trim_suffix", "unique", "upper", "url_encode",
 ]  # fmt: skip

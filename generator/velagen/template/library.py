@@ -131,6 +131,12 @@ def _decoded(args: Sequence[cue.Expr]) -> cue.Expr:
     return cue.Interpolation((cue.call("encoding/base64", "Decode", cue.Lit(None), args[0]),))
 
 
+def _as_bytes(args: Sequence[cue.Expr]) -> cue.Expr:
+    """There and back: CUE has no conversion of its own."""
+    encoded = cue.call("encoding/base64", "Encode", cue.Lit(None), args[0])
+    return cue.call("encoding/base64", "Decode", cue.Lit(None), encoded)
+
+
 _text = Takes("text", _TEXT)
 _list = Takes("items", _LIST)
 _ALL = (
@@ -189,6 +195,7 @@ _ALL = (
         passes=(cue.Lit(None), 0),
     ),
     Built("from_base64", "base64.Decode", (_text,), _always("string"), build=_decoded),
+    Built("to_bytes", "base64.Decode", (_text,), _always("string"), build=_as_bytes),
     Built("sha256", "sha256.Sum256", (_text,), _always("string"), build=_hash),
     Built("unique", "the items without those that were there before", (_list,), _first, build=_unique),
     Built(

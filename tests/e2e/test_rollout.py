@@ -1,0 +1,223 @@
+"""The step rollout-model on the real API server, vela-core and KServe; Prometheus is a stand-in on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.conftest import Cluster
+
+from velagen.lab import Lab, condition
+from velagen.lab.vela import vela
+
+pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.seconds(60)]
+
+ADDON = Path(__file__).parents[2] / "addon" / "kfserving"
+ROUTE = ("gateway.networking.k8s.io/v1", "HTTPRoute", "m-rollout")
+GOOD = {"requests": "500", "success ratio": "1", "beside stable": "1.02"}
+BAD = {"requests": "500", "success ratio": "0.93", "beside stable": "1.02"}
+#: Quick enough for a test; what they mean is the same.
+QUICK = {"steps": [20, 50], "interval": 5, "checks": 1, "failureLimit": 2, "warmUp": 0, "settle": 0, "deadline": 60}
+
+
+class Metrics:
+    """A stand-in for Prometheus: what it answers to a check, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, str] | None = GOOD
+        #: Seconds that it takes.
+        self.delay = 0.0
+        self.asked: list[str] = []
+        self.url = ""
+
+
+@contextmanager
+def serving() -> Iterator[Metrics]:
+    metrics = Metrics()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # http.server's name
+            metrics.asked.append(parse_qs(urlsplit(self.path).query)["query"][0])
+            time.sleep(metrics.delay)
+            if metrics.answer is None:
+                self.connection.close()  # no answer at all
+                return
+            result = [{"metric": {"rollout": name}, "value": [1, value]} for name, value in metrics.answer.items()]
+            # As Prometheus writes it: without spaces.
+            body = json.dumps(
+                {"status": "success", "data": {"resultType": "vector", "result": result}}, separators=(",", ":")
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    metrics.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield metrics
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def addon(lab: Lab) -> None:
+    vela(lab.kubeconfig, "addon", "enable", ADDON)
+
+
+class Rollout:
+    """An application with the step, as its user and as the cluster see it."""
+
+    def __init__(self, cluster: Cluster, metrics: Metrics, *, tidy: bool = False, **settings: Any) -> None:
+        self.cluster, self.metrics = cluster, metrics
+        self.settings = {
+            "component": "m",
+            "prometheus": metrics.url,
+            "route": {"hosts": ["m.example.com"]},
+            **QUICK,
+            **settings,
+        }
+        self.steps = [{"name": "rollout", "type": "rollout-model", "properties": self.settings}]
+        if tidy:
+            last = {"component": "m", "tidy": True}
+            self.steps.append({"name": "tidy", "type": "rollout-model", "if": "always", "properties": last})
+
+    def up(self, version: int, **properties: Any) -> None:
+        """What a person writes and runs."""
+        model = {"runtime": "sklearn", "modelUri": f"s3://models/m/{version}", **properties}
+        self.cluster.up(
+            {
+                "apiVersion": "core.oam.dev/v1beta1",
+                "kind": "Application",
+                "metadata": {"name": "app"},
+                "spec": {
+                    "components": [{"name": "m", "type": "kfserving", "properties": model}],
+                    "workflow": {"steps": self.steps},
+                },
+            }
+        )
+
+    @property
+    def state(self) -> dict[str, Any]:
+        found = (self.cluster.get("v1", "ConfigMap", "m-rollout") or {}).get("data", {})
+        return {**found, **json.loads(found.get("state", "{}"))}
+
+    @property
+    def phase(self) -> str:
+        return str(self.state.get("phase", ""))
+
+    @property
+    def weight(self) -> int:
+        """The candidate's share, as the route has it."""
+        route = self.cluster.get(*ROUTE) or {"spec": {"rules": [{"backendRefs": []}]}}
+        refs = {one["name"]: one["weight"] for one in route["spec"]["rules"][0]["backendRefs"]}
+        return int(refs.get("m-canary-predictor", 0))
+
+    @property
+    def workflow(self) -> dict[str, Any]:
+        app = self.cluster.application("app") or {}
+        found: dict[str, Any] = app.get("status", {}).get("workflow", {})
+        return found
+
+    @property
+    def revision(self) -> str:
+        return str(((self.cluster.application("app") or {}).get("status", {}).get("latestRevision") or {}).get("name"))
+
+    @property
+    def message(self) -> str:
+        return next((str(one.get("message", "")) for one in self.workflow.get("steps", ())), "")
+
+    def served(self, name: str = "m") -> str:
+        """The version that an InferenceService serves."""
+        found = self.cluster.inference_service(name)
+        return str(found["spec"]["predictor"]["model"]["storageUri"]) if found else ""
+
+    def ended(self, phase: str, *, revision: str) -> Callable[[], bool]:
+        def look() -> bool:
+            done = self.workflow.get("finished") and self.workflow.get("appRevision") == revision
+            return bool(done) and self.phase == phase
+
+        return look
+
+    def wait(self, phase: str, revision: str, timeout: float = 90) -> None:
+        try:
+            self.cluster.wait_for(self.ended(phase, revision=revision), f"{revision} {phase}", timeout)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}: {self.state} {self.workflow}") from error
+
+    def reach(self, phase: str, timeout: float = 60) -> None:
+        self.cluster.wait_for(lambda: self.phase == phase, phase, timeout)
+
+
+@pytest.fixture
+def rollout(cluster: Cluster, metrics: Metrics) -> Rollout:
+    """Version 1 is stable, by the step's first deployment."""
+    found = Rollout(cluster, metrics)
+    found.up(1)
+    found.wait("done", "app-v1")
+    assert metrics.asked == []
+    assert cluster.inference_service("m-canary") is None
+    return found
+
+
+def test_a_good_version_is_promoted(rollout: Rollout, cluster: Cluster) -> None:
+    seen: list[int] = []
+    rollout.up(2)
+
+    def look() -> bool:
+        if not seen or seen[-1] != rollout.weight:
+            seen.append(rollout.weight)
+        if rollout.weight:
+            assert condition(cluster.inference_service("m-canary"), "Ready") == "True"
+        return rollout.ended("done", revision="app-v2")()
+
+    cluster.wait_for(look, "promoted", 90)
+    assert seen == [0, 20, 50, 100, 0]
+    assert rollout.served() == "s3://models/m/2"
+    cluster.wait_for(lambda: cluster.inference_service("m-canary") is None, "the candidate gone", 20)
+    # The next revision has nothing to roll out.
+    asked = len(rollout.metrics.asked)
+    rollout.up(2, minReplicas=2)
+    rollout.wait("done", "app-v3")
+    found = cluster.inference_service("m")
+    assert found is not None
+    assert found["spec"]["predictor"]["minReplicas"] == 2
+    assert len(rollout.metrics.asked) == asked
+
+
+def test_a_bad_version_goes_back_and_says_why(rollout: Rollout, cluster: Cluster) -> None:
+    rollout.metrics.answer = BAD
+    rollout.up(2)
+    rollout.wait("failed", "app-v2")
+    assert rollout.weight == 0
+    assert rollout.served() == "s3://models/m/1"
+    cluster.wait_for(lambda: cluster.inference_service("m-canary") is None, "the candidate gone", 20)
+    words = "success ratio 0.93 < 0.99 in 2 checks at 20 %"
+    assert words in rollout.message
+    assert words in cluster.vela("status", "app", "-n", cluster.namespace).stdout
+    events = [one for one in cluster.list("v1", "Event") if one.get("reason") == "RolledBack"]
+    assert words in events[0]["message"]
+    # A version 3 that is good starts afresh from version 1.
+    rollout.metrics.answer = GOOD
+    rollout.up(3)
+    rollout.wait("done", "app-v3")
+    assert rollout.served() == "s3://models/m/3"
