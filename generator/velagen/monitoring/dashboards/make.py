@@ -44,8 +44,8 @@ _OBJECTIVE: Final = ("namespace", "app", "component", "slo", "route")
 _TITLE: Final = "{{namespace}}/{{version}}"
 #: The alerts of `velagen.monitoring.alerts` that fire.
 _FIRING: Final = 'alertstate="firing",alertname=~"Model.+|ClusterStateMissing"'
-_HISTOGRAMS: Final = "Empty where who counts has no histogram, as Triton: see the mean, which is no percentile."
-_BUDGETS: Final = "Needs the trait slo. 0 % is all spent, and below 0 % more than there was."
+_HISTOGRAMS: Final = "Empty if the route has no histogram, as Triton itself: see the mean, which is not a percentile."
+_BUDGETS: Final = "Needs the trait slo. At 0 % the error budget is used up; below that it is overspent."
 _CLUSTER: Final = "From kube-state-metrics."
 _GPUS: Final = "From NVIDIA's DCGM exporter."
 
@@ -110,8 +110,8 @@ def _model() -> str:
             one_of(
                 "route",
                 f"label_values(model:requests:rate1m{{{_MODEL}}}, route)",
-                "Who counts: the gateway (envoy), the mesh (istio), Knative's proxy, or the server itself. One request "
-                "may be counted by several.",
+                "Who counts the requests: the gateway (envoy), the mesh (istio), Knative's proxy, or the server itself. "
+                "One request may be counted by several.",
             ),
         ],
         {
@@ -119,31 +119,36 @@ def _model() -> str:
                 numbers("Requests", "Requests a second, over one minute.", REQUESTS, lines("model:requests:rate1m")),
                 numbers(
                     "Errors",
-                    "Share of requests that failed by the server's fault, over five minutes. Empty where who counts "
-                    "does not tell them, and while nothing is asked.",
+                    "Share of requests that failed because of the server, over five minutes. Empty if the route does "
+                    "not count errors, and while there are no requests.",
                     RATIO,
                     lines("model:errors:ratio5m"),
                     steps=(0.01, 0.05),
                 ),
                 numbers(
-                    "Mean latency", "Over five minutes; no percentile.", SECONDS, lines("model:latency_seconds:mean")
+                    "Mean latency",
+                    "Over five minutes. A mean is not a percentile.",
+                    SECONDS,
+                    lines("model:latency_seconds:mean"),
                 ),
                 numbers("P99 latency", _HISTOGRAMS, SECONDS, lines("model:latency_seconds:p99")),
                 numbers("In flight", "Requests in the system.", PLAIN, lines("model:inflight")),
-                numbers("Replicas", "Pods whose metrics answer.", PLAIN, lines("model:replicas")),
+                numbers("Replicas", "Pods whose metrics can be read.", PLAIN, lines("model:replicas")),
                 numbers(
                     "Error budget left", _BUDGETS, RATIO, *left, steps=(0, 0.25), colours=("red", "yellow", "green")
                 ),
-                numbers("Alerts", "Alerts that fire now.", PLAIN, (f"count({firing}) or vector(0)", ""), steps=(1,)),
+                numbers("Alerts", "Alerts that are firing.", PLAIN, (f"count({firing}) or vector(0)", ""), steps=(1,)),
             ],
             "Versions side by side": [
                 table_of(
                     "Versions",
-                    "One line a version, now.",
+                    "One row per version, now.",
                     [(name, f"max by (version) ({expr})", unit) for name, expr, unit in columns],
                     keys=("version",),
                 ),
-                graph("Share of traffic", "Of all requests of this model, by version.", RATIO, (shares, "{{version}}")),
+                graph(
+                    "Share of traffic", "Each version's share of the model's requests.", RATIO, (shares, "{{version}}")
+                ),
             ],
             "Objectives": [
                 table_of(
@@ -155,7 +160,7 @@ def _model() -> str:
                 graph("Error budget left", _BUDGETS, RATIO, *left, least=None),
                 graph(
                     "Burn rate",
-                    "At 1 the budget lasts just for its window, at 2 for half of it. Needs the trait slo.",
+                    "At 1 the budget lasts exactly for its window, at 2 for half of it. Needs the trait slo.",
                     PLAIN,
                     *((f"{BURN}{window}{{{_COMPONENT}}}", f"{{{{slo}}}} over {window}") for window in ("1h", "6h")),
                 ),
@@ -164,13 +169,13 @@ def _model() -> str:
                 graph("Requests", "Requests a second, over one minute.", REQUESTS, lines("model:requests:rate1m")),
                 graph(
                     "Errors",
-                    "Requests a second that failed by the server's fault.",
+                    "Requests a second that failed because of the server.",
                     REQUESTS,
                     lines("model:errors:rate1m"),
                 ),
                 graph(
                     "Error ratio",
-                    "Share of requests that failed, over five minutes; no value while nothing is asked.",
+                    "Share of requests that failed, over five minutes; no value while there are no requests.",
                     RATIO,
                     lines("model:errors:ratio5m"),
                 ),
@@ -184,14 +189,14 @@ def _model() -> str:
                 ),
                 graph(
                     "Latency, mean",
-                    "Mean of all requests of five minutes: a mean, and no percentile.",
+                    "Mean of all requests of five minutes. A mean is not a percentile.",
                     SECONDS,
                     lines("model:latency_seconds:mean"),
                 ),
                 graph(
                     "Time in the queue, mean",
-                    "Mean time that a request waited in the server before it was worked on. Given by Triton and "
-                    "TorchServe.",
+                    "Mean time that a request waited in the server before it was processed. Only Triton and TorchServe "
+                    "report it.",
                     SECONDS,
                     lines("model:queue_seconds:mean"),
                 ),
@@ -205,20 +210,19 @@ def _model() -> str:
                 ),
                 graph(
                     "Waiting",
-                    "Requests that wait for their turn. Given by Triton and vLLM.",
+                    "Requests that wait for their turn. Only Triton and vLLM report it.",
                     PLAIN,
                     lines("model:waiting"),
                 ),
                 graph(
                     "Batch size, mean",
-                    "Inferences an execution, over five minutes. Given by Triton.",
+                    "Inferences per execution, over five minutes. Only Triton reports it.",
                     PLAIN,
                     lines("model:batch_size:mean"),
                 ),
                 graph(
                     "Replicas",
-                    "Pods whose metrics answer, pods that are wanted, and the most that the autoscaler may ask for. "
-                    f"The last two: {_CLUSTER[0].lower()}{_CLUSTER[1:]}",
+                    "Pods whose metrics can be read. Wanted pods and the autoscaler's maximum are from kube-state-metrics.",
                     PLAIN,
                     lines("model:replicas", "answering {{version}}"),
                     (f"max by (version) ({deployments(CLUSTER.wanted)})", "wanted {{version}}"),
@@ -227,33 +231,38 @@ def _model() -> str:
             ],
             "GPU": [
                 graph(
-                    "GPUs", f"That its pods hold; of a shared one an equal part. {_GPUS}", PLAIN, lines("model:gpus")
+                    "GPUs",
+                    f"GPUs that its pods hold; a shared GPU counts in equal parts. {_GPUS}",
+                    PLAIN,
+                    lines("model:gpus"),
                 ),
                 graph(
                     "GPU use",
-                    f"Mean over the GPUs that its pods hold; of a shared one, all that use it. {_GPUS}",
+                    f"Mean over the GPUs that its pods hold; for a shared GPU, of all that use it. {_GPUS}",
                     RATIO,
                     lines("model:gpu_utilization:avg"),
                 ),
                 graph(
                     "GPU memory",
-                    f"Used on the GPUs that its pods hold; of a shared one, all that use it. {_GPUS}",
+                    f"Used on the GPUs that its pods hold; for a shared GPU, by all that use it. {_GPUS}",
                     BYTES,
                     lines("model:gpu_memory_bytes:sum"),
                 ),
             ],
             "Language models": [
-                graph("Tokens", "Generated tokens a second. Given by vLLM.", PLAIN, lines("model:tokens:rate1m")),
+                graph(
+                    "Tokens", "Generated tokens a second. Only vLLM reports it.", PLAIN, lines("model:tokens:rate1m")
+                ),
                 graph(
                     "Time to first token",
-                    "Percentiles over five minutes. Given by vLLM.",
+                    "Percentiles over five minutes. Only vLLM reports it.",
                     SECONDS,
                     *percentiles("model:first_token_seconds"),
                 ),
             ],
             "Alerts": [
                 table_of(
-                    "Alerts that fire",
+                    "Firing alerts",
                     "Empty while all is well.",
                     [("", f"max by (alertname, severity, version) ({firing})", PLAIN)],
                     keys=("alertname", "severity", "version"),
@@ -321,58 +330,60 @@ def _platform() -> str:
                 ),
                 numbers(
                     "Requests",
-                    "Requests a second of all models; of a model that several count, the highest number.",
+                    "Requests a second of all models. Where several routes count a model, the highest count.",
                     REQUESTS,
                     (f"sum({requests})", ""),
                 ),
                 numbers(
                     "Errors",
-                    "Share of requests that failed, over one minute, of the models whose errors are told.",
+                    "Share of requests that failed, over one minute, of the models whose errors are counted.",
                     RATIO,
                     (told, ""),
                     steps=(0.01, 0.05),
                 ),
-                numbers("Replicas", "Pods whose metrics answer.", PLAIN, (f"sum(model:replicas{{{_NAMESPACES}}})", "")),
+                numbers(
+                    "Replicas", "Pods whose metrics can be read.", PLAIN, (f"sum(model:replicas{{{_NAMESPACES}}})", "")
+                ),
                 numbers(
                     "Budgets spent",
-                    "Objectives of which no error budget is left. Needs the trait slo.",
+                    "Objectives with no error budget left. Needs the trait slo.",
                     PLAIN,
                     (f"count({LEFT}{{{_NAMESPACES}}} <= 0) or count({LEFT}{{{_NAMESPACES}}}) * 0", ""),
                     steps=(1,),
                 ),
                 numbers(
-                    "Pods that wait",
-                    f"Of models, for room or for a GPU. {_CLUSTER}",
+                    "Pending pods",
+                    f"Model pods that can't be scheduled: no node has room, or no GPU is free. {_CLUSTER}",
                     PLAIN,
                     (f"sum({pending}) or sum({none}) * 0", ""),
                     steps=(1,),
                 ),
                 numbers(
                     "GPUs held",
-                    f"By models, of all there are. {_GPUS}",
+                    f"Held by models, free, and in total. {_GPUS}",
                     PLAIN,
                     (f"sum({gpus})", "by models"),
                     ("cluster:gpus:free", "free"),
-                    ("cluster:gpus:total", "of"),
+                    ("cluster:gpus:total", "in total"),
                 ),
-                numbers("Alerts", "Alerts that fire now.", PLAIN, (f"count({firing}) or vector(0)", ""), steps=(1,)),
+                numbers("Alerts", "Alerts that are firing.", PLAIN, (f"count({firing}) or vector(0)", ""), steps=(1,)),
             ],
             "Models": [
                 table_of(
                     "All models",
-                    "One line a version, now. A click on a version shows the model.",
+                    "One row per version, now. Click on a version to see its model.",
                     columns,
                     keys=("namespace", "app", "component", "version"),
                     link=UIDS["model"],
                 ),
             ],
-            "Most and worst": [
-                graph("Requests", "The ten that are asked most.", REQUESTS, top("model:requests:rate1m")),
+            "Busiest and worst": [
+                graph("Requests", "The ten with the most requests.", REQUESTS, top("model:requests:rate1m")),
                 graph("Error ratio", "The ten worst, over five minutes.", RATIO, top("model:errors:ratio5m")),
                 graph("P99 latency", f"The ten slowest. {_HISTOGRAMS}", SECONDS, top("model:latency_seconds:p99")),
                 graph(
                     "Mean latency",
-                    "The ten slowest: a mean, and no percentile.",
+                    "The ten slowest. A mean is not a percentile.",
                     SECONDS,
                     top("model:latency_seconds:mean"),
                 ),
@@ -388,7 +399,7 @@ def _platform() -> str:
             "GPUs": [
                 graph(
                     "GPUs",
-                    f"Held by models, of these idle (used less than {IDLE:.0%}), free, and all. {_GPUS}",
+                    f"Held by models, idle among these (less than {IDLE:.0%} used), free, and all. {_GPUS}",
                     PLAIN,
                     (f"sum({gpus})", "held by models"),
                     (f"sum({idle}) or sum({gpus}) * 0", "of these idle"),
@@ -411,20 +422,20 @@ def _platform() -> str:
                 ),
                 table_of(
                     "Cost in the time shown",
-                    f"GPUs that are held, used or not; idle is what is used less than {IDLE:.0%}.",
+                    f"GPUs that are held, used or not. Idle: less than {IDLE:.0%} used.",
                     spent,
                     keys=("namespace", "app", "component"),
                 ),
             ],
-            "Pods that wait, and alerts": [
+            "Pending pods and alerts": [
                 graph(
-                    "Pods that wait",
-                    f"Of models, for room or for a GPU. {_CLUSTER}",
+                    "Pending pods",
+                    f"Model pods that can't be scheduled: no node has room, or no GPU is free. {_CLUSTER}",
                     PLAIN,
                     (f"sum by (namespace) ({pending}) or sum by (namespace) ({none}) * 0", "{{namespace}}"),
                 ),
                 table_of(
-                    "Alerts that fire",
+                    "Firing alerts",
                     "Empty while all is well.",
                     [("", f"max by (alertname, severity, namespace, component, version) ({firing})", PLAIN)],
                     keys=("alertname", "severity", "namespace", "component", "version"),
