@@ -110,8 +110,8 @@ def _model() -> str:
             one_of(
                 "route",
                 f"label_values(model:requests:rate1m{{{_MODEL}}}, route)",
-                "Who counts the requests: the gateway (envoy), the mesh (istio), Knative's proxy, or the server itself. "
-                "One request may be counted by several.",
+                "Who counts the requests: the gateway (envoy), the mesh (istio), Knative's proxy, or the server. One "
+                "request may be counted by several.",
             ),
         ],
         {
@@ -222,7 +222,7 @@ def _model() -> str:
                 ),
                 graph(
                     "Replicas",
-                    "Pods whose metrics can be read. Wanted pods and the autoscaler's maximum are from kube-state-metrics.",
+                    "Pods whose metrics can be read. kube-state-metrics tells the wanted pods and the maximum.",
                     PLAIN,
                     lines("model:replicas", "answering {{version}}"),
                     (f"max by (version) ({deployments(CLUSTER.wanted)})", "wanted {{version}}"),
