@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from velagen.monitoring.objectives import OBJECTIVE
 from velagen.monitoring.prometheus import Prometheus, PrometheusError
 
 #: What must be there before a query has an answer, and what in the query tells of it.
@@ -49,10 +50,10 @@ def panels(dashboard: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[
         dashboard: the JSON of `velagen.monitoring.dashboards.dashboard`.
         values: variable -> its value, for several of them a regular expression as Grafana writes it: ``(m|m-canary)``.
 
-    Raises KeyError for a variable without a value; a text box has one of its own.
+    A text box has the value that it comes with. Raises KeyError for another variable without a value.
     """
     variables = dashboard["templating"]["list"]
-    values = {**{one["name"]: one["query"] for one in variables if one["type"] == "textbox"}, **values}
+    values = {**values, **{one["name"]: one["query"] for one in variables if one["type"] == "textbox"}}
     for variable in variables:
         if found := re.fullmatch(r"label_values\((.+), (\w+)\)", str(variable["query"])):
             yield Query(f"variable {variable['name']}", f"group by ({found[2]}) ({_filled(found[1], values)})")
@@ -73,13 +74,15 @@ def unanswered(prometheus: str, queries: Iterable[Query], without: Iterable[str]
     Args:
         prometheus: its address.
         queries: of `panels`.
-        without: what is not there (`Query.needs`): what needs it is asked, must not fail, and may be empty.
+        without: what is not there (`Query.needs`): what needs it is asked, must not fail, and may be empty. So it is
+            with ``slo`` while there is no objective.
     """
     server = Prometheus(prometheus)
+    missing = {*without, *([] if server.instant(OBJECTIVE) else ["slo"])}
     found = {}
     for query in queries:
         try:
-            if not server.instant(query.expr) and not query.needs & set(without):
+            if not server.instant(query.expr) and not query.needs & missing:
                 found[query.panel] = query.expr
         except PrometheusError as error:
             found[query.panel] = str(error)

@@ -37,7 +37,6 @@ CHOSEN = {
     "component": "m",
     "version": "(m|m-canary)",
     "route": "envoy",
-    "price": "2.5",
 }
 ALL = [query for one in DASHBOARDS.values() for query in panels(one, CHOSEN)]
 
@@ -326,6 +325,7 @@ def test_of_a_prometheus_it_is_told_which_panels_are_empty(tmp_path: Path) -> No
         Query("There", 'model:info{namespace="team"}'),
         Query("Empty", "model:requests:rate1m"),
         Query("Not there", "model:gpus"),
+        Query("No objective", LEFT),
         Query("No query", "model:info{"),
     ]
     with holding(tmp_path, [("model:info", owner, lambda ago: 1.0)], back=60) as prometheus:
