@@ -1,0 +1,205 @@
+"""The trait slo and the step check-slo on the real vela-core: the API server takes the rules, and the gate holds."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+from tests.conftest import Cluster
+
+from velagen.lab import Lab, wait_until
+from velagen.lab.vela import vela
+from velagen.monitoring.objects import groups_of
+from velagen.tools import source
+
+pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.both, pytest.mark.seconds(60)]
+
+ROOT = Path(__file__).parents[2]
+CRD = "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"
+NAMES = ("model:slo_objective:ratio", "model:slo_achieved:ratio", "model:slo_budget_left:ratio")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def addon(lab: Lab) -> None:
+    vela(lab.kubeconfig, "addon", "enable", ROOT / "addon" / "kfserving")
+
+
+@pytest.fixture
+def operator(lab: Lab) -> Iterator[None]:
+    """The operator's kind of object, without the operator."""
+    crd = yaml.safe_load((source("prometheus-operator") / CRD).read_text(encoding="utf-8"))
+    name, api = crd["metadata"]["name"], "apiextensions.k8s.io/v1"
+    lab.api.apply(crd)
+
+    def is_served() -> bool:
+        found = lab.api.get(api, "CustomResourceDefinition", name) or {}
+        conditions = found.get("status", {}).get("conditions", ())
+        return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
+    wait_until(is_served, what="PrometheusRules are served", timeout=30)
+    yield
+    lab.api.delete(api, "CustomResourceDefinition", name)
+
+
+@contextmanager
+def prometheus() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A stand-in on loopback, and by component what it answers: (slo, window, achieved, left) each, or a page."""
+    answers: dict[str, Any] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # http.server's name
+            (query,) = parse_qs(urlsplit(self.path).query)["query"]
+            found = next((answer for name, answer in answers.items() if f'component="{name}"' in query), [])
+            assert all(name in query for name in NAMES)
+            body = found if isinstance(found, str) else json.dumps(answered(found))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", answers
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def answered(objectives: list[tuple[str, str, str | None, str | None]]) -> dict[str, Any]:
+    """As Prometheus' API answers: docs/querying/api.md."""
+    result = []
+    for slo, window, *numbers in objectives:
+        for name, number in zip(NAMES, ("0.999", *numbers), strict=True):
+            if number is not None:
+                metric = {"__name__": name, "slo": slo, "window": window}
+                result.append({"metric": metric, "value": [1764330000.1, number]})
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+def gate(component: str, address: str, **properties: Any) -> dict[str, Any]:
+    """An application of one ConfigMap whose workflow is the step."""
+    held = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": component}}
+    step = {"component": component, "prometheus": address, **properties}
+    return {
+        "apiVersion": "core.oam.dev/v1beta1",
+        "kind": "Application",
+        "metadata": {"name": component},
+        "spec": {
+            "components": [{"name": component, "type": "k8s-objects", "properties": {"objects": [held]}}],
+            "workflow": {"steps": [{"name": "budget", "type": "check-slo", "properties": step}]},
+        },
+    }
+
+
+def test_a_gate_goes_on_waits_or_fails_and_says_what_is_left(cluster: Cluster) -> None:
+    plenty = [("availability", "30d", "0.99952", "0.52"), ("latency", "30d", "0.999996", "0.9996")]
+    short = [("availability", "30d", "0.99904", "0.04"), ("latency", "28d", "0.98", "-1.1")]
+    uncounted = [("availability", "30d", "0.9995", "0.5"), ("latency", "30d", None, None)]
+    unknown = "no error budget is known: "
+
+    def state(name: str) -> tuple[str, str]:
+        app = cluster.application(name) or {}
+        steps = app.get("status", {}).get("workflow", {}).get("steps") or [{}]
+        return steps[0].get("phase", ""), steps[0].get("message", "")
+
+    with prometheus() as (address, answers):
+        answers |= {"plenty": plenty, "short": short, "spent": short, "later": short, "half": uncounted, "page": "<p>"}
+        answers |= {"not-a-number": [("availability", "30d", "NaN", "NaN")]}
+        cases = {
+            "plenty": gate("plenty", address),
+            "short": gate("short", address, minimumBudget=0),
+            "spent": gate("spent", address, onShortBudget="fail"),
+            "later": gate("later", address, onShortBudget="wait"),
+            "half": gate("half", address),
+            "page": gate("page", address),
+            "not-a-number": gate("not-a-number", address),
+            "nothing": gate("nothing", address, onNoData="wait"),
+            "blind": gate("blind", address, onNoData="pass"),
+        }
+        for one in cases.values():
+            cluster.up(one)
+        availability = "availability: 99.904 % of 30d, budget left 4 %"
+        missing = f"in {cluster.namespace}: it needs the trait slo, and Prometheus its rules"
+        wanted = {
+            "plenty": (
+                "succeeded",
+                "availability: 99.952 % of 30d, budget left 52 %; latency: 99.999 % of 30d, budget left 99 %",
+            ),
+            "spent": (
+                "failed",
+                f"{availability}; latency: 98 % of 28d, budget left -110 %: below the 10 % that must be left",
+            ),
+            "half": ("failed", f"{unknown}nothing is counted yet for the latency of half"),
+            "page": ("failed", f"{unknown}{address} does not answer as Prometheus does (status 200)"),
+            "not-a-number": ("failed", f"{unknown}nothing is counted yet for the availability of not-a-number"),
+            "nothing": ("running", f"waits, {unknown}Prometheus knows no objective of nothing {missing}"),
+            "blind": (
+                "succeeded",
+                f"went on although {unknown}Prometheus knows no objective of blind {missing}",
+            ),
+            "later": (
+                "running",
+                f"{availability}; latency: 98 % of 28d, budget left -110 %: waits for 10 %",
+            ),
+        }
+        for name, (phase, message) in wanted.items():
+            cluster.wait_for(lambda name=name, phase=phase: state(name)[0] == phase, f"{name} {phase}")
+            assert message in state(name)[1], name
+        # An overspent budget is below nothing left, too.
+        cluster.wait_for(lambda: state("short")[0] == "failed", "short failed")
+        assert "below the 0 % that must be left" in state("short")[1]
+        said = cluster.vela("status", "plenty", "-n", cluster.namespace).stdout
+        assert "availability: 99.952 % of 30d, budget left 52 %" in said
+        # What is short is enough later.
+        answers |= {"later": plenty, "nothing": plenty}
+        for name in ("later", "nothing"):
+            cluster.wait_for(lambda name=name: state(name)[0] == "succeeded", f"{name} goes on")
+
+
+def test_an_address_where_nobody_answers_is_no_pass(cluster: Cluster) -> None:
+    with prometheus() as (address, _):
+        pass
+    cluster.up(gate("dead", address, onNoData="pass"))
+
+    def workflow() -> dict[str, Any]:
+        app = cluster.application("dead") or {}
+        found: dict[str, Any] = app.get("status", {}).get("workflow", {})
+        return found
+
+    cluster.wait_for(lambda: workflow().get("status") == "failed", "the workflow has failed")
+    assert "connection refused" in workflow()["steps"][0]["message"]
+
+
+@pytest.mark.usefixtures("operator")
+def test_the_api_server_takes_the_rules_and_the_status_says_what_is_promised(cluster: Cluster) -> None:
+    app = yaml.safe_load((ROOT / "examples/slo.yaml").read_text(encoding="utf-8"))
+    (trait,) = app["spec"]["components"][0]["traits"]
+    trait["properties"] |= {"prometheusRule": True, "labels": {"release": "prometheus"}}
+    cluster.up(app)
+    name = app["metadata"]["name"]
+
+    def made(kind: str, api: str) -> dict[str, Any] | None:
+        return cluster.api.get(api, kind, f"{name}-slo", cluster.namespace)
+
+    cluster.wait_for(lambda: made("PrometheusRule", "monitoring.coreos.com/v1") is not None, "a PrometheusRule")
+    rule = made("PrometheusRule", "monitoring.coreos.com/v1") or {}
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert [one["name"] for one in groups_of(rule)] == [f"slo-{cluster.namespace}-{name}"]
+    promised = "99.9 % of requests succeed, 99 % within 250 ms"
+    cluster.wait_for(lambda: promised in str((cluster.application(name) or {}).get("status")), promised)
+    # As a rule file, for a Prometheus without the operator.
+    trait["properties"]["prometheusRule"] = False
+    cluster.up(app)
+    cluster.wait_for(lambda: made("ConfigMap", "v1") is not None, "a ConfigMap")
+    assert groups_of(made("ConfigMap", "v1") or {}) == groups_of(rule)
