@@ -32,7 +32,7 @@ from velagen import (
 )
 from velagen import parameter as p
 from velagen.monitoring.objectives import ACHIEVED, LEFT, OBJECTIVE
-from velagen.template.expression import Expression, Value
+from velagen.template.expression import Expression, Reference, Value
 
 namespace = first_given(p.namespace, context.namespace)
 #: Names need no encoding.
@@ -72,7 +72,7 @@ seen = let(
 )
 
 
-def named(record: str, give: Callable[[Expression], Value]) -> Value:
+def named(record: str, give: Callable[[Reference], Value]) -> Value:
     """Of the samples of a record that are numbers."""
     return [each(seen, give, where=lambda one: (one.record == record) & matches(one.number, NUMBER))]
 
@@ -104,7 +104,7 @@ def digits(number: Expression, decimals: int) -> Expression:
     return raw_cue(f"strconv.FormatFloat({cut}, 102, -1, 64)", imports=("strconv",))
 
 
-def in_words(one: Expression) -> Value:
+def in_words(one: Reference) -> Value:
     """availability: 99.95 % of 30d, budget left 52 %."""
     left = [each(budgets, lambda b: digits(b.left * 100, 0), where=lambda b: b.slo == one.slo)]
     share = [each(achieved, lambda a: digits(a.share * 100, 3), where=lambda a: a.slo == one.slo)]

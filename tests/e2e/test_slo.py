@@ -57,7 +57,7 @@ def prometheus() -> Iterator[tuple[str, dict[str, Any]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # http.server's name
             (query,) = parse_qs(urlsplit(self.path).query)["query"]
-            found = next((answer for name, answer in answers.items() if f'component="{name}"' in query), [])
+            found: Any = next((answer for name, answer in answers.items() if f'component="{name}"' in query), [])
             assert all(name in query for name in NAMES)
             body = found if isinstance(found, str) else json.dumps(answered(found))
             self.send_response(200)
@@ -113,6 +113,9 @@ def test_a_gate_goes_on_waits_or_fails_and_says_what_is_left(cluster: Cluster) -
         steps = app.get("status", {}).get("workflow", {}).get("steps") or [{}]
         return steps[0].get("phase", ""), steps[0].get("message", "")
 
+    def reaches(name: str, phase: str) -> None:
+        cluster.wait_for(lambda: state(name)[0] == phase, f"{name} {phase}")
+
     with prometheus() as (address, answers):
         answers |= {"plenty": plenty, "short": short, "spent": short, "later": short, "half": uncounted, "page": "<p>"}
         answers |= {"not-a-number": [("availability", "30d", "NaN", "NaN")]}
@@ -153,18 +156,17 @@ def test_a_gate_goes_on_waits_or_fails_and_says_what_is_left(cluster: Cluster) -
                 f"{availability}; latency: 98 % of 28d, budget left -110 %: waits for 10 %",
             ),
         }
-        for name, (phase, message) in wanted.items():
-            cluster.wait_for(lambda name=name, phase=phase: state(name)[0] == phase, f"{name} {phase}")
-            assert message in state(name)[1], name
         # An overspent budget is below nothing left, too.
-        cluster.wait_for(lambda: state("short")[0] == "failed", "short failed")
-        assert "below the 0 % that must be left" in state("short")[1]
+        wanted["short"] = ("failed", "below the 0 % that must be left")
+        for name, (phase, message) in wanted.items():
+            reaches(name, phase)
+            assert message in state(name)[1], name
         said = cluster.vela("status", "plenty", "-n", cluster.namespace).stdout
         assert "availability: 99.952 % of 30d, budget left 52 %" in said
         # What is short is enough later.
         answers |= {"later": plenty, "nothing": plenty}
         for name in ("later", "nothing"):
-            cluster.wait_for(lambda name=name: state(name)[0] == "succeeded", f"{name} goes on")
+            reaches(name, "succeeded")
 
 
 def test_an_address_where_nobody_answers_is_no_pass(cluster: Cluster) -> None:
