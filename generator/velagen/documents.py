@@ -139,9 +139,9 @@ def parse_documents(text: str, name: str) -> list[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-        raise VelagenError(Problem(f"no YAML: {error.problem or error.context}", place)) from error
+        raise VelagenError(Problem(f"invalid YAML: {error.problem or error.context}", place)) from error
     except yaml.YAMLError as error:
-        raise VelagenError(Problem(f"no YAML: {str(error).splitlines()[0]}", Place(name))) from error
+        raise VelagenError(Problem(f"invalid YAML: {str(error).splitlines()[0]}", Place(name))) from error
 
 
 def locate(file: Path, at: str) -> Place:
@@ -191,7 +191,9 @@ def _documents(loader: _Loader, name: str) -> Iterator[Document]:
             except yaml.YAMLError:
                 raise
             except Exception as error:  # the constructors of tags raise what they like: `!!bool x`, `!!timestamp 0`
-                raise VelagenError(Problem(f"no YAML: a value does not fit its tag: {error}", Place(name))) from error
+                raise VelagenError(
+                    Problem(f"invalid YAML: a value does not fit its tag: {error}", Place(name))
+                ) from error
             value = _as_json(constructed, (), document, places.problems)
         if places.problems:
             raise VelagenError(places.problems)

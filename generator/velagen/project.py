@@ -71,7 +71,7 @@ class Project:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
-            raise VelagenError(Problem(f"no YAML: {error.problem}", Place(str(path), line, column))) from error
+            raise VelagenError(Problem(f"invalid YAML: {error.problem}", Place(str(path), line, column))) from error
         if not isinstance(content, dict):
             raise VelagenError(Problem("a map with name, version and description is needed", Place(str(path))))
         missing = [key for key in ("name", "version", "description") if not isinstance(content.get(key), str)]

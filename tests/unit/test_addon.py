@@ -102,7 +102,7 @@ def test_a_projects_own_resources_are_carried(mini: Project) -> None:
     ("name", "text", "message"),
     [
         ("note.yaml", "a: 1\n---\nb: 2\n", "KubeVela takes one YAML document of a file, there are 2"),
-        ("note.yaml", "a: [", "no YAML: "),
+        ("note.yaml", "a: [", "invalid YAML: "),
         ("note.txt", "a", "KubeVela reads no such file in resources/"),
     ],
 )
@@ -285,7 +285,7 @@ def _python_error(root: Path) -> None:
     [
         (_bad_json, "schemas/scale.json", 4, ""),
         (_no_schema, "schemas/scale.json", None, "objekt"),
-        (_bad_yaml, "metadata.yaml", 5, "no YAML"),
+        (_bad_yaml, "metadata.yaml", 5, "invalid YAML"),
         (_missing_parameter, "definitions/scale.py", 13, "mini"),
         (_missing_field, "definitions/server.py", 22, "storageUrl"),
         (_not_in_a_status, "definitions/server.py", 29, "context.output.metadata.namespace"),

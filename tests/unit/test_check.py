@@ -13,10 +13,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from velagen.addon.write import write_addon
-from velagen.check.catalog import Catalog, of_addon, of_kubevela
+from velagen.check.catalog import Catalog, of_addon, of_kubevela, of_project
 from velagen.check.dryrun import _sentence
 from velagen.check.releases import merged
 from velagen.cli import main
+from velagen.definition.build import build_definitions
 from velagen.documents import parse_documents, read_documents
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS
@@ -109,12 +110,12 @@ def test_json_is_yaml() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "message"),
     [
-        ("a: [1\nb: 2\n", 2, 2, "no YAML: did not find expected ',' or ']'"),
-        ("a: 1\n\tb: 2\n", 2, 1, "no YAML: "),
+        ("a: [1\nb: 2\n", 2, 2, "invalid YAML: did not find expected ',' or ']'"),
+        ("a: 1\n\tb: 2\n", 2, 1, "invalid YAML: "),
         ("a: 1\na: 2\n", 2, 1, "a stands twice here"),
         ("a: &x {b: *x}\n", 1, 4, "an alias stands inside what it names"),
-        ("a: *x\n", 1, 4, "no YAML: "),
-        ("a: !!python/object:os.system {}\n", 1, 4, "no YAML: "),
+        ("a: *x\n", 1, 4, "invalid YAML: "),
+        ("a: !!python/object:os.system {}\n", 1, 4, "invalid YAML: "),
     ],
 )
 def test_bad_yaml_has_a_line_and_a_column(text: str, line: int, column: int, message: str) -> None:
@@ -152,6 +153,22 @@ def test_kubevelas_own_definitions_are_known() -> None:
     assert webservice is not None
     assert webservice.workload == "deployments.apps"
     assert not webservice.own
+
+
+def test_an_addon_folder_tells_all_that_its_project_does(repository: Path) -> None:
+    """So an application is judged in the same words where only the addon is."""
+    project = Project(repository)
+    built = {(one.kind, one.name): one for one in of_project(build_definitions(project))}
+    alone = {(one.kind, one.name): one for one in of_addon(project.addon)}
+    assert built.keys() == alone.keys()
+    for key, one in built.items():
+        there = alone[key]
+        for field in ("workload", "applies_to", "conflicts_with", "own"):
+            assert getattr(there, field) == getattr(one, field), (key, field)
+        assert dict(there.instead_of) == dict(one.instead_of)
+        assert there.schema is not None
+        assert one.schema is not None
+        assert there.schema.document == one.schema.document
 
 
 def test_an_addon_folder_tells_what_it_defines() -> None:

@@ -210,7 +210,7 @@ def _yaml_problems(content: bytes, place: Place) -> Iterator[Problem]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        yield Problem(f"no YAML: {error.problem}", Place(place.file, line, column))
+        yield Problem(f"invalid YAML: {error.problem}", Place(place.file, line, column))
     else:
         if count != 1:
             yield Problem(

@@ -190,6 +190,7 @@ def _of_cue(text: str, *, own: bool) -> Known | None:
         workload=workload[1] if workload else "",
         applies_to=tuple(re.findall(r'"([^"]+)"', applies_to[1])) if applies_to else (),
         conflicts_with=tuple(re.findall(r'"([^"]+)"', conflicts[1])) if conflicts else (),
+        instead_of=dict(re.findall(r"^//   ([\w.-]+): (.+)$", text[: head.start()], re.MULTILINE)) if own else {},
         cue=text,
         own=own,
     )

@@ -35,6 +35,8 @@ from velagen.template.places import Key
 from velagen.template.types import ANY_OBJECT, UNKNOWN, Fields, JsonType, Member, ObjectType, Type, any_of
 from velagen.template.values import CONTEXT, STEP_CONTEXT
 
+#: Above a component's definition: the traits that are not for it, a line each, and what to write instead.
+INSTEAD_OF = "Traits that do not work on this component, and what velagen check says to write instead:"
 #: In a schema: what an application says of this property first, it says for good.
 IMMUTABLE = "x-immutable"
 #: Source: kubevela pkg/definition/ast/transformer.go.
@@ -192,7 +194,13 @@ class _Builder:
         if self._problems:
             raise VelagenError(_placed(self._problems, self._definition, self._source))
         metadata = cue.Field(self._definition.name, self.metadata)
-        return cue.to_cue(cue.File((metadata, cue.Field(cue.Name("template"), self.template))))
+        template = cue.Field(cue.Name("template"), self.template)
+        return cue.to_cue(cue.File((metadata, template), doc=self._instead_of()))
+
+    def _instead_of(self) -> tuple[str, ...]:
+        """What a component says of others' traits, as comments, which the catalog of an addon's folder reads."""
+        told = self._definition.instead_of if isinstance(self._definition, Component) else {}
+        return (INSTEAD_OF, *(f"  {name}: {' '.join(words.split())}" for name, words in told.items())) if told else ()
 
     def _compiler(
         self, output: Type = UNKNOWN, *, context: frozenset[str] = frozenset(CONTEXT) - STEP_CONTEXT
@@ -629,7 +637,7 @@ def _object_schemas(project: Project) -> ObjectSchemas:
             try:
                 documents = list(yaml.load_all(path.read_bytes(), Loader=yaml.CSafeLoader))
             except yaml.YAMLError as error:
-                raise VelagenError(Problem(f"no YAML: {error}", Place(str(path)))) from error
+                raise VelagenError(Problem(f"invalid YAML: {error}", Place(str(path)))) from error
             for crd in documents:
                 if isinstance(crd, dict) and crd.get("kind") == "CustomResourceDefinition":
                     spec = crd["spec"]
