@@ -333,3 +333,19 @@ def test_of_a_prometheus_it_is_told_which_panels_are_empty(tmp_path: Path) -> No
     assert found.keys() == {"Empty", "No query"}
     assert found["Empty"] == "model:requests:rate1m"
     assert "parse error" in found["No query"]
+
+
+def test_what_no_model_holds_is_zero_and_what_nobody_tells_is_empty(tmp_path: Path) -> None:
+    """GPUs that are all free are numbers; without an exporter, or kube-state-metrics, there are none."""
+    platform = [
+        one for one in panels(DASHBOARDS["platform"], CHOSEN) if one.panel in ("GPUs", "GPUs held", "Pending pods")
+    ]
+    of_gpus, pending = ([one for one in platform if need in one.needs] for need in ("gpu", "kube-state-metrics"))
+    free = [of_pod("up", "1x40"), series(GPU.utilization, "0x40", UUID="GPU-1")]
+    state = series(CLUSTER.available, "1x40", namespace="team", deployment="m-predictor")
+    holds(
+        tmp_path,
+        RULES,
+        case(free, answered(of_gpus), answered(pending, there=False)),
+        case([state], answered(pending), answered(of_gpus, there=False)),
+    )

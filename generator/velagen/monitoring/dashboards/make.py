@@ -287,6 +287,8 @@ def _platform() -> str:
     told = f"sum({errors}) / (sum({requests} and {errors}) > 0)"
     gpus = f"model:gpus{{{_NAMESPACES}}}"
     idle = f"({gpus} and model:gpu_utilization:avg < {IDLE})"
+    # Zero only where an exporter tells of GPUs at all.
+    no_gpu = "cluster:gpus:total * 0"
     pending = f'{CLUSTER.unschedulable}{{{_NAMESPACES},pod=~".+-predictor-.+"}}'
     # Without a pod that waits there is no series: zero only where kube-state-metrics answers at all.
     none = f'{CLUSTER.available}{{{_NAMESPACES},deployment=~".+-predictor"}}'
@@ -362,7 +364,7 @@ def _platform() -> str:
                     "GPUs held",
                     f"Held by models, free, and in total. {_GPUS}",
                     PLAIN,
-                    (f"sum({gpus})", "by models"),
+                    (f"sum({gpus}) or {no_gpu}", "by models"),
                     ("cluster:gpus:free", "free"),
                     ("cluster:gpus:total", "in total"),
                 ),
@@ -401,8 +403,8 @@ def _platform() -> str:
                     "GPUs",
                     f"Held by models, idle among these (less than {IDLE:.0%} used), free, and all. {_GPUS}",
                     PLAIN,
-                    (f"sum({gpus})", "held by models"),
-                    (f"sum({idle}) or sum({gpus}) * 0", "of these idle"),
+                    (f"sum({gpus}) or {no_gpu}", "held by models"),
+                    (f"sum({idle}) or {no_gpu}", "of these idle"),
                     ("cluster:gpus:free", "free"),
                     ("cluster:gpus:total", "all"),
                 ),
