@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "package": ("velagen.cli_addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
     "render": ("velagen.cli_check:render_command", "Print the objects that KubeVela makes of application FILES."),
     "top": ("velagen.cli_top:top_command", "Show what models do now: requests, errors, latency, replicas, weights."),
+    "report": ("velagen.cli_top:report_command", "Write a page with what an application's models did over a while."),
     "tools": ("velagen.cli_lab:tools_group", "List and install the pinned tools."),
 }
 

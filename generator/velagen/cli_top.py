@@ -108,3 +108,63 @@ def _connect(kubeconfig: Path | None, context: str | None, address: str | None) 
 
     cluster = Cluster.connect(kubeconfig, context)
     return cluster, cluster.prometheus(address or prometheus_address(cluster))
+
+
+@click.command("report", epilog="Example: velagen report sentiment --since 1h -o report.html")
+@click.argument("app")
+@click.option("--since", default="1h", show_default=True, help="How long to look back: 30m, 1h, 2d.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), required=True, help="The page; - prints it."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
+@_cluster_options
+@exits_with_problems
+def report_command(
+    app: str,
+    *,
+    since: str,
+    output: Path,
+    overwrite: bool,
+    namespace: str | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    address: str | None,
+    route: Any,
+) -> None:
+    """Write a page with what the models of application APP did: one file, readable without a network.
+
+    Requests, failures, latency, replicas, shares, alerts and events over time, versions side by side.
+    """
+    from velagen.monitoring.history import gather, period
+    from velagen.monitoring.history_page import page
+    from velagen.monitoring.models import Wanted
+
+    when = period(since)
+    to_stdout = str(output) == "-"
+    if not to_stdout:
+        _check_output(output, overwrite=overwrite)
+    cluster, prometheus = _connect(kubeconfig, context, address)
+    wanted = Wanted(namespace or cluster.namespace, app, route)
+    text = page(gather(cluster, prometheus, wanted, when)).html()
+    if to_stdout:
+        click.echo(text, nl=False)
+        return
+    # Whole, or not at all.
+    part = output.with_name(f".{output.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    click.echo(f"{output} ({len(text.encode()) / 1000:.0f} kB)", err=True)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    from velagen.errors import Problem, VelagenError
+
+    if output.is_dir():
+        raise VelagenError(Problem(f"{output} is a folder", hint=f"write -o {output / 'report.html'}"))
+    if output.exists() and not overwrite:
+        raise VelagenError(Problem(f"{output} is there already", hint="--overwrite replaces it"))
+    if not output.parent.is_dir():
+        raise VelagenError(Problem(f"there is no folder {output.parent}", hint="make it first, or write another -o"))

@@ -134,6 +134,35 @@ def test_the_addons_parameter_says_which_prometheus(cluster: Cluster, monkeypatc
     assert found == "http://prometheus.monitoring.svc:9090"
 
 
+def test_a_report_tells_revisions_and_events(cluster: Cluster, canary: str, tmp_path: Path) -> None:
+    """What KubeVela keeps of a revision, and what the cluster says of the objects, as they really are."""
+    app = yaml.safe_load((ROOT / "examples/canary-gateway.yaml").read_text(encoding="utf-8"))
+    app["spec"]["components"][0]["traits"][0]["properties"]["weight"] = 30
+    cluster.up(app)
+
+    def published() -> bool:
+        return len(cluster.list("core.oam.dev/v1beta1", "ApplicationRevision")) == 2
+
+    cluster.wait_for(published, "the second revision")
+    path = tmp_path / "report.html"
+    with holding(tmp_path, series_of(cluster.namespace, canary), back=600) as url:
+        done = CliRunner().invoke(
+            main,
+            ["report", canary, "-o", str(path), "--kubeconfig", str(cluster.kubeconfig)]
+            + ["-n", cluster.namespace, "--prometheus", url],
+        )
+    assert done.exit_code == 0, done.output
+    text = path.read_text(encoding="utf-8")
+    for said in (
+        f"revision {canary}-v1, {canary}: 10 % to its new version",
+        f"revision {canary}-v2, {canary}: 30 % to its new version",
+        f"Deployment {canary}-canary-predictor",
+        "InferenceServiceReady",
+        f"{canary}-old",
+    ):
+        assert said in text
+
+
 # ---------------------------------------------------------------- helpers
 
 
