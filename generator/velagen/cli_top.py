@@ -118,7 +118,6 @@ def _connect(kubeconfig: Path | None, context: str | None, address: str | None) 
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
 @_cluster_options
-@exits_with_problems
 def report_command(
     app: str,
     *,

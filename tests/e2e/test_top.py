@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from tests.conftest import Cluster
 from tests.unit.prometheus_server import Series, holding
 
-from velagen.cli_top import top_command
+from velagen.cli import main
 from velagen.lab import Api, Lab
 from velagen.lab.vela import vela
 from velagen.monitoring import cluster as module
@@ -40,7 +40,7 @@ def canary(cluster: Cluster, repository: Path) -> str:
 
 
 def top(cluster: Cluster, *arguments: str) -> str:
-    done = CliRunner().invoke(top_command, ["--kubeconfig", str(cluster.kubeconfig), *arguments])
+    done = CliRunner().invoke(main, ["top", "--kubeconfig", str(cluster.kubeconfig), *arguments])
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -113,7 +113,7 @@ def test_what_the_api_server_does_not_find_or_allow_is_told(cluster: Cluster, tm
 
 def test_an_application_that_is_not_there(cluster: Cluster, canary: str) -> None:
     done = CliRunner().invoke(
-        top_command, ["sentiment-canry", "--kubeconfig", str(cluster.kubeconfig), "-n", cluster.namespace]
+        main, ["top", "sentiment-canry", "--kubeconfig", str(cluster.kubeconfig), "-n", cluster.namespace]
     )
     assert done.exit_code == 1
     assert f"there is no application sentiment-canry in namespace {cluster.namespace}" in " ".join(done.output.split())
@@ -146,11 +146,8 @@ def test_a_report_tells_revisions_and_events(cluster: Cluster, canary: str, tmp_
     cluster.wait_for(published, "the second revision")
     path = tmp_path / "report.html"
     with holding(tmp_path, series_of(cluster.namespace, canary), back=600) as url:
-        done = CliRunner().invoke(
-            main,
-            ["report", canary, "-o", str(path), "--kubeconfig", str(cluster.kubeconfig)]
-            + ["-n", cluster.namespace, "--prometheus", url],
-        )
+        here = ["--kubeconfig", str(cluster.kubeconfig), "-n", cluster.namespace, "--prometheus", url]
+        done = CliRunner().invoke(main, ["report", canary, "-o", str(path), *here])
     assert done.exit_code == 0, done.output
     text = path.read_text(encoding="utf-8")
     for said in (

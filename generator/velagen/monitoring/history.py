@@ -5,10 +5,14 @@ Its versions are all that the records know of that time: one that is gone by now
 
 from __future__ import annotations
 
+import base64
+import importlib
 import json
 import math
 import re
+import sys
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -46,8 +50,6 @@ _RECORDS: Final = {
     "model:replicas": "min",
     "model:gpu_utilization:avg": "avg",
 }
-#: What was applied, by vela and by kubectl.
-_APPLIED: Final = ("app.oam.dev/last-applied-configuration", "kubectl.kubernetes.io/last-applied-configuration")
 #: What is told of all of the while in one figure -> its record, and its query: {0} is the application's record, {1} the
 #: while and {2} a step in it, in seconds; {3} is the record while it is fresh. Rates are added up step by step, so a
 #: version counts while it was there.
@@ -62,6 +64,8 @@ _FIGURES: Final = {
     "replicas least": ("model:replicas", "min_over_time({0}[{1}s])"),
     "replicas most": ("model:replicas", "max_over_time({0}[{1}s])"),
 }
+#: Unpacked; etcd takes no object of more than 1.5 MB, packed.
+_MOST_BYTES: Final = 64 * 1024 * 1024
 _LEFT: Final = "model:slo_budget_left:ratio"
 
 
@@ -72,6 +76,10 @@ class Period:
     start: float
     end: float
     step: float
+
+    def holds(self, at: float) -> bool:
+        """Whether something happened in it; what happened since its last look did, too."""
+        return self.start <= at <= self.end + self.step
 
     @classmethod
     def until(cls, end: float, length: float) -> Period:
@@ -98,7 +106,7 @@ class Event:
 class Published:
     """A revision of the application, with the share of each component's new version in per cent.
 
-    The shares are None where the revision does not tell: KubeVela keeps it compressed, and what was applied beside it.
+    The shares are None where the revision can't be read.
     """
 
     at: float
@@ -165,7 +173,7 @@ class History:
     @property
     def published(self) -> list[Published]:
         """The revisions of that time, without those before it."""
-        return [one for one in self.revisions if self.period.start <= one.at <= self.period.end]
+        return [one for one in self.revisions if self.period.holds(one.at)]
 
     def written(self, component: str, name: str) -> Values:
         """The share that the application's revisions gave a version; None before the first that is kept."""
@@ -335,14 +343,10 @@ def _revisions(cluster: Cluster, wanted: Wanted, problems: list[Problem]) -> tup
 
 def _weights(revision: Thing) -> dict[str, float] | None:
     """Weights of the trait canary, by component; None where the application can't be read from its revision."""
-    application = revision["spec"].get("application") or {}
-    if revision["spec"].get("compression", {}).get("type"):
-        annotations = revision["metadata"].get("annotations") or {}
-        applied = next((annotations[name] for name in _APPLIED if name in annotations), "")
-        try:
-            application = json.loads(applied)
-        except ValueError:
-            return None
+    try:
+        application = _unpacked(revision["spec"])["application"]
+    except (zlib.error, ValueError, KeyError, TypeError):
+        return None
     weights: dict[str, float] = {}
     for component in (application.get("spec") or {}).get("components") or ():
         for trait in component.get("traits") or ():
@@ -350,6 +354,35 @@ def _weights(revision: Thing) -> dict[str, float] | None:
             if trait.get("type") == "canary" and isinstance(weight, int | float):
                 weights[str(component.get("name"))] = float(weight)
     return weights
+
+
+def _unpacked(spec: Thing) -> Thing:
+    """What a revision holds, which KubeVela packs (github.com/kubevela/pkg util/compression: gzip or zstd in base64).
+
+    zlib.error, ValueError or KeyError where it can't be read.
+    """
+    packed = spec.get("compression") or {}
+    match packed.get("type") or "uncompressed":
+        case "uncompressed":
+            return spec
+        case "gzip":
+            text = zlib.decompressobj(wbits=31).decompress(base64.b64decode(packed["data"]), _MOST_BYTES)
+        case "zstd":
+            text = _zstd(base64.b64decode(packed["data"]))
+        case other:
+            raise ValueError(f"compression {other}")
+    found: Thing = json.loads(text)
+    return found
+
+
+def _zstd(data: bytes) -> bytes:
+    # The standard library's from Python 3.14 on.
+    zstd: Any = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    try:
+        unpacked: bytes = zstd.ZstdDecompressor().decompress(data, max_length=_MOST_BYTES)
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from error
+    return unpacked
 
 
 def _events(
@@ -376,7 +409,7 @@ def _events(
         ):
             continue
         at = _time(stamp)
-        if when.start <= at <= when.end + when.step:
+        if when.holds(at):
             count = int(thing.get("count") or (thing.get("series") or {}).get("count") or 1)
             message = str(thing.get("message") or "").strip()
             found.append(
