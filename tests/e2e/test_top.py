@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pty
+import signal
 import socket
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +115,28 @@ def test_what_the_api_server_does_not_find_or_allow_is_told(cluster: Cluster, tm
     with pytest.raises(ClusterError, match=r"refused \(403\): .*inferenceservices"):
         reader.list("serving.kserve.io/v1beta1", "inferenceservices")
     assert prometheus_address(reader) == DEFAULT_PROMETHEUS
+
+
+def test_it_looks_again_until_it_is_interrupted(cluster: Cluster, canary: str) -> None:
+    """On a terminal: drawn more than once, and what was seen last stays when Ctrl-C ends it."""
+    arguments = [sys.executable, "-m", "velagen.cli", "top", canary, "-n", cluster.namespace, "--every", "1"]
+    arguments += ["--kubeconfig", str(cluster.kubeconfig), "--prometheus", "http://127.0.0.1:1"]
+    terminal, inner = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    process = subprocess.Popen(
+        arguments, stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
+    )
+    os.close(inner)
+    seen = b""
+    with suppress(OSError):  # the end of a terminal
+        while more := os.read(terminal, 65_536):
+            seen += more
+            if b"MODEL" in more and seen.count(b"MODEL") == 3:
+                process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0, seen
+    left_behind = seen.rpartition(b"\x1b[?1049l")[2]
+    assert left_behind.count(b"MODEL") == 1
+    assert canary.encode() in left_behind
 
 
 def test_an_application_that_is_not_there(cluster: Cluster, canary: str) -> None:

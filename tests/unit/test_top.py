@@ -96,6 +96,12 @@ def test_no_line_is_wider_than_the_terminal_and_versions_stay_apart(width: int) 
         assert title in lines[1]
 
 
+def test_the_readme_shows_what_is_drawn() -> None:
+    view = View((STABLE, CANARY), (), "", 1_800_000_000)
+    table = "\n".join(line.rstrip() for line in drawn(view, Wanted("team", "shop"), 100).splitlines()[1:])
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_colours_only_on_a_terminal() -> None:
     assert "\x1b" not in drawn(VIEW, Wanted(None), 120)
     coloured = drawn(VIEW, Wanted(None), 120, force_terminal=True, color_system="standard")
@@ -339,6 +345,12 @@ def test_old_figures_are_called_old(prometheus: Prometheus) -> None:
     text = drawn(View((late,), (), "", 0), Wanted("team"), 120)
     assert "(3)" in text
     assert "(late: the figures are 3 min old)" in text
+
+
+def test_all_namespaces_are_told_apart(prometheus: Prometheus) -> None:
+    pair = [*models("m"), replace(models("m")[0], namespace="others", app="theirs")]
+    (mine, theirs), _ = measured(pair, prometheus, Wanted(None))
+    assert (mine.requests, theirs.requests) == (9, 400)
 
 
 def test_a_model_that_nobody_scrapes_is_named(prometheus: Prometheus) -> None:
