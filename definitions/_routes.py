@@ -14,6 +14,8 @@ from velagen.template.expression import Expression, Value
 #: What a route sends requests to: a Service's name, or its host for Istio, and its share in per cent. A share that is
 #: there only sometimes stands under when(…).
 HTTP = 80
+#: Namespace and name of the gateway that KServe's charts make.
+KSERVE_GATEWAY = ("kserve", "kserve-ingress-gateway")
 GRPC_REQUEST = {"type": "RegularExpression", "name": "content-type", "value": "^application/grpc.*"}
 
 
@@ -44,8 +46,8 @@ def http_route(
         "spec": {
             "parentRefs": [
                 {
-                    "name": first_given(gateway.name, "kserve-ingress-gateway"),
-                    "namespace": first_given(gateway.namespace, "kserve"),
+                    "name": first_given(gateway.name, KSERVE_GATEWAY[1]),
+                    "namespace": first_given(gateway.namespace, KSERVE_GATEWAY[0]),
                 }
             ],
             "hostnames": hosts,

@@ -25,7 +25,7 @@ What KubeVela's engine makes necessary (sources: github.com/kubevela/workflow, g
 
 from __future__ import annotations
 
-from _routes import HTTP, backend, destination, http_route, virtual_service
+from _routes import HTTP, KSERVE_GATEWAY, backend, destination, http_route, virtual_service
 
 from velagen import (
     Reference,
@@ -49,6 +49,7 @@ from velagen import (
     join,
     length,
     let,
+    matches,
     missing,
     one_of,
     operation,
@@ -192,6 +193,90 @@ times_of_state = let(
 written_at = let(first_given(sort_by(times_of_state, descending=True)[0], ""))
 now_at = let(first_given(sort_by(concat(times_of_leases, times_of_state), descending=True)[0], ""))
 
+# ---------------------------------------------------------------- what can't be rolled out
+
+queries = first_given(p.analysis.queries, [])
+hosts = first_given(route_asked.hosts, [])
+gateway_name = first_given(route_asked.gateway.name, KSERVE_GATEWAY[1])
+gateway_namespace = first_given(route_asked.gateway.namespace, KSERVE_GATEWAY[0])
+is_istio = let(first_given(route_asked.provider, "gateway-api") == "istio")
+
+
+def rises(number: Expression, one: Expression) -> Expression:
+    """Whether a step is above the one before it."""
+    return cases((number > 0, one > first_given(rules.steps[number - 1], 0)), otherwise=True)
+
+
+#: Steps that are not above the one before.
+falling = let([each(rules.steps, lambda _, one: one, where=lambda number, one: ~rises(number, one))])
+traits_of_component = [each(first_given(component.traits, []), lambda trait: first_given(trait.type, ""))]
+unbounded = let([each(queries, lambda one: one.name, where=lambda one: missing(one.atLeast) & missing(one.atMost))])
+is_in_cluster = r"[.]svc([.]|$)|[.]cluster[.]local$"
+foreign = let([each(hosts, lambda host: host, where=lambda host: matches(host, is_in_cluster))])
+nothing_measured = (
+    (p.analysis.successRatio == 0)
+    & (p.analysis.latency.timesStable == 0)
+    & missing(p.analysis.latency.milliseconds)
+    & (length(queries) == 0)
+)
+
+
+#: The first of them is said, and nothing is created.
+refusal = let(
+    cases(
+        (
+            missing(component.type),
+            f"the application has no component {p.component}: write the name of the component that is rolled out",
+        ),
+        (
+            component.type != "kfserving",
+            f"rollout-model works on a component of type kfserving, and {p.component} is of type {component.type}",
+        ),
+        (p.tidy, ""),
+        (
+            contains(traits_of_component, "canary"),
+            f"{p.component} has the trait canary, and both would split the same traffic: drop the trait, or the step",
+        ),
+        (
+            first_given(component.properties.deploymentMode, "") == "knative",
+            "rollout-model works in standard mode: drop deploymentMode, or use the trait canary",
+        ),
+        (length(falling) > 0, f"steps must rise, and {falling[0]} does not: write [10, 30, 60]"),
+        (
+            ~is_istio & (length(hosts) == 0),
+            "route.hosts is missing: a Gateway API route needs the host names that clients call, for example "
+            "hosts: [sentiment.example.com] (or write provider: istio, which splits inside the mesh)",
+        ),
+        (
+            is_istio & given(route_asked.gateway) & (length(hosts) == 0),
+            "route.hosts is missing: at a gateway clients call a host name, for example hosts: [sentiment.example.com] "
+            "(or drop route.gateway: inside the mesh the model's own Service is split without one)",
+        ),
+        (
+            length(foreign) > 0,
+            f"route.hosts holds {foreign[0]}, a Service's name inside the cluster: write names that "
+            "clients outside call",
+        ),
+        (
+            contains_text(first_given(answer("there", "gateway").err, ""), "not found"),
+            f"there is no Gateway {gateway_namespace}/{gateway_name}: write the one that clients come in by as "
+            "route.gateway, with name and namespace",
+        ),
+        (nothing_measured, "analysis looks at nothing: leave successRatio or latency on, or write a query"),
+        (
+            length(unbounded) > 0,
+            f"the query {unbounded[0]} of analysis has no bound: write atLeast or atMost",
+        ),
+        (
+            rules.deadline < rules.interval * rules.checks,
+            f"deadline is {rules.deadline} s, and the {rules.checks} checks of a step take "
+            f"{rules.interval * rules.checks} s: raise it, or lower interval or checks",
+        ),
+        otherwise="",
+    )
+)
+is_fit = let(refusal == "")
+
 # ---------------------------------------------------------------- the state, and what this run sees
 
 state_then = let(from_json(first_given(stored.state, "{}")))
@@ -248,7 +333,7 @@ before_check = let(
         "trouble": trouble,
     }
 )
-is_due = let(~is_changed & ~p.tidy & transitions.due(had, before_check, rules))
+is_due = let(is_fit & ~is_changed & ~p.tidy & transitions.due(had, before_check, rules))
 marked = let(transitions.asking(had, before_check, rules))
 begin = let({name: if_else(is_due, marked[name], had[name]) for name in transitions.BLANK})
 
@@ -314,7 +399,6 @@ def of_user(query: Expression) -> Expression:
 
 
 bounded = p.analysis.latency
-queries = first_given(p.analysis.queries, [])
 #: One question for all that a check looks at: it is answered as a whole or not at all.
 question = let(
     join(
@@ -495,9 +579,6 @@ def is_named(one: Reference) -> Expression:
 
 # ---------------------------------------------------------------- the route
 
-provider = first_given(route_asked.provider, "gateway-api")
-is_istio = let(provider == "istio")
-hosts = first_given(route_asked.hosts, [])
 #: Requests come in at the transformer where there is one.
 entry = let(if_else(given(properties.transformer), "transformer", "predictor"))
 ports = let(first_given(live.spec.predictor.model.ports, []))
@@ -621,7 +702,8 @@ message = let(
 )
 
 #: Without the stable version's objects among those of this revision, a success would delete them.
-fails = (phase == "failed") & ~p.tidy & ((p.afterRollback == "fail") | ~knows_stable)
+fails = ~is_fit | ((phase == "failed") & ~p.tidy & ((p.afterRollback == "fail") | ~knows_stable))
+saying = {"fails": fails, "waits": is_fit & ~is_over, "message": if_else(is_fit, message, refusal)}
 said = let(from_json(first_given(result_of("end")["said"]["$returns"].str, "{}")))
 
 event = operation(
@@ -650,6 +732,12 @@ event = operation(
     },
 )
 
+
+def apply_component(value: Value) -> Expression:
+    """A component rendered and applied, as KubeVela does without a workflow."""
+    return operation("vela/oam", "#ApplyComponent", {"value": value})
+
+
 # ---------------------------------------------------------------- the step
 
 rollout_model = WorkflowStep(
@@ -676,6 +764,9 @@ rollout_model = WorkflowStep(
             when(~is_istio): {"httpRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", route_name)},
         },
         "there": {
+            when(missing(stored.target) & ~is_istio): {
+                "gateway": read("gateway.networking.k8s.io/v1", "Gateway", gateway_name, gateway_namespace)
+            },
             when(one_of(phase_then, "deploy", "promote", "settle")): {
                 "liveDeployment": read("apps/v1", "Deployment", f"{stable_name}-predictor"),
             },
@@ -706,9 +797,9 @@ rollout_model = WorkflowStep(
                 },
             },
         },
-        "store": state_object(kept),
+        "keep": {when(is_fit): {"state": state_object(kept)}},
         "route": {
-            when(is_istio): {
+            when(is_fit & is_istio): {
                 "mesh": service_of_istio(route_name, [stable_host], "mesh", {}),
                 when(length(hosts) > 0): {
                     "hosts": service_of_istio(
@@ -719,10 +810,10 @@ rollout_model = WorkflowStep(
                     ),
                 },
             },
-            when(~is_istio): {"http": gateway_route},
+            when(is_fit & ~is_istio): {"http": gateway_route},
         },
         "gone": {
-            when(is_over): {
+            when(is_fit & is_over): {
                 "made": operation(
                     "vela/query",
                     "#ListAppliedResources",
@@ -765,14 +856,16 @@ rollout_model = WorkflowStep(
             },
         },
         "act": {
-            when(wants_candidate): {"candidate": operation("vela/oam", "#ApplyComponent", {"value": as_candidate})},
-            when(wants_component): {"component": operation("vela/oam", "#ApplyComponent", {"value": component})},
-            when((phase == "failed") & knows_stable): {
-                "stable": operation("vela/oam", "#ApplyComponent", {"value": stable_component})
+            when(is_fit & wants_candidate): {
+                "candidate": operation("vela/oam", "#ApplyComponent", {"value": as_candidate})
             },
+            when(is_fit & wants_component): {
+                "component": operation("vela/oam", "#ApplyComponent", {"value": component})
+            },
+            when(is_fit & (phase == "failed") & knows_stable): {"stable": apply_component(stable_component)},
         },
         "end": {
-            when(phase == "failed"): {
+            when(is_fit & (phase == "failed")): {
                 "app": read("core.oam.dev/v1beta1", "Application", context.appName),
                 "event": event,
             },
@@ -784,7 +877,15 @@ rollout_model = WorkflowStep(
                         "An operation that ends the run is written out by the engine with all that its parameters "
                         "depend on (github.com/kubevela/pkg cue/cuex/error.go), which took half a minute of processor "
                         "time. So they depend on the answer of this one, which gives back what it is given.",
-                        to_bytes(to_json({"fails": fails, "waits": ~is_over, "message": message})),
+                        to_bytes(
+                            to_json(
+                                {
+                                    "fails": fails,
+                                    "waits": is_fit & ~is_over,
+                                    "message": if_else(is_fit, message, refusal),
+                                }
+                            )
+                        ),
                     )
                 },
             ),

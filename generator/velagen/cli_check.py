@@ -326,6 +326,7 @@ def _check_document(
     """The problems of one document on one KubeVela; with *into*, the objects of it go there."""
     from velagen.check.apps import check_application, check_other, is_application, misplaced_traits
     from velagen.check.dryrun import dry_run
+    from velagen.check.steps import check_steps
 
     if not is_application(document):
         return check_other(document)
@@ -341,6 +342,7 @@ def _check_document(
         for text in outcome.raw:
             stderr().print(text, style="dim", markup=False)
     problems += outcome.problems
+    problems += check_steps(document, catalog, version)
     problems += _of_objects(outcome.objects, document, catalog)
     if into is not None:
         into += outcome.objects

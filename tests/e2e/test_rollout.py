@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -82,6 +84,19 @@ def metrics() -> Iterator[Metrics]:
 @pytest.fixture(scope="module", autouse=True)
 def addon(lab: Lab) -> None:
     vela(lab.kubeconfig, "addon", "enable", ADDON)
+    for thing in (
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}},
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "kserve-ingress-gateway", "namespace": "kserve"},
+            "spec": {
+                "gatewayClassName": "none",
+                "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+            },
+        },
+    ):
+        lab.api.apply(thing)
 
 
 class Rollout:
@@ -101,8 +116,10 @@ class Rollout:
             last = {"component": "m", "tidy": True}
             self.steps.append({"name": "tidy", "type": "rollout-model", "if": "always", "properties": last})
 
-    def up(self, version: int, **properties: Any) -> None:
+    def up(self, version: int, *, traits: tuple[str, ...] = (), **properties: Any) -> None:
         """What a person writes and runs."""
+        split = {"weight": 10, "modelUri": "s3://models/m/9", "route": {"hosts": ["m.example.com"]}}
+        written = [{"type": one, "properties": split} for one in traits]
         model = {"runtime": "sklearn", "modelUri": f"s3://models/m/{version}", **properties}
         self.cluster.up(
             {
@@ -110,7 +127,7 @@ class Rollout:
                 "kind": "Application",
                 "metadata": {"name": "app"},
                 "spec": {
-                    "components": [{"name": "m", "type": "kfserving", "properties": model}],
+                    "components": [{"name": "m", "type": "kfserving", "properties": model, "traits": written}],
                     "workflow": {"steps": self.steps},
                 },
             }
@@ -221,3 +238,139 @@ def test_a_bad_version_goes_back_and_says_why(rollout: Rollout, cluster: Cluster
     rollout.up(3)
     rollout.wait("done", "app-v3")
     assert rollout.served() == "s3://models/m/3"
+
+
+@pytest.mark.parametrize(
+    ("answer", "settings", "words"),
+    [
+        # Nothing measured: held until the deadline.
+        ({}, {"deadline": 12}, "the number of requests is not known"),
+        ({"requests": "500", "success ratio": "NaN"}, {"deadline": 12}, "success ratio has no value"),
+        # A connection that breaks is an error of the engine's, of which it takes ten.
+        (None, {"onInconclusive": "rollback", "inconclusiveLimit": 2}, "the endpoint of the metrics does not answer"),
+    ],
+    ids=["nothing", "not-a-number", "no-answer"],
+)
+def test_silence_is_no_success(
+    rollout: Rollout, answer: dict[str, str] | None, settings: dict[str, Any], words: str
+) -> None:
+    rollout.metrics.answer = answer
+    rollout.settings.update(settings)
+    rollout.up(2)
+    rollout.wait("failed", "app-v2", 120)
+    assert "no verdict" in rollout.message
+    assert words in rollout.message
+    assert rollout.weight == 0
+    assert rollout.served() == "s3://models/m/1"
+
+
+def kill(lab: Lab) -> None:
+    """vela-core ends as by a failing node, and starts again."""
+    state = json.loads((lab.folder / "state.json").read_text())
+    (process,) = (one for one in state["processes"] if one["name"] == "vela-core")
+    os.kill(process["pid"], signal.SIGKILL)
+    lab.up()
+
+
+@pytest.mark.seconds(120)
+def test_it_goes_on_where_it_was_when_vela_core_is_killed(rollout: Rollout, cluster: Cluster) -> None:
+    rollout.metrics.delay = 0.3
+    rollout.up(2)
+    killed: list[str] = []
+    weights: list[int] = []
+
+    def look() -> bool:
+        state, weight = rollout.state, rollout.weight
+        at = f"{state['phase']} {state['step']}"
+        if state["phase"] not in ("", "deploy", "done") and at not in killed:
+            killed.append(at)
+            kill(cluster.lab)
+        if not weights or weights[-1] != weight:
+            weights.append(weight)
+        return rollout.ended("done", revision="app-v2")()
+
+    cluster.wait_for(look, "promoted", 240)
+    assert {"prepare 0", "step 0", "step 1"} <= {*killed}
+    assert len(killed) >= 4
+    # Only up, and at the end all is the component's again.
+    assert weights[:-1] == sorted(weights[:-1])
+    assert weights[-1] == 0
+    assert rollout.served() == "s3://models/m/2"
+
+
+def test_version_3_in_the_middle_of_version_2(rollout: Rollout, cluster: Cluster) -> None:
+    rollout.metrics.answer = {}
+    rollout.up(2)
+    cluster.wait_for(lambda: rollout.weight == 20, "20 %", 60)
+    rollout.metrics.answer = GOOD
+    rollout.up(3)
+    cluster.wait_for(lambda: rollout.served("m-canary") == "s3://models/m/3", "version 3 as the candidate", 60)
+    assert rollout.served() == "s3://models/m/1"
+    rollout.wait("done", "app-v3")
+    assert rollout.served() == "s3://models/m/3"
+
+
+def test_terminate_is_tidied_up(cluster: Cluster, metrics: Metrics) -> None:
+    rollout = Rollout(cluster, metrics, tidy=True)
+    rollout.up(1)
+    rollout.wait("done", "app-v1")
+    metrics.answer = {}
+    rollout.up(2)
+    cluster.wait_for(lambda: rollout.weight == 20, "20 %", 60)
+    cluster.vela("workflow", "terminate", "app", "-n", cluster.namespace)
+    cluster.wait_for(lambda: rollout.weight == 0, "no traffic", 60)
+    cluster.wait_for(lambda: cluster.inference_service("m-canary") is None, "the candidate gone", 60)
+    assert "stopped by hand" in rollout.state["reason"]
+    assert rollout.served() == "s3://models/m/1"
+
+
+def test_after_a_rollback_that_succeeds_drift_is_undone(rollout: Rollout, cluster: Cluster) -> None:
+    rollout.metrics.answer = BAD
+    rollout.settings["afterRollback"] = "succeed"
+    rollout.up(2)
+    rollout.wait("failed", "app-v2")
+    assert rollout.workflow["status"] == "succeeded"
+    assert "rolled back: success ratio" in rollout.message
+    found = cluster.inference_service("m")
+    assert found is not None
+    found["spec"]["predictor"]["minReplicas"] = 7
+    del found["metadata"]["managedFields"]
+    cluster.api.apply(found)
+
+    def replicas() -> Any:
+        return (cluster.inference_service("m") or {})["spec"]["predictor"].get("minReplicas", 1)
+
+    cluster.wait_for(lambda: replicas() != 7, "drift undone", 60)
+    assert rollout.served() == "s3://models/m/1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"component": "other"}, "the application has no component other"),
+        ({"steps": [20, 10]}, "steps must rise, and 10 does not"),
+        ({"route": {}}, "route.hosts is missing"),
+        ({"route": {"hosts": ["m.default.svc"]}}, "m.default.svc, a Service's name inside the cluster"),
+        (
+            {"route": {"hosts": ["m.example.com"], "gateway": {"name": "g", "namespace": "h"}}},
+            "there is no Gateway h/g",
+        ),
+        ({"deadline": 10, "checks": 3}, "the 3 checks of a step take 15 s"),
+        ({"analysis": {"queries": [{"name": "q", "query": "up"}]}}, "the query q of analysis has no bound"),
+        ({"analysis": {"successRatio": 0, "latency": {"timesStable": 0}}}, "analysis looks at nothing"),
+        ({"traits": ("canary",)}, "has the trait canary"),
+        ({"deploymentMode": "knative"}, "works in standard mode"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_what_cannot_be_rolled_out_is_said_and_creates_nothing(
+    cluster: Cluster, metrics: Metrics, settings: dict[str, Any], words: str
+) -> None:
+    of_model = {key: settings.pop(key) for key in ("traits", "deploymentMode") if key in settings}
+    rollout = Rollout(cluster, metrics, **settings)
+    rollout.up(1, **of_model)
+    cluster.wait_for(lambda: words in rollout.message, words, 30)
+    assert rollout.workflow["steps"][0]["phase"] == "failed"
+    assert cluster.list("serving.kserve.io/v1beta1", "InferenceService") == []
+    assert cluster.get(*ROUTE) is None
+    assert cluster.get("v1", "ConfigMap", "m-rollout") is None

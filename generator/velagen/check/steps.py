@@ -1,0 +1,103 @@
+"""What a workflow step of the project says of an application before it asks the cluster anything.
+
+``vela dry-run`` renders no steps. So a step's template is evaluated with its properties and the application's
+components, as :func:`velagen.operation` ``#LoadComponets`` would give them; no other operation is answered but those
+that only compute. A ``#Fail`` that is reached so is certain, and its message is told.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from velagen.check.apps import Part, parts
+from velagen.check.catalog import Catalog, Known
+from velagen.documents import Document
+from velagen.errors import Problem, pointer
+from velagen.kubevela import RELEASES
+from velagen.oracle import Oracle
+
+_IMPORT: Final = re.compile(r'^\s*(?:import\s+)?"vela/(\w+)"\n', re.MULTILINE)
+_BODY: Final = re.compile(r"^template: \{\n(.*)^\}", re.MULTILINE | re.DOTALL)
+_TOP_FIELD: Final = re.compile(r"^\t(\w+): ", re.MULTILINE)
+#: In place of KubeVela's packages: what an operation gives without a cluster.
+_STAND_INS: Final[Mapping[str, str]] = {
+    "oam.#LoadComponets": "{$returns: value: _components, ...}",
+    "util.#ConvertString": '{$params: bt: bytes, $returns: str: "\\($params.bt)", ...}',
+    "builtin.#Fail": "{$fails: true, ...}",
+}
+_UNANSWERED: Final = "{$returns?: {...}, ...}"
+
+
+def check_steps(document: Document, catalog: Catalog, kubevela: str | None = None) -> list[Problem]:
+    """The steps that refuse the application, each with its place; *kubevela* is the version whose CUE evaluates them.
+
+    Steps whose properties are wrong by their schema say so elsewhere, and nothing here.
+    """
+    found = [
+        (part, known)
+        for part in parts(document.value, "workflow-step")
+        if (known := catalog.find("workflow-step", part.type)) is not None and known.own and known.cue
+    ]
+    if not found:
+        return []
+    version = next((one.cue for one in RELEASES if one.version == kubevela), RELEASES[0].cue)
+    with Oracle(version) as oracle:
+        return [
+            Problem(message, document.place(pointer((*part.path, "properties"))))
+            for part, known in found
+            for message in dict.fromkeys(_refusals(oracle, part, known, document.value))
+        ]
+
+
+def _refusals(oracle: Oracle, part: Part, known: Known, application: Mapping[str, Any]) -> Iterator[str]:
+    text = _offline(known.cue or "")
+    if text is None:
+        return
+    given = {
+        "parameter": part.content.get("properties") or {},
+        "_components": {one.name: one.content for one in parts(application, "component")},
+        "context": {
+            "name": "app",
+            "appName": "app",
+            "namespace": "default",
+            "appRevision": "app-v1",
+            "stepName": part.name,
+            "stepSessionID": "none",
+        },
+    }
+    extra = "\n".join(f"{name}: {json.dumps(value)}" for name, value in given.items())
+    for field in _fields_that_fail(text):
+        answer = oracle.eval(text, field, extra=f"\n{extra}")
+        if answer.ok:
+            yield from _failing(answer.result)
+
+
+def _offline(text: str) -> str | None:
+    """A definition's template without KubeVela's packages; None where it uses none."""
+    packages, body = _IMPORT.findall(text), _BODY.search(text)
+    if not packages or body is None:
+        return None
+    named = re.compile(rf"\b(?:{'|'.join(packages)})\.#\w+")
+    inside = named.sub(lambda name: f"({_STAND_INS.get(name[0], _UNANSWERED)})", body[1])
+    head = _IMPORT.sub("", text[: text.index(")\n") + 2]) if re.search(r"^import \(", text, re.MULTILINE) else ""
+    return f"{head}\n{inside}\n_components: {{...}}\n"
+
+
+def _fields_that_fail(text: str) -> Iterator[str]:
+    """The fields of a template below which a ``#Fail`` stands."""
+    places = [*_TOP_FIELD.finditer(text)]
+    for place, after in zip(places, [*places[1:], None], strict=True):
+        if "$fails" in text[place.end() : after.start() if after else len(text)]:
+            yield place[1]
+
+
+def _failing(value: Any) -> Iterator[str]:
+    """The messages of all operations below *value* that fail."""
+    if isinstance(value, dict):
+        if value.get("$fails") is True:
+            yield str(value.get("$params", {}).get("message", ""))
+        for one in value.values():
+            yield from _failing(one)
