@@ -19,7 +19,7 @@ import yaml
 
 from velagen.check.releases import merged
 from velagen.errors import Place, Problem, VelagenError
-from velagen.kubevela import VERSIONS, release
+from velagen.kubevela import VERSIONS, tools_asked
 from velagen.project import Project
 from velagen.report import explained, show_problems, stderr
 from velagen.tools import install, table
@@ -140,9 +140,7 @@ def _check(
     checked_addon = setting.project is not None and not apps_only and not no_render
     if not no_render:
         # Brought once, before many ask for them; in one go, since they share most of what they are built from.
-        wanted = [("vela", version) for version in asked]
-        wanted += [("cue-oracle", release(version).cue) for version in asked if checked_addon]
-        install(wanted)
+        install(tools_asked(asked, addon=checked_addon))
     problems: list[Problem] = []
     documents = setting.documents(files, problems)
     # Rendering waits for vela, a process of its own.

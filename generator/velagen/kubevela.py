@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,3 +43,10 @@ def release(version: str) -> KubeVela:
         if one.version == version:
             return one
     raise VelagenError(Problem(f"KubeVela {version} is not supported", hint=f"Supported: {', '.join(VERSIONS)}."))
+
+
+def tools_asked(versions: Iterable[str], *, addon: bool = True) -> list[tuple[str, str]]:
+    """The tools, with their versions, that a check by these releases asks; without *addon* those for applications."""
+    releases = [release(version) for version in versions]
+    oracles = [("cue-oracle", str(one.cue)) for one in releases] if addon else []
+    return [*(("vela", one.version) for one in releases), *oracles]

@@ -1,5 +1,6 @@
 """What a lab knows of its processes and its folder, without starting a control plane."""
 
+import io
 import json
 import os
 import signal
@@ -14,14 +15,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
+from rich.console import Console
 
 from velagen.cli import main
 from velagen.cli_lab import demo, lab_group, tools_group
-from velagen.errors import VelagenError
+from velagen.errors import Problem, VelagenError
 from velagen.kubevela import RELEASES, KubeVela
 from velagen.lab import Lab, LabOptions, condition, gpu_node, objects, wait_until
 from velagen.lab.certs import Authority, make_key
 from velagen.lab.cluster import COMPONENTS, _State
+from velagen.lab.demo import _bring_checkers
 from velagen.lab.process import MARK, Process, free_ports, identity, marked, stop
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)"]
@@ -529,3 +532,26 @@ def test_the_command_that_started_a_process_may_go(tmp_path: Path) -> None:
     finally:
         stop([process], patience=0)
     assert not process.alive
+
+
+@pytest.mark.parametrize("error", [None, VelagenError(Problem("no Go here")), KeyboardInterrupt()])
+def test_the_demo_ends_with_bringing_what_a_check_asks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: BaseException | None
+) -> None:
+    """It says so first, and neither a road that is closed nor Ctrl-C makes the demo fail."""
+    asked: list[tuple[str, str]] = []
+
+    def install(wanted: list[tuple[str, str]], **_: object) -> None:
+        asked.extend(wanted)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("velagen.lab.demo.install", install)
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    console = Console(force_terminal=False, width=200, record=True, file=io.StringIO())
+    _bring_checkers(Lab("x", folder=tmp_path / "lab"), console)
+    assert set(asked) == {("vela", "1.10.9"), ("vela", "1.11.0"), ("cue-oracle", "0.9.2"), ("cue-oracle", "0.14.1")}
+    said = console.export_text()
+    assert "what velagen check asks is brought" in said
+    assert ("not here yet: no Go here" in said) == isinstance(error, VelagenError)

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from velagen.errors import Place, Problem, VelagenError
+from velagen.kubevela import VERSIONS, tools_asked
 from velagen.lab import objects
 from velagen.lab.api import Api, condition, wait_until
 from velagen.lab.cluster import Lab, tools_of
 from velagen.lab.vela import PROGRAM, vela
-from velagen.tools import install, on_path, table
+from velagen.tools import in_cache, install, on_path, table
 
 _T = TypeVar("_T")
 #: Seconds an application may take until it runs.
@@ -179,7 +180,24 @@ def demo(root: Path, addon: Path, app_file: Path, lab: Lab, console: Console, *,
         ("velagen lab down", "stop the control plane"),
     ):
         console.print(f"  {command:<44} # {what}", highlight=False, soft_wrap=True)
+    _bring_checkers(lab, console)
     return lines
+
+
+def _bring_checkers(lab: Lab, console: Console) -> None:
+    """What ``velagen check`` asks and the lab does not, so that the first check need not wait for it."""
+    asked = tools_asked(VERSIONS)
+    if all(in_cache(table().row(*one)) or on_path(table().row(*one)) for one in asked):
+        return
+    console.print("\nThe demo is done. Now what velagen check asks is brought; Ctrl-C leaves it to the first check.")
+    try:
+        install(asked, reporter=lab.reporter)
+    except VelagenError as error:
+        # No fault of the demo: the check says it again where it matters.
+        for problem in error.problems:
+            console.print(f"  not here yet: {problem.message}", markup=False, highlight=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print("  left to the first check", highlight=False)
 
 
 class _Nothing:
