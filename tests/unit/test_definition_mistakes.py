@@ -516,3 +516,75 @@ def test_a_list_is_written_in_the_form_that_works(tmp_path: Path) -> None:
     assert '#do:       "list"' in text
     assert "value: {" in text
     assert "resource:" not in text
+
+
+# ---------------------------------------------------------------- what is in the wrong place, or makes nothing
+
+CONFIG = '"apiVersion": "v1", "kind": "ConfigMap"'
+
+
+def config(data: str) -> str:
+    """A trait that makes a ConfigMap with this data."""
+    head = '"apiVersion": "v1",\n        "kind": "ConfigMap",\n        "metadata": {"name": context.name},'
+    return trait(f'    outputs={{"config": {{\n        {head}\n        "data": {data},\n    }}}},\n')
+
+
+def step(body: str) -> str:
+    return f'it = WorkflowStep(\n    name="it",\n    description="Does.",\n    body={{\n{body}    }},\n)\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "sentence"),
+    [
+        (config("{each(p.files): lambda key, value, more: {key: value}}"), "lambda key", "the function of each(…) takes 2 arguments, and this one 3"),
+        (config("{each(p.files): lambda: {}}"), "lambda:", "the function of each(…) takes 2 arguments, and this one 0"),
+        (config("{each(p.files): lambda key, value: None}"), "lambda key", "the function of each(…) gives a dict of fields, and this one None"),
+        (config("{each(p.files): lambda key, value: [value]}"), "lambda key", "gives a dict of fields, and this one [value]"),
+        (config('{when(p.debug, "x"): {"a": "b"}}'), "when(p.debug", "as a key write when(condition): {…}; with a value it is an item of a list"),
+        (config('{"a": never("no")}'), '"a": never', "never(…) has a meaning in a component's output only"),
+        (config('{"a": f"{p.ports[0] / 0}"}'), "p.ports[0] / 0", "nothing can be divided by 0"),
+        (trait('    outputs={each(p.files): lambda key, value: {"same": {' + CONFIG + "}}},\n"), '"same"', "outputs.same: each entry would make an object of this one name"),
+        (step('        "make": {' + CONFIG + '},\n'), '"make"', "step.make: nothing is done with this object"),
+        (component("    status=Status(healthy=first_given(context.output.status.replicas, 0)),\n"), "first_given", "healthy=: context.output.status.replicas does not fit"),
+        (component() + "more = Trait(name='more', description='Another.')\n", "Trait(", "the module holds 2 definitions"),
+        (component().replace('name="it"', 'name="other"'), "Component(", "other has no schema"),
+    ],
+)  # fmt: skip
+def test_what_does_nothing_where_it_stands_is_told_there(tmp_path: Path, text: str, at: str, sentence: str) -> None:
+    found = {one.message: (one.place.line, one.place.column) for one in problems_of(tmp_path, text)}
+    said = next((message for message in found if sentence in message), None)
+    assert said is not None, list(found)
+    line, column = spot_of(tmp_path, at)
+    assert found[said][0] == line
+    if at not in {"first_given", '"same"', "p.ports[0] / 0"}:
+        assert found[said][1] == column
+
+
+def test_the_hint_for_an_item_of_a_list_asks_for_its_length(tmp_path: Path) -> None:
+    schema = {
+        **SCHEMA,
+        "properties": {
+            **SCHEMA["properties"],
+            "rows": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+            },
+        },
+    }
+    (problem,) = problems_of(tmp_path, config('{when(given(p.rows)): {"a": p.rows[1].name}}'), schema=schema)
+    assert problem.message.startswith("parameter.rows[1].name may be absent here")
+    assert problem.hint.startswith("write when(length(…) > …) around it")
+
+
+def test_what_is_wrong_in_sort_by_is_told_once(tmp_path: Path) -> None:
+    schema = {
+        **SCHEMA,
+        "required": ["rows"],
+        "properties": {
+            "rows": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}}
+        },
+    }
+    text = config('{"a": to_json(sort_by(p.rows, lambda row: row.nam))}')
+    (problem,) = problems_of(tmp_path, text, schema=schema)
+    assert "has no 'nam'; did you mean 'name'?" in problem.message

@@ -39,6 +39,11 @@ from velagen.template.values import CONTEXT, STEP_CONTEXT
 INSTEAD_OF = "Traits that do not work on this component, and what velagen check says to write instead:"
 #: In a schema: what an application says of this property first, it says for good.
 IMMUTABLE = "x-immutable"
+#: Fields of a status as KubeVela calls them, and as an author wrote them.
+_AS_WRITTEN = {
+    "healthPolicy": ("status.healthPolicy.isHealth", "healthy="),
+    "customStatus": ("status.customStatus.message", "message="),
+}
 #: Source: kubevela pkg/definition/ast/transformer.go.
 _LONGEST_DETAIL = 31
 
@@ -322,7 +327,9 @@ class _Builder:
             if not clashes - avoid:
                 break
             avoid |= clashes
-        self._problems += compiler.problems
+        self._problems += [
+            replace(one, message=one.message.replace(*_AS_WRITTEN.get(name, ("", "")))) for one in compiler.problems
+        ]
         return cue.Field(name, cue.Lit(cue.to_cue(cue.File(decls)).rstrip("\n") + "\n", raw=True))
 
     # ------------------------------------------------------------ template

@@ -68,7 +68,13 @@ def load_definitions(project: Project) -> tuple[Source, ...]:
             first = names.setdefault((type(definition), name), path)
             if first != path:
                 problems.append(Problem(f"{name} is already defined in {first.name}", Place(str(path))))
-            sources.append(Source(definition, path, load_schema(project.schemas / f"{name}.json")))
+            schema = project.schemas / f"{name}.json"
+            if not schema.is_file():
+                place = Place(definition.place.file, definition.place.line, definition.place.column)
+                hint = f"write schemas/{schema.name}: a JSON Schema of what a user may write"
+                problems.append(Problem(f"{name} has no schema", place, hint))
+                continue
+            sources.append(Source(definition, path, load_schema(schema)))
         except VelagenError as error:
             problems.extend(error.problems)
     if problems:
@@ -94,10 +100,12 @@ def _definition_in(path: Path) -> Definition | AddonTemplate:
     found = {id(value): value for value in vars(module).values() if isinstance(value, kinds)}
     if len(found) != 1:
         what = "no definition" if not found else f"{len(found)} definitions"
+        second = list(found.values())[1].place if found else Place(str(path))
         raise VelagenError(
             Problem(
                 f"the module holds {what}; it takes one Component, Trait, Policy, WorkflowStep or AddonTemplate",
-                Place(str(path)),
+                Place(second.file, second.line, second.column),
+                "a module for each; shared code goes into a module whose name starts with _",
             )
         )
     (definition,) = found.values()

@@ -40,6 +40,7 @@ from velagen.template.values import (
     _spot_of,
     _yielded,
     describe,
+    function_place,
     lines_of,
     parameters_of,
 )
@@ -167,6 +168,11 @@ class TemplateCompiler(ValueCompiler):
                 case str():
                     with self._used(_key_spot(key)):
                         label = self._label(key, what)
+                        if self._loops and isinstance(label, str):
+                            self._problem(
+                                f"{what}.{label}: each entry would make an object of this one name",
+                                hint="put the key or the item's own name into it",
+                            )
                         yield cue.Field(label, self.manifest(item, what=f"{what}.{e.readable(key)}"))
                 case e.Expression():
                     with self._used(key._place):
@@ -271,6 +277,9 @@ class TemplateCompiler(ValueCompiler):
                         yield self._loop_of_fields(
                             key, item, path, lambda body: self._fields(body, place, path, members, sure=False)
                         )
+                case When():
+                    form = "otherwise(): {…}" if key.condition is None else "when(condition): {…}"
+                    self._problem(f"{path}: as a key write {form}; with a value it is an item of a list", key.place)
                 case _:
                     self._problem(f"{path}: a field name is text, not {type(key).__name__}: {key!r}")
 
@@ -297,6 +306,9 @@ class TemplateCompiler(ValueCompiler):
     ) -> Iterator[cue.Decl]:
         label = self._label(key, path) if isinstance(key, str) else cue.Dynamic(self.expression(key).cue)
         if isinstance(item, Never):
+            if path.partition(".")[0] != "output":
+                reason = f"{path}.{label}: never(…) has a meaning in a component's output only: no trait patches this"
+                self._problem(reason, _spot_of(key))
             # A text, which no struct, list or number unifies with; KubeVela leaves optional fields out of the object.
             yield cue.Field(label, cue.literal(item.message), "?")
             return
@@ -363,10 +375,13 @@ class TemplateCompiler(ValueCompiler):
             with self._loop(source, make, always_two=True) as (names, variables):
                 loop = cue.For(names[1], source.cue, names[0])
                 with self._where(key.where, variables) as guards:
+                    known = len(self._found)
                     body = self._made(make, variables, "each(…)")
                     if not isinstance(body, Mapping):
-                        if body is not None:
-                            self._problem(f"{path}: the function of each(…) gives a dict of fields", key.place)
+                        if body is not None or len(self._found) == known:
+                            what = "None" if body is None else e.readable(repr(body)[:60])
+                            reason = f"{path}: the function of each(…) gives a dict of fields, and this one {what}"
+                            self._problem(reason, function_place(make) or key.place)
                         body = {}
                     return cue.Comprehension((*asked, loop, *guards), cue.Struct(tuple(compile_fields(body))))
 
@@ -460,7 +475,13 @@ class TemplateCompiler(ValueCompiler):
     def step(self, body: Mapping[object, e.Value]) -> cue.Expr:
         """The body of a workflow step: named operations, and what is made of their results."""
         self._steps = {str(key): self._result(item) for key, item in body.items() if isinstance(key, str)}
-        for key in body:
+        for key, item in body.items():
+            if isinstance(item, Mapping) and {"apiVersion", "kind"} <= item.keys():
+                self._problem(
+                    f"step.{key}: nothing is done with this object",
+                    _spot_of(key) if isinstance(key, str) else None,
+                    hint='write operation("vela/kube", "#Apply", {"value": {…}})',
+                )
             if isinstance(key, (If, Each)) and _asks_for_a_result(key.condition if isinstance(key, If) else key.source):
                 # github.com/kubevela/pkg cue/cuex/compiler.go, Resolve, and cue/util/iterate.go, FieldValues.
                 self._problem(

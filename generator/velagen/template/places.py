@@ -105,6 +105,15 @@ def _spot(code: CodeType, at: int, line: int | None) -> Spot:
     return Spot(code.co_filename, start, column_of(code.co_filename, start, column), until=end)
 
 
+def start_of(code: CodeType) -> Spot:
+    """Where a function begins; of a lambda the word itself, the last before what it computes."""
+    line = linecache.getline(code.co_filename, code.co_firstlineno)
+    inside = [column for start, _, column, _ in code.co_positions() if start == code.co_firstlineno and column]
+    before = line.encode("utf-8")[: min(inside)].decode("utf-8", "ignore") if inside else line
+    word = before.rfind("lambda") if code.co_name == "<lambda>" else line.find("def ")
+    return Spot(code.co_filename, code.co_firstlineno, word + 1 if word >= 0 else None)
+
+
 def column_of(file: str, line: int, offset: int) -> int:
     """The 1-based column of a byte *offset* in a line, which is how Python counts."""
     text = linecache.getline(file, line).encode("utf-8")

@@ -16,7 +16,7 @@ from velagen.errors import Place, Problem
 from velagen.template import expression as e
 from velagen.template.body import Each, Items, Marked, Optional, When
 from velagen.template.library import LIBRARY, SORT, Takes
-from velagen.template.places import MisuseError, Spot, blamed, sentence
+from velagen.template.places import MisuseError, Spot, blamed, sentence, start_of
 from velagen.template.types import UNKNOWN, JsonType, Type, a, common, constant, has
 
 #: Source: kubevela pkg/cue/process/keyword.go, and context.go of the health checks for ``status``.
@@ -303,7 +303,7 @@ class ValueCompiler:
         typed = self.expression(node)
         if typed.type.known and typed.type.types != {"boolean"}:
             self._problem(
-                f"{describe(node)} is no condition ({_may_be(typed.type)}), so {operator} can't be applied to it",
+                f"{describe(node)} is not a condition ({_may_be(typed.type)}), which {operator} needs",
                 _place_of(node),
             )
         return typed.cue
@@ -344,11 +344,13 @@ class ValueCompiler:
                 if side.types - (_TEXT if texts else _NUMBERS):
                     what = "text" if texts else "number"
                     self._problem(
-                        f"{describe(of)} is no {what} ({_may_be(side)}), so {node.op} can't be applied to it",
+                        f"{describe(of)} is not a {what} ({_may_be(side)}), which {node.op} needs",
                         _place_of(of),
                     )
             if texts:
                 return JsonType("string")
+            if node.op == "/" and right.enum and all(value == 0 for value in right.enum):
+                self._problem("nothing can be divided by 0", _place_of(node))
             whole = left.types == right.types == {"integer"} and node.op != "/"
             return JsonType("integer") if whole else JsonType("number")
         if (
@@ -439,13 +441,16 @@ class ValueCompiler:
             self._orderable(items.type.items, "the items")
             order = cue.Selector(cue.Package("list"), "Descending" if node.descending else "Ascending")
             return Typed(cue.call("list", "Sort", items.cue, order), gives)
-        sides = []
+        sides: list[cue.Expr] = []
         for name in ("x", "y"):
             root = e.LoopRoot(name, items.type.items)
             self._variables.append(root)
+            others, self._found = self._found, []
             key = self.expression(self.wrapped(self._made(node.key, [e.Reference(root)], "sort_by")))
             self._variables.pop()
             self._orderable(key.type, "what the function gives")
+            # What is wrong with one side is wrong with the other.
+            self._found = others if sides else [*others, *self._found]
             sides.append(key.cue)
         if node.descending:
             sides.reverse()
@@ -532,7 +537,7 @@ class ValueCompiler:
             if member is None:
                 what = _short(at)
                 if kind.known and "object" not in kind.types:
-                    self._problem(f"{what} is {' or '.join(sorted(kind.types))}: it has no {part!r}")
+                    self._problem(f"{what} is {a(kind.types)}: it has no field {part!r}")
                 else:
                     self._problem(f"{what} has no {part!r}{_did_you_mean(part, kind.names)}")
                 return Typed(cue.Selector(at, part), UNKNOWN)
@@ -552,7 +557,7 @@ class ValueCompiler:
                 f"{describe(key)} may be {a(index.type.types)}, and a list is asked by number, an object by name"
             )
         elif kind.known and not (("array" in kind.types and not texts) or ("object" in kind.types and not numbers)):
-            self._problem(f"{_short(at)} is {' or '.join(sorted(kind.types))}: it has no {_short(found)}")
+            self._problem(f"{_short(at)} is {a(kind.types)}: it has no {_short(found)}")
             return found, UNKNOWN, True
         if numbers:
             number = index.type.enum[0] if len(index.type.enum) == 1 else None
@@ -563,11 +568,16 @@ class ValueCompiler:
 
     def _demand(self, at: cue.Expr) -> None:
         if not self._is_present(at):
+            item = at
+            while (
+                isinstance(item, cue.Selector) and not isinstance(item.of, cue.Ident) and not self._is_present(item.of)
+            ):
+                item = item.of
             self._problem(
                 f"{_short(at)}{_MAY_BE_ABSENT}",
                 self._use(),
                 hint="write optional(…) for the field, when(given(…)) around it, or first_given(…, default)"
-                if not isinstance(at, cue.Index)
+                if not isinstance(item, cue.Index)
                 else "write when(length(…) > …) around it, or first_given(…, default)",
             )
 
@@ -1038,9 +1048,9 @@ def _takes_any(function: Callable[..., object]) -> bool:
 
 
 def function_place(function: Callable[..., object]) -> Place | None:
-    """The line on which a Python function begins, where it is an author's."""
+    """Where a Python function begins, where it is an author's."""
     code = getattr(function, "__code__", None)
-    return Place(code.co_filename, code.co_firstlineno) if code is not None else None
+    return start_of(code) if code is not None else None
 
 
 def lines_of(comment: str) -> tuple[str, ...]:
