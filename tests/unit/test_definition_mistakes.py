@@ -529,10 +529,6 @@ def config(data: str) -> str:
     return trait(f'    outputs={{"config": {{\n        {head}\n        "data": {data},\n    }}}},\n')
 
 
-def step(body: str) -> str:
-    return f'it = WorkflowStep(\n    name="it",\n    description="Does.",\n    body={{\n{body}    }},\n)\n'
-
-
 @pytest.mark.parametrize(
     ("text", "at", "sentence"),
     [
@@ -561,30 +557,16 @@ def test_what_does_nothing_where_it_stands_is_told_there(tmp_path: Path, text: s
 
 
 def test_the_hint_for_an_item_of_a_list_asks_for_its_length(tmp_path: Path) -> None:
-    schema = {
-        **SCHEMA,
-        "properties": {
-            **SCHEMA["properties"],
-            "rows": {
-                "type": "array",
-                "minItems": 1,
-                "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
-            },
-        },
-    }
+    row = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    schema = {**SCHEMA, "required": [], "properties": {"rows": {"type": "array", "minItems": 1, "items": row}}}
     (problem,) = problems_of(tmp_path, config('{when(given(p.rows)): {"a": p.rows[1].name}}'), schema=schema)
     assert problem.message.startswith("parameter.rows[1].name may be absent here")
     assert problem.hint.startswith("write when(length(…) > …) around it")
 
 
 def test_what_is_wrong_in_sort_by_is_told_once(tmp_path: Path) -> None:
-    schema = {
-        **SCHEMA,
-        "required": ["rows"],
-        "properties": {
-            "rows": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}}
-        },
-    }
+    row = {"type": "object", "additionalProperties": False, "properties": {"name": {"type": "string"}}}
+    schema = {**SCHEMA, "required": ["rows"], "properties": {"rows": {"type": "array", "items": row}}}
     text = config('{"a": to_json(sort_by(p.rows, lambda row: row.nam))}')
     (problem,) = problems_of(tmp_path, text, schema=schema)
     assert "has no 'nam'; did you mean 'name'?" in problem.message
