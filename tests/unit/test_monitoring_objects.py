@@ -138,15 +138,19 @@ def test_a_definition_of_the_template_is_that_of_the_file(tmp_path: Path, kubeve
         assert_is_that_of_the_file(one, ADDON, tmp_path, kubevela)
     # What is bound is not noted by KubeVela: so all of the kind are made here, and noted here.
     noted = application["metadata"]["annotations"]
-    for kind in ("component", "trait"):
-        names = [name.removeprefix(f"{kind}-") for name in made if name.startswith(f"{kind}-")]
-        assert noted[f"addon.oam.dev/{kind}Definitions"] == ",".join(sorted(names))
-        files = [path for path in (ADDON / "definitions").glob("*.cue") if f'type: "{kind}"' in head(path)]
-        assert sorted(names) == sorted(path.stem for path in files)
+    kinds = {"component": "component", "trait": "trait", "workflow-step": "workflowStep"}
+    assert noted == {
+        f"addon.oam.dev/{theirs}Definitions": ",".join(sorted(of_kind(kind))) for kind, theirs in kinds.items()
+    }
+    assert sorted(made) == sorted(f"{kind}-{name}" for kind in kinds for name in of_kind(kind))
 
 
-def head(file: Path) -> str:
-    return re.sub(" +", " ", file.read_text(encoding="utf-8")[:2000])
+def of_kind(kind: str) -> list[str]:
+    """The names of all definitions of a kind in the addon's folder."""
+    files = (ADDON / "definitions").glob("*.cue")
+    return [
+        one.stem for one in files if re.search(rf'^\ttype: +"{kind}"$', one.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize(("objects", "scrape"), [("none", "false"), ("annotations", "true"), ("pod-monitor", "true")])
