@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import Cluster
 
 from velagen.lab import Lab, condition
+from velagen.lab.cluster import _State
 from velagen.lab.vela import vela
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.seconds(60)]
@@ -266,10 +267,15 @@ def test_silence_is_no_success(
 
 def kill(lab: Lab) -> None:
     """vela-core ends as by a failing node, and starts again."""
-    state = json.loads((lab.folder / "state.json").read_text())
-    (process,) = (one for one in state["processes"] if one["name"] == "vela-core")
-    os.kill(process["pid"], signal.SIGKILL)
-    lab.up()
+    file = lab.folder / "state.json"
+    state = _State.read(file)
+    assert state is not None
+    process = state.process("vela-core")
+    assert process is not None
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.spawn(lab.log_path("vela-core"), lab.folder)
+    state.write(file)
 
 
 @pytest.mark.seconds(120)

@@ -155,6 +155,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "matches": lambda text, pattern: re.search(pattern, text) is not None,
     "contains": lambda items, item: item in items,
     "join": lambda items, separator: separator.join(items),
+    "replace_text": lambda text, old, new: text.replace(old, new),
     "maximum": max,
     "minimum": min,
     "total": sum,
