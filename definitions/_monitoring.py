@@ -51,7 +51,7 @@ def steps_before(kind: str, condition: Expression, instead: str) -> list[Value]:
     """Look whether the cluster knows objects of *kind*, and say in the addon's status what to write where it does not.
 
     A template of an addon can't ask the cluster, and steps of the addon's own are not there yet when it is first
-    enabled, so these are KubeVela's. The step that applies the objects then fails, before it applies any.
+    enabled, so these are KubeVela's. The step that applies everything then fails, having applied all else.
     """
     found = f"has{kind}s"
     look = {
