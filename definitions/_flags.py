@@ -15,6 +15,7 @@ from _runtimes import FLAGS_OF
 
 from velagen import (
     choose,
+    comment,
     contains_text,
     each,
     first_given,
@@ -106,17 +107,30 @@ def flags_taken(runtime: Expression) -> Reference:
     A flag is known by every spelling that its server takes, or drops without a word: `--flag=value` and `--flag value`,
     one dash or two, `_` or `-` between its words, and what argparse and getopt_long take for an abbreviation.
     """
-    server = let(choose(runtime, FLAGS_OF, runtime))
+    server = let(comment("Servers that take the same flags have one table.", choose(runtime, FLAGS_OF, runtime)))
     words_given = let(
-        [
-            *_words_of(p, "", server),
-            *_words_of(p.transformer, "transformer.", "companion"),
-            *_words_of(p.explainer, "explainer.", "companion"),
-        ],
+        comment(
+            "The flags and variables that args and env hold: what is said of each, how it is looked for, of which "
+            "server.",
+            [
+                *_words_of(p, "", server),
+                *(
+                    words
+                    for number in (0, 1)
+                    for words in (
+                        _words_of(p.transformer, "transformer.", "companion")[number],
+                        _words_of(p.explainer, "explainer.", "companion")[number],
+                    )
+                ),
+            ],
+        )
     )
-    # A text with a space before and after each, in which a word is looked for by its beginning, or as a whole.
     flags_owned = let(
-        {name: {what: f" {' '.join(flags)} " for what, flags in table.items()} for name, table in OWNED.items()},
+        comment(
+            "By server: what to write, and in the place of which flags and variables. A word is looked for in the text "
+            "by its beginning, or as a whole, so there is a space before and after each.",
+            {name: {what: f" {' '.join(flags)} " for what, flags in table.items()} for name, table in OWNED.items()},
+        )
     )
     answers_to_words = let(
         [
@@ -133,7 +147,7 @@ def flags_taken(runtime: Expression) -> Reference:
         ],
     )
     taken = [each(answers_to_words, lambda found: found[0], where=lambda found: length(found) > 0)]
-    return let(taken, name="flags_taken")
+    return let(comment("What is refused of them.", taken), name="flags_taken")
 
 
 def _words_of(own: Reference, at: str, server: Value) -> list[Value]:

@@ -49,7 +49,13 @@ from velagen.template.expression import Expression, Value
 
 stable = context.output
 predictor = stable.spec.predictor
-mode_of_model = let(first_given(stable.metadata.annotations[DEPLOYMENT_MODE], ""))
+mode_of_model = let(
+    comment(
+        "In Knative mode KServe splits the traffic itself (patch); in standard mode it routes nothing, so the new "
+        "version and the route are objects of their own (outputs).",
+        first_given(stable.metadata.annotations[DEPLOYMENT_MODE], ""),
+    )
+)
 is_knative = mode_of_model == KNATIVE
 route_provider = let(first_given(p.route.provider, "gateway-api"))
 is_istio = route_provider == "istio"
@@ -58,22 +64,35 @@ new_name = f"{context.name}-canary"
 #: Not the new version's name: KServe makes a route for it, called like the InferenceService, and would write over ours
 #: (pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/httproute_reconciler.go, createRawTopLevelHTTPRoute).
 route_name = f"{new_name}-split"
-#: Requests come in at the transformer where there is one.
-entry = let(if_else(given(stable.spec.transformer), "transformer", "predictor"))
+entry = let(
+    comment(
+        "Requests come in at the transformer where there is one.",
+        if_else(given(stable.spec.transformer), "transformer", "predictor"),
+    )
+)
 stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
 #: The component's Service without a part's name: KServe's address of the whole model.
 service_host = f"{context.name}.{context.namespace}.svc.cluster.local"
 new_host = f"{new_name}-{entry}.{context.namespace}.svc.cluster.local"
 stable_weight = 100 - p.weight
-#: A model with two ports (protocol: both) takes gRPC on the second; a transformer has one.
-ports_of_model = let(first_given(predictor.model.ports, []))
+ports_of_model = let(
+    comment(
+        "A model with two ports (protocol: both) takes gRPC on the second; a transformer has one.",
+        first_given(predictor.model.ports, []),
+    )
+)
 has_grpc = (entry == "predictor") & (length(ports_of_model) > 1)
 grpc_port = ports_of_model[1].containerPort
 
 #: Of what KServe makes of the new version's name, and Knative of the old version's, to which KServe gives a tag of its
 #: own (reconcilers/knative/ksvc_reconciler.go): a Service and a host.
 old_revision = f"prev-{context.name}-predictor"
-most_characters = let(if_else(is_knative, 63 - len("prev--predictor"), longest_name(entry, added=len("-canary"))))
+most_characters = let(
+    comment(
+        "What KServe and Knative call the new version's objects, or the old one's, has to fit 63 characters.",
+        if_else(is_knative, 63 - len("prev--predictor"), longest_name(entry, added=len("-canary"))),
+    )
+)
 longest_made = if_else(
     is_knative,
     f"Knative's Service {old_revision}",
@@ -169,18 +188,25 @@ hosts_service = service_of_istio(
         }
     },
 )
-#: Names of Services, whose owner nothing here knows. Only this component's are left.
 is_in_cluster = r"[.]svc([.]|$)|[.]cluster[.]local$"
 foreign_hosts = let(
-    [
-        each(
-            p.route.hosts,
-            lambda host: host,
-            where=lambda host: matches(host, is_in_cluster) & (host != stable_host) & (host != service_host),
-        )
-    ],
+    comment(
+        "Names of Services whose owner nothing here knows; only this component's may be split.",
+        [
+            each(
+                p.route.hosts,
+                lambda host: host,
+                where=lambda host: matches(host, is_in_cluster) & (host != stable_host) & (host != service_host),
+            )
+        ],
+    )
 )
-own_hosts = let([each(p.route.hosts, lambda host: host, where=lambda host: host == stable_host)])
+own_hosts = let(
+    comment(
+        "The name that Istio splits inside the mesh anyway.",
+        [each(p.route.hosts, lambda host: host, where=lambda host: host == stable_host)],
+    )
+)
 
 # Status: with knative nothing of it is an output here, and the component's own status tells.
 conditions_seen = let(first_given(context.outputs[CANARY_OUTPUT].status.conditions, []))
@@ -206,12 +232,16 @@ canary = Trait(
         }
     },
     outputs={
-        when(~is_knative): {CANARY_OUTPUT: new_version},
+        when(~is_knative): {CANARY_OUTPUT: comment("The new version: an InferenceService of its own.", new_version)},
         when(~is_knative & is_istio): {
-            "virtualService": mesh_service,
-            when(given(p.route.hosts)): {"virtualServiceOfHosts": hosts_service},
+            "virtualService": comment("Istio, for callers in the mesh, who use the component's Service.", mesh_service),
+            when(given(p.route.hosts)): {
+                "virtualServiceOfHosts": comment("Istio, for names that clients outside call.", hosts_service)
+            },
         },
-        when(~is_knative & ~is_istio): {"httpRoute": route},
+        when(~is_knative & ~is_istio): {
+            "httpRoute": comment("Gateway API, for names that clients call at the gateway.", route)
+        },
     },
     checks=[
         not_a_model("canary"),

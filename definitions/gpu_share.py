@@ -11,6 +11,7 @@ from _kserve import CANARY_OUTPUT, INFERENCE_SERVICE, not_a_model
 from velagen import (
     Trait,
     choose,
+    comment,
     context,
     first_given,
     floor,
@@ -29,11 +30,11 @@ limits = predictor.model.resources.limits
 divides_equally = one_of(p.mode, "time-slicing", "mps")
 takes_percents = one_of(p.mode, "hami", "volcano")
 
-#: Time-slicing and MPS give one of N equal parts.
-shares = let(floor(1 / p.fraction + 0.5))
-#: 0.33 is meant as a third: the parts may miss the whole by one percent.
-sum_of_shares = let(shares * p.fraction)
-percent = let(floor(p.fraction * 100 + 0.5))
+shares = let(comment("Time-slicing and MPS give one of so many equal parts.", floor(1 / p.fraction + 0.5)))
+sum_of_shares = let(
+    comment("0.33 is meant as a third: the parts may miss the whole by one percent.", shares * p.fraction)
+)
+percent = let(comment("HAMi and Volcano take whole percents of the GPU.", floor(p.fraction * 100 + 0.5)))
 
 #: The part of a GPU's memory that a MIG profile has: 1g an eighth (A30: a quarter), 2g a quarter (a half), 3g a half.
 MIG_PROFILES = {
@@ -52,16 +53,26 @@ MIG_PROFILES = {
     "h200-141gb 0.25": "2g.35gb",
     "h200-141gb 0.5": "3g.71gb",
 }
-gpu_and_part = let(f"{first_given(p.gpu, 'none')} {p.fraction}")
-mig_profile = let(choose(gpu_and_part, MIG_PROFILES, ""))
+gpu_and_part = let(comment("What the MIG profiles are found by.", f"{first_given(p.gpu, 'none')} {p.fraction}"))
+mig_profile = let(
+    comment(
+        "The MIG profile with that part of the GPU's memory; empty where there is none.",
+        choose(gpu_and_part, MIG_PROFILES, ""),
+    )
+)
 
-#: KServe takes the GPU build of these servers' images only where it finds nvidia.com/gpu or nvidia.com/mig-… in the
-#: limits (pkg/utils, IsGPUEnabled; UpdateImageTag), unless a tag is given.
+#: pkg/utils, IsGPUEnabled; UpdateImageTag
 hides_the_gpu = (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) | one_of(p.mode, "volcano", "kai")
-image_depends_on_gpu = choose(
-    first_given(predictor.model.modelFormat.name, ""),
-    dict.fromkeys(("vLLM", "huggingface", "tensorflow", "pytorch"), True),
-    False,
+image_depends_on_gpu = let(
+    comment(
+        "KServe takes the GPU build of these servers' images only where it finds nvidia.com/gpu or nvidia.com/mig-... "
+        "in the limits, unless a tag is given.",
+        choose(
+            first_given(predictor.model.modelFormat.name, ""),
+            dict.fromkeys(("vLLM", "huggingface", "tensorflow", "pytorch"), True),
+            False,
+        ),
+    )
 )
 
 gpu_share = Trait(
@@ -75,28 +86,42 @@ gpu_share = Trait(
         "spec": {
             "predictor": {
                 when(divides_equally): {
-                    "model": {"resources": {"limits": {p.resourceName: 1}}},
+                    "model": comment(
+                        "One of the equal parts that NVIDIA's device plugin makes of a GPU.",
+                        {"resources": {"limits": {p.resourceName: 1}}},
+                    ),
                     when(p.selectNodes): {
-                        "nodeSelector": {
-                            "nvidia.com/gpu.sharing-strategy": p.mode,
-                            "nvidia.com/gpu.replicas": f"{shares}",
-                        }
+                        "nodeSelector": comment(
+                            "Only nodes that divide their GPUs in just as many parts.",
+                            {
+                                "nvidia.com/gpu.sharing-strategy": p.mode,
+                                "nvidia.com/gpu.replicas": f"{shares}",
+                            },
+                        )
                     },
                 },
-                when(p.mode == "mig"): {"model": {"resources": {"limits": {f"nvidia.com/mig-{mig_profile}": 1}}}},
+                when(p.mode == "mig"): {
+                    "model": comment(
+                        "A part that the hardware has cut off.",
+                        {"resources": {"limits": {f"nvidia.com/mig-{mig_profile}": 1}}},
+                    )
+                },
                 when(p.mode == "hami"): {
-                    "model": {
-                        "resources": {
-                            "limits": {
-                                "nvidia.com/gpu": 1,
-                                "nvidia.com/gpumem-percentage": percent,
-                                "nvidia.com/gpucores": percent,
+                    "model": comment(
+                        "Project HAMi: a GPU of which memory and cores are limited.",
+                        {
+                            "resources": {
+                                "limits": {
+                                    "nvidia.com/gpu": 1,
+                                    "nvidia.com/gpumem-percentage": percent,
+                                    "nvidia.com/gpucores": percent,
+                                }
                             }
-                        }
-                    }
+                        },
+                    )
                 },
                 when(p.mode == "volcano"): {
-                    "schedulerName": "volcano",
+                    "schedulerName": comment("Volcano's device plugin shares by its own scheduler.", "volcano"),
                     "model": {
                         "resources": {
                             "limits": {
@@ -108,7 +133,7 @@ gpu_share = Trait(
                     },
                 },
                 when(p.mode == "kai"): {
-                    "schedulerName": "kai-scheduler",
+                    "schedulerName": comment("KAI reads the part from an annotation of the pod.", "kai-scheduler"),
                     "annotations": {"gpu-fraction": f"{p.fraction}"},
                     when(given(p.queue)): {"labels": {"kai.scheduler/queue": p.queue}},
                 },

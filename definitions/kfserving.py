@@ -78,8 +78,12 @@ runtime_name = let(
     )
 )
 own_format = choose(family, MODEL_FORMATS, family)
-format_name = let(first_given(p.modelFormat.name, own_format))
-served_name = let(first_given(p.modelName, context.name))
+format_name = let(
+    comment(
+        "What KServe calls the format, where it is not the runtime's name.", first_given(p.modelFormat.name, own_format)
+    )
+)
+served_name = let(comment("The name clients call the model by.", first_given(p.modelName, context.name)))
 
 is_triton = one_of(family, "triton", "onnx")
 #: gRPC alone; with both, everything but the ports is as for REST.
@@ -88,14 +92,22 @@ is_both = p.protocol == "both"
 is_knative = p.deploymentMode == "knative"
 
 protocol_used = let(
-    cases(
-        (given(p.protocolVersion), p.protocolVersion),
-        (is_grpc, choose(family, GRPC_VERSIONS, "v2")),
-        otherwise=choose(family, REST_VERSIONS, "v2"),
+    comment(
+        "v1 or v2, as asked for or as the runtime speaks it.",
+        cases(
+            (given(p.protocolVersion), p.protocolVersion),
+            (is_grpc, choose(family, GRPC_VERSIONS, "v2")),
+            otherwise=choose(family, REST_VERSIONS, "v2"),
+        ),
     )
 )
 grpc_prefix = choose(family, GRPC_PREFIXES, "grpc-")
-kserve_version = let(if_else(is_grpc, f"{grpc_prefix}{protocol_used}", protocol_used))
+kserve_version = let(
+    comment(
+        "The same as this ServingRuntime lists it: gRPC is grpc-v2 on most, v2 on the others.",
+        if_else(is_grpc, f"{grpc_prefix}{protocol_used}", protocol_used),
+    )
+)
 grpc_port = choose(family, GRPC_PORTS, 9000)
 
 # Readiness and warm-up --------------------------------------------------------------------------------------------
@@ -112,7 +124,12 @@ ready_path = let(
     )
 )
 ready_url = f"http://localhost:{HTTP_PORT}{ready_path}"
-infer_path = let(if_else(protocol_used == "v2", f"/v2/models/{served_name}/infer", f"/v1/models/{served_name}:predict"))
+infer_path = let(
+    comment(
+        "Where warm-up sends the sample.",
+        if_else(protocol_used == "v2", f"/v2/models/{served_name}/infer", f"/v1/models/{served_name}:predict"),
+    )
+)
 probe_period = let(first_given(p.readiness.periodSeconds, 5))
 
 #: Knative's queue-proxy asks a httpGet probe of the port that traffic goes to, which is no HTTP port with gRPC
@@ -189,9 +206,14 @@ grace = {
 
 # Flags and environment --------------------------------------------------------------------------------------------
 
-#: The model's name is always written: two versions of a service must answer under one name, and KServe's runtimes take
-#: the InferenceService's. The last of two equal flags wins in all of these servers.
-name_flag = let(choose(family, NAME_FLAGS, ""))
+#: The last of two equal flags wins in all of these servers.
+name_flag = let(
+    comment(
+        "The flag that names the model. It is always written: two versions of a service must answer under one name, "
+        "and KServe's runtimes take the InferenceService's.",
+        choose(family, NAME_FLAGS, ""),
+    )
+)
 
 #: MLServer's adaptive batching: pkg mlserver/settings.py, ModelSettings, by environment; the time is in seconds.
 largest_batch = first_given(p.dynamicBatching.maxBatchSize, maximum(p.dynamicBatching.preferredBatchSizes))
@@ -221,9 +243,12 @@ triton_settings = {
 }
 
 flags = flags_taken(family)
-#: TorchServe's image gives its arguments to a shell (kubernetes/kserve/dockerd-entrypoint.sh: eval "$@").
+#: kubernetes/kserve/dockerd-entrypoint.sh: eval "$@"
 shell_words = let(
-    [each(first_given(p.args, []), lambda arg: arg, where=lambda arg: ~matches(arg, "^[-A-Za-z0-9_=./:,@%+]*$"))],
+    comment(
+        "Arguments that a shell would read otherwise: TorchServe's image gives them to one.",
+        [each(first_given(p.args, []), lambda arg: arg, where=lambda arg: ~matches(arg, "^[-A-Za-z0-9_=./:,@%+]*$"))],
+    )
 )
 
 #: KServe parses the model server's container, as JSON, as a Go template and fills it in with the InferenceService's
@@ -231,12 +256,15 @@ shell_words = let(
 #: does not. What else of a user's stands in the container has a pattern without braces.
 BRACES = "[{][{]"
 taken_for_templates = let(
-    [
-        when(given(p.args) & matches(to_json(p.args), BRACES), "args"),
-        when(given(p.env) & matches(to_json(p.env), BRACES), "env"),
-        when(given(p.resources) & matches(to_json(p.resources), BRACES), "resources"),
-        when(given(p.warmup) & matches(to_json(p.warmup), BRACES), "warmup.sample"),
-    ],
+    comment(
+        "Properties with {{, which KServe takes for a template of its own.",
+        [
+            when(given(p.args) & matches(to_json(p.args), BRACES), "args"),
+            when(given(p.env) & matches(to_json(p.env), BRACES), "env"),
+            when(given(p.resources) & matches(to_json(p.resources), BRACES), "resources"),
+            when(given(p.warmup) & matches(to_json(p.warmup), BRACES), "warmup.sample"),
+        ],
+    )
 )
 
 
@@ -356,7 +384,12 @@ def companion(own: Reference) -> Value:
 
 # The length of a name ---------------------------------------------------------------------------------------------
 
-longest_part = let(if_else(given(p.transformer), "transformer", "predictor"))
+longest_part = let(
+    comment(
+        "KServe and Knative put a part's name behind the component's: with the longest it has to fit 63 characters.",
+        if_else(given(p.transformer), "transformer", "predictor"),
+    )
+)
 named = f"{context.name}-{longest_part}"
 #: Knative's Service is a Kubernetes name of one part; its host has the namespace in another part.
 most_characters = let(if_else(is_knative, 63 - len("-") - length(longest_part), longest_name(longest_part)))
@@ -403,8 +436,10 @@ def reason_in(text: Value) -> Expression:
 
 
 failure_seen = first_given(f"{observed.modelStatus.lastFailureInfo.reason}: {reason_in(log_seen)}", "")
-transition, model_state = let(transition_seen), let(state_seen)
-url, failure = let(url_seen), let(failure_seen)
+transition = let(transition_seen)
+#: The message comes after the details and the verdict, and is given both.
+seen = context.status.details
+url, failure, model_state = seen.url, seen.failure, seen.modelState
 #: Knative: a new revision that is made and not ready yet must not pass for the old one that is.
 revision_created = let(first_given(observed.components.predictor.latestCreatedRevision, ""))
 revision_ready = let(first_given(observed.components.predictor.latestReadyRevision, revision_created))
@@ -456,7 +491,7 @@ not_fetched: list[tuple[Expression, Value]] = [
 is_killed = one_of(exit_code, 137, 143)
 failed_by = let(
     cases(
-        (transition == "InvalidSpec", f"KServe can't make it: {failure}"),
+        (seen.transition == "InvalidSpec", f"KServe can't make it: {failure}"),
         *((is_fetching & condition, sentence) for condition, sentence in not_fetched),
         (is_fetching, f"The model can't be fetched from {p.modelUri}: {cause}"),
         (
@@ -724,10 +759,10 @@ kfserving = Component(
     status=Status(
         healthy=is_healthy,
         message=cases(
-            (is_healthy, f"Ready at {url}"),
+            (context.status.healthy, f"Ready at {url}"),
             (
                 (failure != "")
-                & one_of(transition, "BlockedByFailedLoad", "InvalidSpec")
+                & one_of(seen.transition, "BlockedByFailedLoad", "InvalidSpec")
                 & (copies == 0)
                 & ~is_of_before,
                 failed_by,

@@ -487,8 +487,11 @@ def test_the_overhead_is_paired_by_round() -> None:
 
 def test_the_controllers_block_says_ratios_and_whether_the_goal_is_met() -> None:
     found = {
-        "webservice": [of_controller.Cost(100, 10, 40, 200), of_controller.Cost(110, 10, 40, 200)],
-        "kfserving": [of_controller.Cost(110, 20, 40, 210), of_controller.Cost(121, 20, 40, 210)],
+        "webservice": [
+            of_controller.Cost(100, 105, 4, 0.5, 10, 40, 200),
+            of_controller.Cost(110, 115, 4, 0.5, 10, 40, 200),
+        ],
+        "kfserving": [of_controller.Cost(110, 126, 5, 1, 20, 40, 210), of_controller.Cost(121, 138, 5, 1, 20, 40, 210)],
     }
     text = of_controller.block(found, 100, "1.11.0", [{"apps": 250, "each": 12.3, "megabytes": 200.4}])
     assert "| made | 105.0 (100.0 to 110.0) | 115.5 (110.0 to 121.0) | 1.10 |" in text

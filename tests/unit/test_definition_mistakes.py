@@ -494,7 +494,7 @@ def test_an_operation_that_is_done_once_answers_as_the_operation_does(tmp_path: 
     body = '"sendMail": once(operation("vela/http", "#HTTPDo", {"url": p.image})), "m": first_given(SENT.%s, 0)'
     before = 'SENT = result_of("sendMail")\n'
     text = cue_of(tmp_path, before + step(body % '["$returns"].statusCode').replace("SENT.[", "SENT["))
-    assert 'name:      "once-\\(context.stepSessionID)-send-mail"' in text
+    assert 'name: "once-\\(context.stepSessionID)-send-mail"' in text
     (problem,) = problems_of(tmp_path, before + step(body % "statusCode"))
     assert problem.hint == "write result_of('sendMail')[\"$returns\"].statusCode"
 

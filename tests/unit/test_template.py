@@ -142,7 +142,7 @@ def problems_of(body: object) -> list[Problem]:
         ({"uri": if_else(p.port > 80, "a", "b")}, 'uri: [if parameter.port > 80 {"a"}, "b"][0]'),
         (
             {"uri": choose(p.runtime, {"triton": "x", "sklearn": "y"})},
-            'let byRuntime = {\ntriton:  "x"\nsklearn: "y"\n}\nuri: byRuntime[parameter.runtime]',
+            'let byRuntime = {triton: "x", sklearn: "y"}\nuri: byRuntime[parameter.runtime]',
         ),
         (
             {"uri": choose(p.modelUri, {"a": "x"}, default="z")},

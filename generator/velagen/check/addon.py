@@ -192,13 +192,26 @@ def _refusals(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iter
 def _status(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterator[Problem]:
     """Every status rule over every state: on a cluster an error there means "unhealthy", and a line in a log."""
     for state, parameter in itertools.product(_STATUSES, _parameters(one)):
-        context = json.dumps(_context(one, _STATUSES[state]))
-        extra = f"context: {context}\nparameter: {json.dumps(parameter)}"
-        for field, path, kind in (("healthPolicy", "isHealth", bool), ("customStatus", "message", str)):
+        context = _context(one, _STATUSES[state])
+        # What KubeVela has computed when it comes to the message (pkg/cue/definition/health/health.go, GetStatus).
+        context["status"] = known = {"details": {}, "healthy": True}
+        for field, path, kind in (
+            ("details", "", dict),
+            ("healthPolicy", "isHealth", bool),
+            ("customStatus", "message", str),
+        ):
             text = rendered.status.get(field)
             if not text:
                 continue
-            answer = oracle.eval(text, path, extra).given(f"{field} of {_key(one)}, over an object {state},", _at(one))
+            observed = f"context: {json.dumps(context)}\nparameter: {json.dumps(parameter)}"
+            answer = oracle.eval(text, path, observed)
+            answer = answer.given(f"{field} of {_key(one)}, over an object {state},", _at(one))
+            if field == "details" and isinstance(answer.result, dict):
+                known["details"] = {
+                    name: it for name, it in answer.result.items() if name not in ("context", "parameter")
+                }
+            if field == "healthPolicy":
+                known["healthy"] = answer.result is True
             if not answer.ok:
                 yield Problem(
                     f"{field} of {_key(one)} fails over an object {state}: {_first(answer.error)}",

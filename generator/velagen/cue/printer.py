@@ -86,6 +86,9 @@ def comment_lines(text: str) -> list[str]:
     ]
 
 
+#: So many fields of plain data, in so many characters, stand in one line.
+_FEW, _SHORT = 6, 100
+_TYPES = frozenset({"string", "bytes", "int", "number", "float", "bool", "null", "_", "_|_"})
 #: Characters in a line that holds a condition and the one field under it.
 _LINE = 120
 #: Past this a row of clauses or conditions goes on in the next line. (The texts of a status stand 16 further in.)
@@ -406,6 +409,10 @@ class _Printer:
                 text = self._decls((only,), "")[0]
                 if "\n" not in text and len(text) < 60:
                     return "{" + text + "}"
+        if 1 < len(node.decls) <= _FEW and all(map(_is_short, node.decls)):
+            text = ", ".join(self._decls((decl,), "")[0] for decl in node.decls)
+            if "\n" not in text and len(text) <= _SHORT:
+                return "{" + text + "}"
         lines = "\n".join(self._decls(node.decls, indent + "\t"))
         return f"{{\n{lines}\n{indent}}}"
 
@@ -424,6 +431,16 @@ class _Printer:
             return one_line
         lines = "".join(f"{inner}{text},\n" for text in texts)
         return f"[\n{lines}{indent}]"
+
+
+def _is_short(decl: s.Decl) -> bool:
+    """Whether *decl* is a field of plain data, which can stand beside others in one line."""
+    match decl:
+        case s.Field(label=str(), value=s.Lit() | s.Selector() | s.Interpolation() | s.Index(), constraint="", doc=()):
+            return True
+        case s.Field(label=str(), value=s.Ident(name=name), constraint="", doc=()):
+            return name not in _TYPES and not name.startswith("#")
+    return False
 
 
 def _package_name(path: str) -> str:

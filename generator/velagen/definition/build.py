@@ -33,7 +33,7 @@ from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCom
 from velagen.template.functions import to_json
 from velagen.template.places import Key
 from velagen.template.types import ANY_OBJECT, UNKNOWN, Fields, JsonType, Member, ObjectType, Type, any_of
-from velagen.template.values import CONTEXT, STEP_CONTEXT
+from velagen.template.values import CONTEXT, MESSAGE_CONTEXT, STEP_CONTEXT
 
 #: Above a component's definition: the traits that are not for it, a line each, and what to write instead.
 INSTEAD_OF = "Traits that do not work on this component, and what velagen check says to write instead:"
@@ -208,7 +208,7 @@ class _Builder:
         return (INSTEAD_OF, *(f"  {name}: {' '.join(words.split())}" for name, words in told.items())) if told else ()
 
     def _compiler(
-        self, output: Type = UNKNOWN, *, context: frozenset[str] = frozenset(CONTEXT) - STEP_CONTEXT
+        self, output: Type = UNKNOWN, *, context: frozenset[str] = frozenset(CONTEXT) - STEP_CONTEXT - MESSAGE_CONTEXT
     ) -> TemplateCompiler:
         return TemplateCompiler(
             parameter=self._parameter,
@@ -295,21 +295,29 @@ class _Builder:
             return
         outputs = self._compiler().observed_outputs(bodies)
         fields: list[cue.Decl] = []
+        details: Type = Fields({})
         if status.details:
             for name in status.details:
                 if len(name) > _LONGEST_DETAIL:
                     self._problems.append(
                         Problem(f"status detail {name!r} has over {_LONGEST_DETAIL} characters", self._definition.place)
                     )
-            fields.append(self._status_field("details", dict(status.details), output, outputs))
+            field, details = self._status_field("details", dict(status.details), output, outputs)
+            fields.append(field)
+        # KubeVela computes the details first, then whether all is well, and the message of both.
+        known = {"details": Member(details, present=True), "healthy": Member(JsonType("boolean"), present=True)}
         if status.message is not None:
-            fields.append(self._status_field("customStatus", {"message": status.message}, output, outputs))
+            message = {"message": status.message}
+            fields.append(self._status_field("customStatus", message, output, outputs, Fields(known))[0])
         if status.healthy is not None:
-            fields.append(self._status_field("healthPolicy", {"isHealth": status.healthy}, output, outputs))
+            fields.append(self._status_field("healthPolicy", {"isHealth": status.healthy}, output, outputs)[0])
         if fields:
             attributes.append(cue.Field("status", cue.Struct(tuple(fields))))
 
-    def _status_field(self, name: str, values: Mapping[str, Any], output: Type, outputs: Type) -> cue.Field:
+    def _status_field(
+        self, name: str, values: Mapping[str, Any], output: Type, outputs: Type, known: Type | None = None
+    ) -> tuple[cue.Field, Type]:
+        """The rule *name* of the status, and what it gives; *known* is what is computed before it."""
         avoid: frozenset[str] = frozenset()
         while True:
             compiler = TemplateCompiler(
@@ -317,12 +325,13 @@ class _Builder:
                 output=output,
                 outputs=outputs,
                 object_schemas=self._schemas,
+                status=known or UNKNOWN,
                 lets_are_fields=name == "details",
-                context=STATUS_CONTEXT,
+                context=STATUS_CONTEXT if known is None else STATUS_CONTEXT | MESSAGE_CONTEXT,
                 avoid=avoid,
             )
-            body = compiler.body(values, _STATUS[name], f"status.{name}")
-            decls = (*compiler.intermediates(), *(body.decls if isinstance(body, cue.Struct) else ()))
+            body = compiler.typed(values, _STATUS[name], f"status.{name}")
+            decls = (*compiler.intermediates(), *(body.cue.decls if isinstance(body.cue, cue.Struct) else ()))
             clashes = compiler.clashes(*decls)
             if not clashes - avoid:
                 break
@@ -330,7 +339,8 @@ class _Builder:
         self._problems += [
             replace(one, message=one.message.replace(*_AS_WRITTEN.get(name, ("", "")))) for one in compiler.problems
         ]
-        return cue.Field(name, cue.Lit(cue.to_cue(cue.File(decls)).rstrip("\n") + "\n", raw=True))
+        text = cue.to_cue(cue.File(decls)).rstrip("\n") + "\n"
+        return cue.Field(name, cue.Lit(text, raw=True)), body.type
 
     # ------------------------------------------------------------ template
 
@@ -349,7 +359,12 @@ class _Builder:
         parameter = cue.Field(cue.Name("parameter"), self._compiled.parameter)
         # KubeVela shows the first of CUE's errors only, so what the user wrote is judged before what is made of it.
         judged = (*immutable, parameter, *self._compiled.declarations, *checks)
-        return cue.Struct((*judged, *compiler.intermediates(), *decls))
+        made = (*judged, *compiler.intermediates(), *decls)
+        # `parameter` stays as it is: the form is derived from it.
+        # An operation of a step is found where it stands.
+        if isinstance(self._definition, WorkflowStep):
+            return cue.Struct(made)
+        return cue.Struct(tuple(one if one in (*immutable, parameter) else _short(one) for one in made))
 
     def _compiled_template(self) -> tuple[TemplateCompiler, list[cue.Decl], list[cue.Decl]]:
         """The compiler with its problems, the checks, and what is made."""
@@ -359,7 +374,7 @@ class _Builder:
             case Component() as component:
                 compiler = self._compiler(self._workload_type(component.workload))
                 if component.checks:
-                    checks.append(cue.Field(cue.Name("errs"), compiler.errs(component.checks)))
+                    checks.append(cue.Field(cue.Name("errs"), compiler.errs(component.checks), doc=_ERRS))
                     checks.append(compiler.errs_as_conflicts())
                 decls.append(self._output(compiler, component))
                 decls += _outputs(compiler, component.outputs)
@@ -367,7 +382,7 @@ class _Builder:
                 targets = self._targets(trait)
                 compiler = self._compiler(any_of(targets))
                 if trait.checks:
-                    checks.append(cue.Field(cue.Name("errs"), compiler.errs(trait.checks)))
+                    checks.append(cue.Field(cue.Name("errs"), compiler.errs(trait.checks), doc=_ERRS))
                 if trait.patch is not None:
                     self._patches_what(trait)
                     decls.append(cue.Field(cue.Name("patch"), compiler.patch(trait.patch, targets, what="patch")))
@@ -382,7 +397,7 @@ class _Builder:
                     decls.append(cue.Field(cue.Name("output"), compiler.manifest(policy.output, what="output")))
                 decls += _outputs(compiler, policy.outputs)
             case WorkflowStep() as step:
-                compiler = self._compiler(context=frozenset(CONTEXT))
+                compiler = self._compiler(context=frozenset(CONTEXT) - MESSAGE_CONTEXT)
                 checks += compiler.conflicts(step.checks)
                 decls += _step_body(compiler, step.body)
         return compiler, checks, decls
@@ -431,7 +446,7 @@ class _Builder:
                 )
         if marked:
             fields = tuple(cue.Field(name, cue.TOP, "?", ("+immutable",)) for name in marked)
-            yield cue.Field(cue.Name("parameter"), cue.Struct(fields))
+            yield cue.Field(cue.Name("parameter"), cue.Struct(fields), doc=("What may not change later.",))
 
     def _output(self, compiler: TemplateCompiler, component: Component) -> cue.Decl:
         output = component.output
@@ -446,6 +461,14 @@ class _Builder:
                     )
                 )
         return cue.Field(cue.Name("output"), compiler.manifest(output, what="output"))
+
+
+def _short(decl: cue.Decl) -> cue.Decl:
+    """*decl* with what is alike in it as loops; definitions are part of the form."""
+    if isinstance(decl, cue.Field) and isinstance(decl.label, cue.Definition):
+        return decl
+    shorter = cue.looped(decl)
+    return shorter if isinstance(shorter, cue.Decl) else decl
 
 
 def _placed(problems: Iterable[Problem], definition: Definition | AddonTemplate, source: Source) -> list[Problem]:
@@ -470,6 +493,8 @@ def _plain(place: Place) -> Place:
     return Place(place.file, place.line, place.column)
 
 
+#: Above ``errs``.
+_ERRS = ("What does not go together. KubeVela shows the sentences, and makes nothing.",)
 _SCALAR = JsonType("string", "integer", "number", "boolean")
 
 

@@ -27,6 +27,7 @@ from velagen.cue import (
     Hidden,
     Ident,
     Index,
+    Interpolation,
     ListLit,
     Lit,
     Name,
@@ -66,6 +67,7 @@ from velagen.schema.model import (
     layers_of,
     types_of,
 )
+from velagen.schema.tabled import tabled
 from velagen.schema.unions import Union, union_of
 from velagen.schema.validate import validator_for
 from velagen.schema.violations import (
@@ -734,16 +736,22 @@ class _Compiler:
         if others and not closed:
             expr, below = self.typed(self.layers(*others))
             conditions: list[tuple[str, Lit]] = [("!~", one) for one in literals]
+            unlike = [("!~", one) for one in literals]
             if named:
-                escaped = "|".join(re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) for name in named)
-                conditions.append(("!~", Lit(f"^({escaped})$", raw=True)))
+                conditions.append(("!~", _none_of(named)))
+            # A named property of which the same is asked is checked with the others.
+            alike = [one for one in rest.properties if one[0] in named and one[2].key() == below.key()]
+            rest.properties = [one for one in rest.properties if one not in alike]
+            apart = named.keys() - {name for name, _, _ in alike}
+            if apart:
+                unlike.append(("!~", _none_of(name for name in named if name in apart)))
             if expr != TOP:
                 matching_all: Expr = (
                     joined("&", (Unary(op, one) for op, one in conditions)) if conditions else Ident("string")
                 )
                 decls.append(Field(Pattern(matching_all), expr))
             if below:
-                rest.values.append((tuple(conditions), below))
+                rest.values.append((tuple(unlike), below))
         if closed:
             return Call(Ident("close"), (Struct(tuple(decls)),))
         return Struct(tuple(decls)) if decls else _OPEN
@@ -950,7 +958,8 @@ class _Compiler:
             else:
                 clauses = rule.clauses if is_object else (*given, *rule.clauses)
                 outside.append(self.check(clauses, Binary("&", message, Lit(1)), rule.label))
-        return list(nested(inside)), list(nested(outside))
+        tables, others = tabled(outside, taken=self.root_names | {rule.label for rule, _ in found})
+        return list(nested(inside)), [*tables, *nested(others)]
 
     def always(self, clause: Cue) -> bool:
         """Whether *clause* asks for a property of the root that a default fills in."""
@@ -1013,7 +1022,12 @@ class _Compiler:
         for node, name in rest.required:
             clauses = (*is_object, Guard(absent(Selector(ref, name))))
             yield rule(clauses, sentence(node, "required", name, words), node, "required")
-        for names, always, below in _alike(rest.properties):
+        hoisted = self._said_twice(rest) if ref == Ident("parameter") else {}
+        for names, always, whole in _alike(rest.properties):
+            if len(names) == 1 and names[0] in hoisted:
+                yield from self._for_each_owner(names[0], whole, hoisted[names[0]], ref)
+                continue
+            below = _leaving_out(whole, [name for name, owners in hoisted.items() if owners == names])
             shown: str | Expr = names[0]
             there: Expr = Selector(ref, names[0])
             guard: tuple[Cue, ...] = is_object
@@ -1046,6 +1060,33 @@ class _Compiler:
             guard = (*is_object, For(item, ref, key=key), *matching)
             yield from self.rules(below, Ident(item), (*guards, *guard), words.name(Ident(key)), waits=False)
         yield from own(lambda keywords: keywords & COMPARING)
+
+    @staticmethod
+    def _said_twice(rest: Rest) -> dict[str, list[str]]:
+        """Properties of which the same is asked inside others: name, and the names of those others."""
+        own = {name: below.key() for name, always, below in rest.properties if not always and _is_long(below)}
+        found: dict[str, list[str]] = {}
+        for names, always, below in _alike(rest.properties):
+            for name, _, inner in below.properties:
+                if not always and below.types == {"object"} and name not in names and own.get(name) == inner.key():
+                    found.setdefault(name, names)
+        return found
+
+    def _for_each_owner(self, name: str, below: Rest, owners: list[str], ref: Expr) -> Iterator[tuple[_Rule, bool]]:
+        """The checks of what the root and *owners* in it have under the same name: ``at`` is the way there."""
+        at, owner, own = self.violations.name("at"), self.violations.name("owner"), self.violations.name("own")
+        mine, theirs = Selector(ref, name), Selector(Index(ref, Ident(owner)), name)
+        places = Struct(
+            (
+                Comprehension((Guard(present(mine)),), Struct((Field("", mine),))),
+                Comprehension(
+                    (For(owner, ListLit(tuple(Lit(one) for one in owners))), Guard(present(theirs))),
+                    Struct((Field(Interpolation((Ident(owner), ".")), theirs),)),
+                ),
+            )
+        )
+        words = Words((Ident(at), name))
+        yield from self.rules(below, Ident(own), (For(own, places, key=at),), words, waits=False)
 
     def _holds_empty(self, node: Node, keyword: str) -> bool:
         """Whether a parameter of which nothing but the defaults is given satisfies *keyword* of *node*."""
@@ -1118,6 +1159,22 @@ def _alike(properties: list[tuple[str, bool, Rest]]) -> Iterator[tuple[list[str]
     for group in groups.values():
         _, always, below = group[0]
         yield [name for name, _, _ in group], always, below
+
+
+def _is_long(rest: Rest) -> bool:
+    """Whether there is much to ask below a place: of parts of parts."""
+    parts = [below for _, _, below in rest.properties]
+    return rest.items is not None or bool(rest.values) or any(below.properties or below.values for below in parts)
+
+
+def _leaving_out(rest: Rest, names: list[str]) -> Rest:
+    return dataclasses.replace(rest, properties=[one for one in rest.properties if one[0] not in names])
+
+
+def _none_of(names: Iterable[str]) -> Lit:
+    """A pattern for *names* and nothing else."""
+    escaped = "|".join(re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) for name in names)
+    return Lit(f"^({escaped})$", raw=True)
 
 
 def _beyond(form: Expr, loose: Expr) -> Expr | None:

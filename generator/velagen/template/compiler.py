@@ -31,6 +31,7 @@ from velagen.template.types import (
 )
 from velagen.template.values import (
     CONTEXT,
+    MESSAGE_CONTEXT,
     STEP_CONTEXT,
     Typed,
     ValueCompiler,
@@ -68,15 +69,17 @@ class TemplateCompiler(ValueCompiler):
         parameter: Type,
         output: Type = UNKNOWN,
         outputs: Type = UNKNOWN,
+        status: Type = UNKNOWN,
         object_schemas: ObjectSchemas,
         lets_are_fields: bool = False,
-        context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT,
+        context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT - MESSAGE_CONTEXT,
         avoid: Collection[str] = frozenset(),
     ) -> None:
         super().__init__(
             parameter=parameter,
             output=output,
             outputs=outputs,
+            status=status,
             lets_are_fields=lets_are_fields,
             context=context,
             avoid=avoid,
@@ -173,7 +176,8 @@ class TemplateCompiler(ValueCompiler):
                                 f"{what}.{label}: each entry would make an object of this one name",
                                 hint="put the key or the item's own name into it",
                             )
-                        yield cue.Field(label, self.manifest(item, what=f"{what}.{e.readable(key)}"))
+                        doc, made = _commented(item)
+                        yield cue.Field(label, self.manifest(made, what=f"{what}.{e.readable(key)}"), doc=doc)
                 case e.Expression():
                     with self._used(key._place):
                         yield cue.Field(cue.Dynamic(self.expression(key).cue), self.manifest(item, what=f"{what}.[…]"))
@@ -522,7 +526,8 @@ class TemplateCompiler(ValueCompiler):
     def observed_outputs(self, bodies: Mapping[object, e.Value]) -> Type:
         """What ``context.outputs`` is where a status is computed: those of *bodies* that are there yet."""
         members: dict[str, Member] = {}
-        for key, item in bodies.items():
+        for key, value in bodies.items():
+            item = _commented(value)[1]
             if isinstance(key, (If, Else)) and isinstance(item, Mapping):
                 inner = self.observed_outputs(item)
                 members |= {name: found for name in inner.names if (found := inner.declared(name)) is not None}
@@ -645,7 +650,8 @@ class TemplateCompiler(ValueCompiler):
         name, message = cue.Ident("number"), cue.Ident("message")
         conflict = cue.Field(cue.Interpolation(("refused", name)), cue.Binary("&", message, cue.Lit(1)))
         each = cue.Comprehension((cue.For("message", cue.Ident("errs"), key="number"),), cue.Struct((conflict,)))
-        return cue.Field(cue.Hidden("checks"), cue.Struct((each,)))
+        doc = ("KubeVela 1.10 heeds errs in traits alone: of a component each is a conflict as well.",)
+        return cue.Field(cue.Hidden("checks"), cue.Struct((each,)), doc=doc)
 
     def conflicts(self, refusals: Sequence[Refusal]) -> Iterator[cue.Decl]:
         """``_checks``: a conflict where a refusal holds, where KubeVela heeds no ``errs``: in policies and steps.
@@ -703,6 +709,14 @@ def _is_of_any_kind(value: Mapping[object, e.Value]) -> bool:
     if isinstance(value.get("kind"), e.Expression):
         return True
     return "kind" not in value and any(isinstance(key, Each) for key in value)
+
+
+def _commented(value: e.Value) -> tuple[tuple[str, ...], e.Value]:
+    """The lines of the comments around *value*, and what is inside."""
+    doc: tuple[str, ...] = ()
+    while isinstance(value, Marked) and value.word == "comment":
+        doc, value = (*doc, *lines_of(value.comment)), value.value
+    return doc, value
 
 
 def _done_once(operation: cue.Expr, name: str) -> cue.Expr:

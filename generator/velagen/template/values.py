@@ -38,6 +38,7 @@ CONTEXT = {
     "clusterVersion": "",
     "output": "",
     "outputs": "",
+    "status": "",
     "artifacts": "",
     "metadata": "",
     "installer": "",
@@ -47,7 +48,9 @@ CONTEXT = {
 }
 #: Of a workflow step alone. Source: kubevela/workflow pkg/cue/model/keyword.go.
 STEP_CONTEXT = frozenset({"stepName", "stepSessionID", "stepGroupName"})
-_ALWAYS_IN_CONTEXT = frozenset(
+#: Of a status message alone. Source: kubevela pkg/cue/definition/health/health.go, GetStatus.
+MESSAGE_CONTEXT = frozenset({"status"})
+_ALWAYS_IN_CONTEXT = MESSAGE_CONTEXT | frozenset(
     ["name", "appName", "namespace", "appRevision", "output", "outputs", "metadata", "stepName", "stepSessionID"]
 )
 _MAY_BE_ABSENT = " may be absent here"
@@ -90,8 +93,9 @@ class ValueCompiler:
         parameter: Type,
         output: Type = UNKNOWN,
         outputs: Type = UNKNOWN,
+        status: Type = UNKNOWN,
         lets_are_fields: bool = False,
-        context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT,
+        context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT - MESSAGE_CONTEXT,
         avoid: Collection[str] = frozenset(),
     ) -> None:
         #: Problems found so far; set aside where something is compiled to see whether it can be.
@@ -100,7 +104,7 @@ class ValueCompiler:
         self._firm: list[Problem] = []
         self._lets_are_fields = lets_are_fields
         self._parameter = parameter
-        self._objects = {"output": output, "outputs": outputs}
+        self._objects = {"output": output, "outputs": outputs, "status": status}
         self._context = context
         self._avoid = frozenset(avoid) | _TAKEN
         #: CUE text of references known to exist here.
@@ -512,7 +516,9 @@ class ValueCompiler:
             self._problem(f"context has no {first!r}{_did_you_mean(str(first), tuple(CONTEXT))}")
             return Typed(cue.Ident("context"), UNKNOWN)
         if first not in self._context:
-            where = "only in a workflow step" if first in STEP_CONTEXT else "not where KubeVela computes a status"
+            where = "not where KubeVela computes a status"
+            if first in STEP_CONTEXT | MESSAGE_CONTEXT:
+                where = "only in a workflow step" if first in STEP_CONTEXT else "only in the message of a status"
             self._problem(
                 f"context.{first} is there {where}: here context has {', '.join(sorted(self._context))}",
                 hint='write first_given(context.output.metadata.namespace, "")' if first == "namespace" else "",
@@ -523,7 +529,7 @@ class ValueCompiler:
         if first not in _ALWAYS_IN_CONTEXT:
             self._demand(at)
         # Below metadata and the like nothing is declared, so nothing can be demanded.
-        strict = first in {"output", "outputs", "components"}
+        strict = first in {"output", "outputs", "status", "components"}
         return self._follow(at, kind, tuple(rest), has_to_exist=strict)
 
     def _follow(self, at: cue.Expr, kind: Type, path: Sequence[str | e.Expression], *, has_to_exist: bool) -> Typed:

@@ -1,0 +1,162 @@
+"""Checks of one property each as tables: what each property must be, and what is said where it is something else.
+
+A check by itself is three lines of CUE, of which all but the type and the sentence are the same for all; KubeVela reads
+each of them anew whenever it renders an application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from velagen.cue import (
+    BOTTOM,
+    Binary,
+    Comment,
+    Comprehension,
+    Decl,
+    Dynamic,
+    Expr,
+    Field,
+    For,
+    Guard,
+    Ident,
+    Index,
+    Interpolation,
+    LetDecl,
+    Lit,
+    Node,
+    Selector,
+    Struct,
+    absent,
+    is_constant,
+    present,
+)
+
+#: So many checks of one object are worth a loop.
+_FEWEST = 3
+_NOTE = "What a property must be, and what is said where it is something else."
+
+
+@dataclass(frozen=True)
+class _Simple:
+    """A check that a property, where it is given, is of a type that refers to nothing."""
+
+    around: tuple[Node, ...]
+    of: Expr
+    name: str
+    must: Expr
+    said: Lit
+
+
+def tabled(decls: Iterable[Decl], *, taken: Collection[str]) -> tuple[list[Decl], list[Decl]]:
+    """Tables and loops over them, and the checks of *decls* that are not in them.
+
+    *taken* are names that a table may not have.
+    """
+    given = list(decls)
+    groups: dict[tuple[tuple[Node, ...], Expr], dict[str, _Simple]] = {}
+    members: dict[tuple[tuple[Node, ...], Expr], list[int]] = {}
+    for number, decl in enumerate(given):
+        one = _simple(decl)
+        if one is not None and one.name not in groups.setdefault((one.around, one.of), {}):
+            groups[one.around, one.of][one.name] = one
+            members.setdefault((one.around, one.of), []).append(number)
+    tables: list[Decl] = []
+    used: set[int] = set()
+    below = {key: group for key, group in groups.items() if _is_below(*key)}
+    together = len(below) > 1 and sum(map(len, below.values())) >= _FEWEST
+    for key, group in groups.items():
+        if len(group) >= _FEWEST and not (together and key in below):
+            name = _free("sentences", {*taken, *(one.name for one in tables if isinstance(one, LetDecl))})
+            tables += _loop(name, *key, group)
+            used |= set(members[key])
+    if together:
+        objects = {str(of.name): group for (_, of), group in below.items() if isinstance(of, Selector)}
+        tables += _loop_below(_free("sentencesBelow", taken), objects)
+        used |= {number for key in below for number in members[key]}
+    left = [decl for number, decl in enumerate(given) if number not in used]
+    return ([Comment(_NOTE), *tables] if tables else []), left
+
+
+def _simple(decl: Decl) -> _Simple | None:
+    match decl:
+        case Comprehension(
+            clauses=(
+                *around,
+                Guard(condition=Binary(op="==", left=Binary(op="&", left=Selector() as at, right=must), right=right)),
+            ),
+            body=Struct(
+                decls=(
+                    Field(label=str(label), value=Binary(op="&", left=Lit(value=str()) as said, right=Lit(value=1))),
+                )
+            ),
+        ) if right == BOTTOM and is_constant(must) and isinstance(at.name, str):
+            if around and around[-1] == Guard(present(at)):
+                around = around[:-1]
+            match at.of:
+                case Selector(name=str(above)) if _is_below(tuple(around), at.of):
+                    wanted = f"{above}_{at.name}"
+                case _:
+                    wanted = at.name
+            if label == wanted:
+                return _Simple(tuple(around), at.of, at.name, must, said)
+    return None
+
+
+def _is_below(around: tuple[Node, ...], of: Expr) -> bool:
+    """Whether *of* is an object right below ``parameter``, and *around* asks for nothing but that it is given."""
+    match of:
+        case Selector(of=Ident(name="parameter"), name=str()):
+            return around in ((), (Guard(present(of)),))
+    return False
+
+
+def _loop(name: str, around: tuple[Node, ...], of: Expr, group: dict[str, _Simple]) -> Iterator[Decl]:
+    at = Index(of, Ident("property"))
+    yield LetDecl(name, _sentences(group))
+    clauses = (*around, For("must", _types(group), key="property"), *_unless(at))
+    yield Comprehension(clauses, _conflict(Dynamic(Ident("property")), Index(Ident(name), Ident("property"))))
+
+
+def _loop_below(name: str, groups: dict[str, dict[str, _Simple]]) -> Iterator[Decl]:
+    object_, property_ = Ident("object"), Ident("property")
+    yield LetDecl(name, Struct(tuple(Field(one, _sentences(group)) for one, group in groups.items())))
+    types = Struct(tuple(Field(one, _types(group)) for one, group in groups.items()))
+    given = Index(Ident("parameter"), object_)
+    clauses = (
+        For("properties", types, key="object"),
+        Guard(present(given)),
+        For("must", Ident("properties"), key="property"),
+        *_unless(Index(given, property_)),
+    )
+    yield Comprehension(
+        clauses, _conflict(Interpolation((object_, "_", property_)), Index(Index(Ident(name), object_), property_))
+    )
+
+
+def _sentences(group: dict[str, _Simple]) -> Struct:
+    return Struct(tuple(Field(name, one.said) for name, one in group.items()))
+
+
+def _types(group: dict[str, _Simple]) -> Struct:
+    return Struct(tuple(Field(name, one.must) for name, one in group.items()))
+
+
+def _unless(at: Expr) -> tuple[Node, ...]:
+    return Guard(present(at)), Guard(absent(Binary("&", at, Ident("must"))))
+
+
+def _conflict(label: Dynamic | Interpolation, sentence: Expr) -> Struct:
+    return Struct((Field(label, Binary("&", sentence, Lit(1))),))
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    number, wanted = 1, name
+    while wanted in taken:
+        number += 1
+        wanted = f"{name}{number}"
+    return wanted
+
+
+__all__ = ["tabled"]
