@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import dry_run
+from velagen.cli import main
 from velagen.definition.build import build_definitions
 from velagen.documents import read_documents
 from velagen.kubevela import VERSIONS
@@ -92,3 +94,24 @@ def test_the_traits_rules_are_those_of_the_module(
     plain = rendered(tmp_path, kubevela, properties)
     assert plain["kind"] == "ConfigMap"
     assert groups_of(plain) == wanted
+
+
+def test_the_command_prints_what_the_trait_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    printed = CliRunner().invoke(main, ["metrics", "rules", "--app", "examples/slo.yaml"])
+    assert printed.exit_code == 0, printed.output
+    own = {"app": "sentiment-slo", "component": "sentiment-slo", "namespace": "default"}
+    common = {**own, "route": "envoy", "window": "30d"}
+    objectives = [
+        Objective(**common, slo="availability", percent="99.9"),
+        Objective(**common, slo="latency", percent="99", milliseconds="250", bound="250"),
+    ]
+    assert yaml.safe_load(printed.stdout)["groups"] == [of_component(**own, objectives=objectives).content()]
+    for file, says in {
+        "examples/grpc.yaml": "no component here has the trait slo",
+        "tests/bad-input/slo-latency-between-buckets.yaml": "write 250 or 500",
+    }.items():
+        refused = CliRunner().invoke(main, ["metrics", "rules", "--app", file])
+        assert refused.exit_code == 1
+        assert says in refused.output
+        assert refused.stdout == ""
