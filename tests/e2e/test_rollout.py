@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.conftest import Cluster
 
-from velagen.lab import Lab, condition
+from velagen.lab import Lab, condition, wait_until
 from velagen.lab.cluster import _State
 from velagen.lab.vela import vela
 
@@ -274,6 +274,7 @@ def kill(lab: Lab) -> None:
     assert process is not None
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: not process.alive, what="vela-core gone", timeout=10)
     process.spawn(lab.log_path("vela-core"), lab.folder)
     state.write(file)
 
@@ -339,15 +340,10 @@ def test_after_a_rollback_that_succeeds_drift_is_undone(rollout: Rollout, cluste
     assert "rolled back: success ratio" in rollout.message
     found = cluster.inference_service("m")
     assert found is not None
-    found["spec"]["predictor"]["minReplicas"] = 7
+    found["spec"]["predictor"]["model"]["storageUri"] = "s3://models/m/by-hand"
     del found["metadata"]["managedFields"]
     cluster.api.apply(found)
-
-    def replicas() -> Any:
-        return (cluster.inference_service("m") or {})["spec"]["predictor"].get("minReplicas", 1)
-
-    cluster.wait_for(lambda: replicas() != 7, "drift undone", 60)
-    assert rollout.served() == "s3://models/m/1"
+    cluster.wait_for(lambda: rollout.served() == "s3://models/m/1", "drift undone", 90)
 
 
 @pytest.mark.parametrize(

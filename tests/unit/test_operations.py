@@ -6,8 +6,12 @@ import os
 
 import pytest
 
+from velagen import context, cue, each, first_given, operation, result_of, when
 from velagen.oracle import Oracle
+from velagen.template.compiler import TemplateCompiler
 from velagen.template.operations import DATA, TRAPS, operations, read_operations, written
+from velagen.template.types import JsonType
+from velagen.template.values import CONTEXT
 from velagen.tools import source
 
 #: KubeVela's version and that of the workflow engine in its go.mod.
@@ -40,3 +44,55 @@ def test_list_reads_value_and_says_resource() -> None:
         folder = source("workflow", engine) / "pkg/providers/kube"
         assert 'Resource *unstructured.Unstructured `json:"value"`' in (folder / "kube.go").read_text()
     assert set((operations()["vela/kube"]["#List"].params or {})["properties"]) == {"cluster", "filter", "resource"}
+
+
+def compiled(body: dict[object, object]) -> tuple[str, list[str]]:
+    compiler = TemplateCompiler(
+        parameter=JsonType("object"), object_schemas=lambda *_: None, context=frozenset(CONTEXT)
+    )
+    text = cue.to_cue(compiler.step(body))
+    return text, [problem.message for problem in compiler.problems]
+
+
+WAIT = operation("vela/builtin", "#ConditionalWait", {"continue": True})
+
+
+def test_operations_are_numbered_as_they_are_written_at_each_level() -> None:
+    text, problems = compiled(
+        {
+            "z": WAIT,
+            "data": {"n": 1},
+            "a": {
+                when(first_given(context.stepGroupName, "") == "g"): {"second": WAIT, "first": WAIT},
+                "only": {"one": WAIT},
+            },
+        }
+    )
+    assert problems == []
+    numbers = [line.rpartition("@")[2] for line in text.splitlines() if "@step" in line]
+    # z; within a: second, first, only, whose single operation needs no number; a.
+    assert numbers == ["step(1)", "step(1)", "step(2)", "step(3)", "step(2)"]
+
+
+def test_what_an_operation_in_a_group_answers_is_known() -> None:
+    read = operation("vela/util", "#ConvertString", {"bt": "x"})
+    _, problems = compiled({"group": {"said": read}, "then": {"x": first_given(result_of("group")["sad"].str, "")}})
+    assert any("'sad'" in one for one in problems)
+    _, problems = compiled(
+        {"group": {"said": read}, "then": first_given(result_of("group")["said"]["$returns"].sting, "")}
+    )
+    assert any("'sting'" in one for one in problems)
+
+
+def test_operations_in_a_loop_may_be_of_any_kind() -> None:
+    found = first_given(result_of("list")["$returns"].list, [])
+    listed = operation("vela/query", "#ListAppliedResources", {"app": {"name": "a", "namespace": "b"}})
+    value = {"apiVersion": "v1", "metadata": {"name": "x"}}
+
+    def delete(_: object, one: object) -> dict[object, object]:
+        kind = first_given(one.kind, "")  # type: ignore[attr-defined]
+        return {f"{kind}": operation("vela/kube", "#Delete", {"value": {**value, "kind": kind}})}
+
+    text, problems = compiled({"list": listed, "each": {each(found): delete}})
+    assert problems == []
+    assert "kube.#Delete" in text
