@@ -303,6 +303,29 @@ def test_the_objects_of_a_component(tmp_path: Path, more: str, sentence: str) ->
     assert any(sentence in problem.message for problem in found), found
 
 
+SEEN = (
+    'status=Status(details={"ready": first_given(context.output.status.readyReplicas, 0)}, healthy=%s, message=%s),\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "message", "sentence"),
+    [
+        ("True", 'f"{context.status.details.redy}"', "has no 'redy'; did you mean 'ready'?"),
+        ("True", "context.status.healthy", "it may be a boolean, and the field takes a string"),
+        ("context.status.healthy", '"x"', "context.status is there only in the message of a status"),
+    ],
+)
+def test_a_message_reads_what_was_computed_before_it(tmp_path: Path, healthy: str, message: str, sentence: str) -> None:
+    text = cue_of(
+        tmp_path,
+        component(SEEN % ("True", "if_else(context.status.healthy, f'{context.status.details.ready} ready', '')")),
+    )
+    assert r'message: [if context.status.healthy {"\(context.status.details.ready) ready"}, ""][0]' in text
+    found = problems_of(tmp_path, component(SEEN % (healthy, message)))
+    assert any(sentence in problem.message for problem in found), found
+
+
 @pytest.mark.parametrize(
     ("read", "sentence"),
     [
