@@ -28,13 +28,17 @@ def binary() -> str:
     return found or str(tool("prometheus"))
 
 
+#: Seconds after now for which values are written, too, with ages below 0: what is asked a while later is still there.
+AHEAD = 900
+
+
 def openmetrics(series: list[Series], now: float, back: float, every: float) -> str:
-    """All values from *back* seconds before now on; what follows a last value with a gap is not there any more."""
+    """All values from *back* seconds before now on, and some after it."""
     by_name: dict[str, list[str]] = {}
     for name, labels, value in series:
         lines = by_name.setdefault(name, [])
         ago = back
-        while ago >= 0:
+        while ago >= -AHEAD:
             if (found := value(ago)) is not None:
                 lines.append(f"{name}{selector(dict(labels))} {found} {now - ago:.3f}")
             ago -= every

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,18 @@ from velagen.monitoring.prometheus import Prometheus
 from velagen.monitoring.rules import recording_rules
 from velagen.page import Chart
 
-NOW = float(int(time.time()) // 30 * 30)
+
+@cache
+def now() -> float:
+    """When the first test asked, at a whole step of the report."""
+    return float(int(time.time()) // 30 * 30)
+
+
 EVIL = "<script>document.title='ran'</script>"
 
 
 def stamp(ago: float) -> str:
-    return datetime.fromtimestamp(NOW - ago, UTC).isoformat().replace("+00:00", "Z")
+    return datetime.fromtimestamp(now() - ago, UTC).isoformat().replace("+00:00", "Z")
 
 
 def service(name: str, component: str = "m", app: str | None = "shop") -> dict[str, Any]:
@@ -63,26 +70,29 @@ def event(ago: float, kind: str, name: str, reason: str, *, warning: bool = Fals
     return {"metadata": {"namespace": "team"}, "involvedObject": about, "lastTimestamp": stamp(ago), **kept}
 
 
-OBJECTS: dict[str, list[dict[str, Any]]] = {
-    # The new version was taken back; another application's is called alike.
-    "inferenceservices": [service("m"), service("m-large", "m-large", "other")],
-    "applications": [{"metadata": {"name": "shop", "namespace": "team"}, "spec": {"components": []}}],
-    "applicationrevisions": [
-        revision(4, BACK, None),
-        revision(1, 90_000, None),
-        revision(2, CAME, 10, "gzip"),
-        revision(3, QUARTER, 25, "zstd"),
-    ],
-    "events": [
-        event(CAME, "Application", "shop", "Deployed", count=3),
-        event(RANG, "Pod", "m-canary-predictor-7c-x", "Unhealthy", warning=True),
-        event(100, "Pod", "m-large-predictor-1", "Foreign"),
-        event(100, "Application", "other", "Foreign"),
-        event(2 * PERIOD, "InferenceService", "m", "TooOld"),
-        {"metadata": {}, "involvedObject": {"kind": "InferenceService", "name": "m"}, "lastTimestamp": None,
-         "eventTime": stamp(50), "reason": "ByEventTime", "type": "Normal"},
-    ],
-}  # fmt: skip
+@cache
+def objects() -> dict[str, list[dict[str, Any]]]:
+    """What the cluster has."""
+    return {
+        # The new version was taken back; another application's is called alike.
+        "inferenceservices": [service("m"), service("m-large", "m-large", "other")],
+        "applications": [{"metadata": {"name": "shop", "namespace": "team"}, "spec": {"components": []}}],
+        "applicationrevisions": [
+            revision(4, BACK, None),
+            revision(1, 90_000, None),
+            revision(2, CAME, 10, "gzip"),
+            revision(3, QUARTER, 25, "zstd"),
+        ],
+        "events": [
+            event(CAME, "Application", "shop", "Deployed", count=3),
+            event(RANG, "Pod", "m-canary-predictor-7c-x", "Unhealthy", warning=True),
+            event(100, "Pod", "m-large-predictor-1", "Foreign"),
+            event(100, "Application", "other", "Foreign"),
+            event(2 * PERIOD, "InferenceService", "m", "TooOld"),
+            {"metadata": {}, "involvedObject": {"kind": "InferenceService", "name": "m"}, "lastTimestamp": None,
+             "eventTime": stamp(50), "reason": "ByEventTime", "type": "Normal"},
+        ],
+    }  # fmt: skip
 
 
 class Objects(Cluster):
@@ -99,13 +109,13 @@ class Objects(Cluster):
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     series = release("shop", "team", name="m")
-    with holding(tmp_path_factory.mktemp("prometheus"), series, back=4200, now=NOW) as address:
+    with holding(tmp_path_factory.mktemp("prometheus"), series, back=4200, now=now()) as address:
         yield Prometheus(address)
 
 
 @pytest.fixture(scope="module")
 def history(prometheus: Prometheus) -> History:
-    return gather(Objects(OBJECTS), prometheus, Wanted("team", "shop"), period("1h", NOW))
+    return gather(Objects(objects()), prometheus, Wanted("team", "shop"), period("1h", now()))
 
 
 def chart(history: History, title: str) -> Chart:
@@ -149,7 +159,7 @@ def test_a_time_that_nobody_measured_is_a_gap(history: History) -> None:
 def test_requests_over_the_while_are_those_that_were_counted(history: History, prometheus: Prometheus) -> None:
     """Against the sum of the samples themselves, one each 15 s; a last value may count for 90 s."""
     own = 'sum_over_time(model:requests:rate1m{route="envoy"}[1h]) * 15'
-    exact = {one.labels["version"]: one.value for one in prometheus.instant(own, NOW)}
+    exact = {one.labels["version"]: one.value for one in prometheus.instant(own, now())}
     counted = {name: history.figures["requests"]["m", name, "envoy"] for name in exact}
     assert counted["m"] == pytest.approx(exact["m"], rel=0.04)
     assert exact["m-canary"] <= counted["m-canary"] + 2000
@@ -180,8 +190,12 @@ def test_weights_are_those_of_the_revisions(history: History) -> None:
 def test_a_revision_that_can_not_be_read_gives_no_weight(prometheus: Prometheus, kind: str, data: str) -> None:
     packed = revision(2, CAME, 10)
     packed["spec"]["compression"] = {"type": kind, "data": data}
-    objects = {**OBJECTS, "applicationrevisions": [packed]}
-    found = gather(Objects(objects), prometheus, Wanted("team", "shop"), period("1h", NOW))
+    found = gather(
+        Objects({**objects(), "applicationrevisions": [packed]}),
+        prometheus,
+        Wanted("team", "shop"),
+        period("1h", now()),
+    )
     assert found.revisions[0].weights is None
     assert set(series(found, "Share of requests")["m-canary written"]) == {None}
 
@@ -191,7 +205,7 @@ def test_alerts_and_events_are_the_applications_own(history: History) -> None:
         ("ModelErrorBudgetBurnsFast", "m"),
         ("ModelSaturated", "m-canary"),
     ]
-    assert history.alerts[0].start == pytest.approx(NOW - RANG, abs=30)
+    assert history.alerts[0].start == pytest.approx(now() - RANG, abs=30)
     assert [one.reason for one in history.events] == ["Deployed", "Unhealthy", "ByEventTime"]
 
 
@@ -204,7 +218,7 @@ def test_the_objective_is_a_line(history: History) -> None:
 
 
 def test_a_mean_is_called_a_mean(prometheus: Prometheus) -> None:
-    found = gather(Objects(OBJECTS), prometheus, Wanted("team", "shop", "server"), period("1h", NOW))
+    found = gather(Objects(objects()), prometheus, Wanted("team", "shop", "server"), period("1h", now()))
     drawn = {name for name, values in series(found, "Latency").items() if any(value is not None for value in values)}
     assert drawn == {"m mean"}
     text = page(found).html()
@@ -214,25 +228,25 @@ def test_a_mean_is_called_a_mean(prometheus: Prometheus) -> None:
 
 def test_a_long_while_misses_no_short_thing(prometheus: Prometheus) -> None:
     """A point stands for half an hour, of which the alert took six minutes, and the while ends now."""
-    found = gather(Objects(OBJECTS), prometheus, Wanted("team", "shop"), period("2d", NOW))
+    found = gather(Objects(objects()), prometheus, Wanted("team", "shop"), period("2d", now()))
     assert found.period.step == 1800
-    assert NOW - found.times[-1] < 60
+    assert now() - found.times[-1] < 60
     assert {one.name for one in found.alerts} == {"ModelErrorBudgetBurnsFast", "ModelSaturated"}
     assert max(value or 0 for value in series(found, "Latency")["m-canary P99"]) > 0.28
-    short = gather(Objects(OBJECTS), prometheus, Wanted("team", "shop"), period("1h", NOW))
+    short = gather(Objects(objects()), prometheus, Wanted("team", "shop"), period("1h", now()))
     key = ("m", "m-canary", "envoy")
     assert found.figures["requests"][key] == pytest.approx(short.figures["requests"][key], rel=0.05)
 
 
 def test_an_application_that_is_gone_has_a_report(prometheus: Prometheus) -> None:
-    found = gather(Objects({}), prometheus, Wanted("team", "shop"), period("1h", NOW))
+    found = gather(Objects({}), prometheus, Wanted("team", "shop"), period("1h", now()))
     assert found.versions("m") == ["m", "m-canary"]
     assert "application shop is not on the cluster any more" in page(found).html()
 
 
 def test_an_application_that_nobody_knows(prometheus: Prometheus) -> None:
     with pytest.raises(VelagenError, match="there is no application shp in namespace team") as caught:
-        gather(Objects(OBJECTS), prometheus, Wanted("team", "shp"), period("1h", NOW))
+        gather(Objects(objects()), prometheus, Wanted("team", "shp"), period("1h", now()))
     assert "did you mean shop?" in str(caught.value)
 
 
@@ -256,9 +270,9 @@ def test_each_record_is_one_of_the_rules() -> None:
     [("5m", 300, 15), ("1h", 3600, 30), ("90m", 5400, 60), ("1d", 86_400, 600), ("1w", 604_800, 7200)],
 )
 def test_a_while(since: str, length: int, step: int) -> None:
-    found = period(since, NOW)
+    found = period(since, now())
     assert (found.step, found.end - found.start) == (step, length)
-    assert 0 <= NOW - found.end < 60
+    assert 0 <= now() - found.end < 60
     assert len(range(int(found.start), int(found.end) + 1, step)) <= 151
 
 
@@ -277,7 +291,7 @@ def test_what_is_no_while(since: str, said: str) -> None:
 
 def test_a_period_has_no_more_points_than_fit() -> None:
     for length in (300, 4000, 12_345, 366 * 86_400):
-        found = Period.until(NOW, length)
+        found = Period.until(now(), length)
         assert (found.end - found.start) / found.step <= 151
         assert found.end - found.start >= length
 
@@ -287,7 +301,7 @@ def test_a_period_has_no_more_points_than_fit() -> None:
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch, prometheus: Prometheus) -> None:
-    monkeypatch.setattr(cli_top, "_connect", lambda *_: (Objects(OBJECTS), prometheus))
+    monkeypatch.setattr(cli_top, "_connect", lambda *_: (Objects(objects()), prometheus))
 
 
 @pytest.mark.usefixtures("connected")
@@ -325,7 +339,7 @@ def test_bad_input_writes_nothing(tmp_path: Path, arguments: list[str], said: st
 
 
 def test_without_a_prometheus_there_is_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_top, "_connect", lambda *_: (Objects(OBJECTS), Prometheus("http://127.0.0.1:1")))
+    monkeypatch.setattr(cli_top, "_connect", lambda *_: (Objects(objects()), Prometheus("http://127.0.0.1:1")))
     done = CliRunner().invoke(main, ["report", "shop", "-o", str(tmp_path / "r.html")])
     assert done.exit_code == 1
     assert "Prometheus at http://127.0.0.1:1 does not answer: connection refused" in " ".join(done.output.split())
@@ -377,7 +391,7 @@ def test_the_page_has_a_place_for_everything_that_is_missing(tmp_path: Path) -> 
     """A Prometheus that knows of the application that it is there, and nothing else."""
     known = [("model:info", {"app": "shop", "component": "m", "namespace": "team", "version": "m"}, lambda _: 1.0)]
     with holding(tmp_path, known, back=600) as address:  # type: ignore[arg-type]
-        found = gather(Objects(OBJECTS), Prometheus(address), Wanted("team", "shop"), period("1h"))
+        found = gather(Objects(objects()), Prometheus(address), Wanted("team", "shop"), period("1h"))
     text = page(found).html()
     for said in ("Nobody counted requests.", "Nobody tells failed requests apart.", "Nobody measured latency."):
         assert said in text
