@@ -23,7 +23,7 @@ from tests.unit.release import BACK, CAME, PERIOD, QUARTER, RANG, release
 from velagen import cli_top
 from velagen.cli import main
 from velagen.errors import VelagenError
-from velagen.monitoring.cluster import Cluster
+from velagen.monitoring.cluster import Cluster, ClusterError
 from velagen.monitoring.history import History, Period, gather, period
 from velagen.monitoring.history_page import page
 from velagen.monitoring.models import Wanted
@@ -242,6 +242,20 @@ def test_an_application_that_is_gone_has_a_report(prometheus: Prometheus) -> Non
     found = gather(Objects({}), prometheus, Wanted("team", "shop"), period("1h", now()))
     assert found.versions("m") == ["m", "m-canary"]
     assert "application shop is not on the cluster any more" in page(found).html()
+
+
+def test_a_cluster_that_does_not_answer_is_told_on_the_page(prometheus: Prometheus) -> None:
+    class Away(Objects):
+        def list(
+            self, group: str, plural: str, namespace: str | None = None, **parameters: str
+        ) -> list[dict[str, Any]]:
+            raise ClusterError("the cluster at http://127.0.0.1:1 does not answer: connection refused")
+
+    found = gather(Away({}), prometheus, Wanted("team", "shop"), period("1h", now()))
+    assert found.versions("m") == ["m", "m-canary"]
+    text = page(found).html()
+    assert "the cluster at http://127.0.0.1:1 does not answer" in text
+    assert "not on the cluster any more" not in text
 
 
 def test_an_application_that_nobody_knows(prometheus: Prometheus) -> None:

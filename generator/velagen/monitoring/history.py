@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError
-from velagen.monitoring.cluster import Cluster
+from velagen.monitoring.cluster import Cluster, ClusterError
 from velagen.monitoring.models import LABEL_APP, NEAREST_FIRST, OLD, Model, Wanted, measured, nearest, of_cluster
 from velagen.monitoring.prometheus import Labels, Line, Prometheus, quoted
 from velagen.monitoring.sources import Route
@@ -224,13 +224,15 @@ def gather(cluster: Cluster, prometheus: Prometheus, wanted: Wanted, when: Perio
     figures = {name: _figure(prometheus, record, own, query, when) for name, (record, query) in _FIGURES.items()}
     try:
         models, problems = of_cluster(cluster, wanted)
-        models, more = measured(models, prometheus, wanted)
-        problems += more
-    except VelagenError:
-        # Gone by now, and there at that time.
+    except VelagenError as error:
         if not any(records.values()):
             raise
-        models, problems = (), [Problem(f"application {wanted.app} is not on the cluster any more", severity="warning")]
+        # It was there at that time; that it is gone by now, or that nobody knows, is said on the page.
+        gone = f"application {wanted.app} is not on the cluster any more"
+        said = error.problems[0].message if isinstance(error, ClusterError) else gone
+        models, problems = (), [Problem(said, severity="warning")]
+    models, more = measured(models, prometheus, wanted)
+    problems += more
     left = prometheus.range(f"{_LEFT}{{{own}}}", when.start, when.end, when.step)
     budgets: dict[str, dict[str, Values]] = {}
     for line in left.lines:

@@ -144,14 +144,12 @@ class Wanted:
     route: Route | None = None
 
 
-def look(cluster: Cluster, prometheus: Prometheus | None, wanted: Wanted) -> View:
+def look(cluster: Cluster, prometheus: Prometheus, wanted: Wanted) -> View:
     """Look once. Raises VelagenError where the cluster can't be asked, or does not have the application.
 
     A Prometheus that does not answer is a problem of the view: what the cluster knows is shown without it.
     """
     models, problems = of_cluster(cluster, wanted)
-    if prometheus is None:
-        return View(models, tuple(problems), at=time.time())
     prometheus.warnings.clear()
     try:
         models, found = measured(models, prometheus, wanted)
