@@ -267,9 +267,11 @@ class _Setting:
         if known is None:
             from velagen.definition.build import build_definitions
 
+            before = set(sys.modules)
             built = build_definitions(project)
             known = list(of_project(built))
-            kept.keep_definitions(known)
+            files = [getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before]
+            kept.keep_definitions(known, filter(None, files))
         return cls(project, built, {version: Catalog.of([*of_kubevela(version), *known]) for version in versions})
 
     def of_addon(self) -> list[Problem]:

@@ -68,6 +68,28 @@ def test_what_is_kept_says_the_same(project: Project) -> None:
     assert [told(one) for one in again] == [told(one) for one in own]
 
 
+def test_a_module_from_elsewhere_that_changes_is_another_question(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A team's own package lies outside of the project, and the definitions are made of it all the same."""
+    (tmp_path / "lib").mkdir()
+    team = tmp_path / "lib" / "velagen_test_team.py"
+    team.write_text('NAME = "s"\n')
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    server = project.root / "definitions" / "server.py"
+    server.write_text(f"import velagen_test_team\n{server.read_text()}")
+    try:
+        assert check(project)[0] == 0
+        assert Kept(project, VERSIONS).definitions() is not None
+        Kept(project, VERSIONS).keep_verdict([])
+        assert Kept(project, VERSIONS).verdict() == []
+        team.write_text('NAME = "other"\n')
+        assert Kept(project, VERSIONS).definitions() is None
+        assert Kept(project, VERSIONS).verdict() is None
+    finally:
+        sys.modules.pop("velagen_test_team", None)
+
+
 def test_a_verdict_is_kept_by_content_and_an_error_is_not(project: Project, tmp_path: Path) -> None:
     warning = Problem("odd", Place("a.json", 1, 2, "/x"), "write less", "warning")
     Kept(project, VERSIONS).keep_verdict([warning])

@@ -23,7 +23,7 @@ from velagen.schema.model import parse_schema
 from velagen.tools import cache_dir
 
 #: Raise it where what is kept changes its form.
-_FORM = 1
+_FORM = 2
 #: Answers that are kept; beyond, the oldest go.
 _MOST = 60
 _OURS = re.compile(r"(definitions|verdict)-[0-9a-f]{32}\.json")
@@ -41,8 +41,8 @@ class Kept:
 
     def definitions(self) -> list[Known] | None:
         """The project's definitions as an application's author meets them; None where they must be built first."""
-        found = _read(self._file("definitions", self._sources))
-        if not isinstance(found, list):
+        entry = self._entry()
+        if entry is None:
             return None
         return [
             Known(
@@ -56,11 +56,18 @@ class Kept:
                 one["cue"],
                 own=True,
             )
-            for one in found
+            for one in entry["definitions"]
         ]
 
-    def keep_definitions(self, known: Iterable[Known]) -> None:
-        """Keep what was built."""
+    def _entry(self) -> dict[str, Any] | None:
+        """What is kept of the definitions, if no module of others that they import has changed since."""
+        found = _read(self._file("definitions", self._sources))
+        if not isinstance(found, dict) or found["loaded"] != _states(found["loaded"]):
+            return None
+        return found
+
+    def keep_definitions(self, known: Iterable[Known], loaded: Iterable[str] = ()) -> None:
+        """Keep what was built; *loaded* are the files of modules that came with it, from wherever they are."""
         found = [
             {
                 "kind": one.kind,
@@ -75,7 +82,7 @@ class Kept:
             for one in known
         ]
         if all(one["schema"] for one in found):
-            _write(self._file("definitions", self._sources), found)
+            _write(self._file("definitions", self._sources), {"definitions": found, "loaded": _states(loaded)})
 
     def verdict(self) -> list[Problem] | None:
         """What was said of the addon; None where nobody looked yet."""
@@ -101,7 +108,9 @@ class Kept:
     def _all(self) -> str:
         root = self.project.root
         named = ["addon", "resources", "config-templates", "views", "README.md"]
-        return _digest([self._sources, *self.versions, *_contents(root, named)])
+        entry = self._entry()
+        loaded = sorted(entry["loaded"].items()) if entry else []
+        return _digest([self._sources, *map(str, loaded), *self.versions, *_contents(root, named)])
 
     @staticmethod
     def _file(what: str, key: str) -> Path:
@@ -110,6 +119,16 @@ class Kept:
 
 def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join([str(_FORM), *parts]).encode()).hexdigest()[:32]
+
+
+def _states(files: Iterable[str]) -> dict[str, str]:
+    """Size and time of files that are no part of a project; nothing of one that is gone."""
+    found = {}
+    for file in sorted(files):
+        with suppress(OSError):
+            state = Path(file).stat()
+            found[file] = f"{state.st_size}:{state.st_mtime_ns}"
+    return found
 
 
 def _own_state() -> str:
