@@ -790,7 +790,7 @@ rollout_model = WorkflowStep(
                         "#HTTPDo",
                         {
                             "method": "GET",
-                            "url": f"{p.prometheus}/api/v1/query?query={url_encode(question)}",
+                            "url": f"{trim_suffix(p.prometheus, '/')}/api/v1/query?query={url_encode(question)}",
                             "request": {"timeout": "5s"},
                         },
                     ),
