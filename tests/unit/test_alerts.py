@@ -67,6 +67,18 @@ def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
     stuck = {"condition": "Progressing", "status": "false"}
     silent = {"condition": "ScalingActive", "status": "false"}
     cases = {
+        # At once it is down; later it may be that it never comes.
+        "ModelDown": case(
+            [*but(CLUSTER.available), deployment(CLUSTER.available, "1x9 0x2 1x9 0x6 1x30")],
+            rings("9m"),
+            rings("11m", "ModelDown"),
+            # Back for less than a minute, and then longer.
+            rings("13m", "ModelDown"),
+            rings("15m"),
+            rings("26m", "ModelDown"),
+            rings("29m", "ModelDown", "ModelNotReady"),
+            rings("58m"),
+        ),
         "ModelNotReady": seen(
             "ModelNotReady", deployment(CLUSTER.available, broken.format(1, 0)), without=(CLUSTER.available,)
         ),
@@ -87,7 +99,9 @@ def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
         "ModelScalerHasNoAnswer": seen(
             "ModelScalerHasNoAnswer",
             scaler(CLUSTER.scaler_condition, broken.format(0, 1), **silent),
-            scaler(CLUSTER.scaler_wanted, "1x60"),
+            scaler(CLUSTER.scaler_now, "1x60"),
+            scaler(CLUSTER.scaler_least, "1x60"),
+            scaler(CLUSTER.scaler_most, "3x60"),
         ),
         "ModelSaturated": seen(
             "ModelSaturated",
@@ -128,12 +142,33 @@ def test_what_looks_like_it_does_not_ring(tmp_path: Path) -> None:
                 deployment(CLUSTER.available, "0x60"),
                 deployment(CLUSTER.wanted, "0x60"),
                 scaler(CLUSTER.scaler_condition, "1x60", condition="ScalingActive", status="false"),
-                scaler(CLUSTER.scaler_wanted, "0x60"),
+                scaler(CLUSTER.scaler_now, "0x60"),
+                scaler(CLUSTER.scaler_least, "1x60"),
+                scaler(CLUSTER.scaler_most, "3x60"),
             ],
             rings("30m"),
         ),
-        "shorter than it must last": case(
-            [*but(CLUSTER.available), deployment(CLUSTER.available, "1x9 0x3 1x30")], rings("12m"), rings("20m")
+        "an autoscaler of KServe's own, for one pod": case(
+            [
+                *WELL,
+                scaler(CLUSTER.scaler_condition, "1x60", "m-predictor", condition="ScalingActive", status="false"),
+                *(
+                    scaler(name, "1x60", "m-predictor")
+                    for name in (CLUSTER.scaler_now, CLUSTER.scaler_least, CLUSTER.scaler_most)
+                ),
+            ],
+            rings("30m"),
+        ),
+        "loaded for the first time, for less than five minutes": case(
+            [*but(CLUSTER.available), deployment(CLUSTER.available, "0x3 1x30")], rings("3m"), rings("20m")
+        ),
+        "called after it was scaled to zero": case(
+            [
+                *but(CLUSTER.available, CLUSTER.wanted),
+                deployment(CLUSTER.available, "1x3 0x6 1x30"),
+                deployment(CLUSTER.wanted, "1x3 0x3 1x30"),
+            ],
+            *(rings(f"{minute}m") for minute in range(3, 13)),
         ),
         "no model's": case(
             [
@@ -144,6 +179,15 @@ def test_what_looks_like_it_does_not_ring(tmp_path: Path) -> None:
                 series("up", "0x60", namespace="team", pod="shop-1"),
             ],
             rings("30m"),
+        ),
+        "restarts of a pod that is gone, and a queue that grew in it": case(
+            [
+                deployment(CLUSTER.available, "0x60", "other-predictor"),
+                pod(CLUSTER.restarts, "0+1x4 stale", container="kserve-container"),
+                of_pod("up", "1x4 stale"),
+                of_pod("vllm:num_requests_waiting", "2+2x4 stale"),
+            ],
+            *(rings(f"{minute}m") for minute in (6, 7, 9, 12)),
         ),
         "a restart, once": case([*WELL, pod(CLUSTER.restarts, "0x9 1x60", container="kserve-container")], rings("15m")),
         "a container that is being made": case(

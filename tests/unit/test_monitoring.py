@@ -34,12 +34,28 @@ def of(route: str, value: float, **labels: str) -> tuple[dict[str, str], float]:
 
 
 def case(*inputs: dict[str, str], tests: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"interval": "15s", "input_series": list(inputs), "promql_expr_test": tests}
+    """Series and what is to come of them; a pod is scraped, unless the case says itself what is."""
+    scraped = [] if any(one["series"].startswith("up{") for one in inputs) else [of_pod("up", "1x40")]
+    return {"interval": "15s", "input_series": [*inputs, *scraped], "promql_expr_test": tests}
 
 
 def buckets(name: str, per_look: dict[str, int], make: Any = of_pod, **labels: str) -> list[dict[str, str]]:
     """A histogram whose buckets grow by so much at each look."""
     return [make(f"{name}_bucket", f"0+{step}x40", le=le, **labels) for le, step in per_look.items()]
+
+
+def buckets_of(pod: str, life: str, **labels: str) -> list[dict[str, str]]:
+    """A histogram of a pod that lives for a while."""
+    return [
+        of_pod(f"{name}_bucket", life.format(f"0+{step}"), pod, le=le, path="/v2/models/{m}/infer", **labels)
+        for name in ("rest_server_request_duration_seconds",)
+        for le, step in (("0.1", 10), ("+Inf", 30))
+    ]
+
+
+def of_any(value: float) -> dict[str, Any]:
+    """A sample without labels."""
+    return {"labels": "{}", "value": value}
 
 
 # ---------------------------------------------------------------- the table
@@ -275,6 +291,8 @@ def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
         ],
     )
     by_server = case(
+        of_pod("up", "1x40"),
+        canary("up", "1x40"),
         of_pod("nv_inference_request_success", "0+30x40"),
         canary("nv_inference_request_success", "0+15x40"),
         tests=[got("model:requests:rate1m", "6m", of("server", 2), of("server", 1, version="m-canary"))],
@@ -298,6 +316,53 @@ def test_a_pod_that_is_gone_leaves_no_ghost(tmp_path: Path) -> None:
         ],
     )
     holds(tmp_path, RULES, gone)
+
+
+def test_pods_come_and_go_and_the_number_of_series_stays(tmp_path: Path) -> None:
+    """Twelve pods of two versions, one after the other: what is recorded is by version, now and over all the time."""
+    inputs = []
+    for version in ("m", "m-canary"):
+        for turn in range(6):
+            pod = f"{version}-predictor-{turn}"
+            life = f"_x{turn * 8} {{}}x8 stale".removeprefix("_x0 ")
+            whose = {"version": version, "instance": f"10.0.0.{turn}:8002"}
+            inputs += [
+                of_pod("up", life.format("1"), pod, **whose),
+                *(
+                    of_pod(name, life.format("0+30"), pod, model="a", exported_version="1", **whose)
+                    for name in sorted(SOURCES["triton"].names)
+                ),
+                *buckets_of(pod, life, **whose),
+                series(GPU.utilization, life.format("50"), namespace="team", pod=pod, UUID=f"GPU-{turn}"),
+                series(GPU.memory_used, life.format("9"), namespace="team", pod=pod, UUID=f"GPU-{turn}"),
+            ]
+        cluster = f"team_{version}-predictor_80"
+        inputs += [
+            series(name, "0+30x60", envoy_cluster_name=cluster, pod=f"envoy-{pod}")
+            for name in sorted(one for one in SOURCES["envoy"].names if one != "envoy_cluster_upstream_rq_time")
+            for pod in ("a", "b")
+        ]
+    recorded = '{__name__=~"model:.+",__name__!~"model:slo.+"}'
+    ever = f"last_over_time({recorded}[1h])"
+    now = f"count by (__name__) ({recorded})"
+    labels = ", ".join(("__name__", *OWNER, "route"))
+    churned = case(
+        *inputs,
+        tests=[
+            # Of each record two, one a version, for each route that gives it.
+            *({"expr": f"{now} > 4", "eval_time": at, "exp_samples": []} for at in ("1m", "6m", "11m")),
+            {"expr": 'count({__name__="model:requests:rate1m"})', "eval_time": "11m", "exp_samples": [of_any(4)]},
+            {"expr": 'count({__name__="model:replicas"})', "eval_time": "11m", "exp_samples": [of_any(2)]},
+            # Over all the time no more than at one moment.
+            {"expr": f"count({ever}) - count({recorded})", "eval_time": "11m", "exp_samples": [of_any(0)]},
+            {
+                "expr": f"count({ever}) - count(count by ({labels}) ({ever}))",
+                "eval_time": "11m",
+                "exp_samples": [of_any(0)],
+            },
+        ],
+    )
+    holds(tmp_path, RULES, churned)
 
 
 def test_a_gpus_use_is_the_models_that_holds_it(tmp_path: Path) -> None:

@@ -24,15 +24,30 @@ _GPU: Final = 'resource=~"nvidia_com_.+"'
 #: Past its progressDeadlineSeconds a Deployment makes no progress; an autoscaler that gets no metric does not scale.
 _STUCK: Final = 'condition="Progressing",status="false"'
 _SILENT: Final = 'condition="ScalingActive",status="false"'
+#: So long ago a model must have been available, and wanted ever since: not one that is loaded, nor one that was scaled
+#: to zero and is called again. After that ModelNotReady has rung for a while.
+_BEFORE: Final = "10m"
 #: Below this share a GPU counts as idle.
 IDLE: Final = 0.05
 
 
 def alerts() -> Group:
     """All alerts that need no objective."""
+    restarts = _pods(CLUSTER.restarts, _SERVER)
     return Group(
         "model-alerts",
         (
+            Alert(
+                "ModelDown",
+                f"{_deployment(CLUSTER.available)} == 0"
+                f" and {_deployment(CLUSTER.available, over='max_over_time')} > 0"
+                f" and {_deployment(CLUSTER.wanted, over='min_over_time')} > 0",
+                # Two looks of 15 s: nobody is answered, and a minute is long for that.
+                "15s",
+                "critical",
+                f"The last pod of the model {_WHOSE} is gone or does not answer",
+                keeps="1m",
+            ),
             Alert(
                 "ModelNotReady",
                 f"{_deployment(CLUSTER.available)} == 0 and {_deployment(CLUSTER.wanted)} > 0",
@@ -49,7 +64,8 @@ def alerts() -> Group:
             ),
             Alert(
                 "ModelServerRestarts",
-                f"{_by_pod(f'increase({_pods(CLUSTER.restarts, _SERVER)}[15m])')} > 2",
+                # Of pods that are there: what was within a window outlives its pod.
+                f"{_by_pod(f'increase({restarts}[15m]) and {restarts}')} > 2",
                 "1m",
                 "warning",
                 f"The server of the model {_WHOSE} restarts again and again",
@@ -72,15 +88,18 @@ def alerts() -> Group:
             ),
             Alert(
                 "ModelScalerHasNoAnswer",
-                f"{_scaler(CLUSTER.scaler_condition, _SILENT)} > 0 unless {_scaler(CLUSTER.scaler_wanted)} == 0",
+                # One at zero does not scale by metrics. KServe makes one for each model, also where there is nothing to
+                # choose.
+                f"{_scaler(CLUSTER.scaler_condition, _SILENT)} > 0 unless {_scaler(CLUSTER.scaler_now)} == 0"
+                f" unless {_scaler(CLUSTER.scaler_most)} <= {_scaler(CLUSTER.scaler_least)}",
                 "5m",
                 "warning",
                 f"The autoscaler of the model {_WHOSE} gets no answer and leaves the pods as they are",
             ),
             Alert(
                 "ModelSaturated",
-                "(max by (namespace, version) (deriv(model:waiting[5m]) > 0)"
-                " or max by (namespace, version) (deriv(model:inflight[5m]) > 0.01))"
+                "(max by (namespace, version) (deriv(model:waiting[5m]) > 0 and model:waiting)"
+                " or max by (namespace, version) (deriv(model:inflight[5m]) > 0.01 and model:inflight))"
                 f" unless {_scaler(CLUSTER.scaler_now)} < {_scaler(CLUSTER.scaler_most)}",
                 "5m",
                 "warning",
@@ -126,9 +145,13 @@ def _named(expr: str, label: str, expression: str) -> str:
     return f'label_replace({expr}, "version", "$1", "{label}", "{expression}")'
 
 
-def _deployment(name: str, *where: str) -> str:
+def _deployment(name: str, *where: str, over: str = "") -> str:
+    """A model's value; with *over*, a function over a time range, that of the last while."""
     matchers = ",".join((f'deployment=~"{_DEPLOYMENT}"', *where))
-    return f"max by (namespace, version) ({_named(f'{name}{{{matchers}}}', 'deployment', _DEPLOYMENT)})"
+    expr = f"{name}{{{matchers}}}"
+    if over:
+        expr = f"{over}({expr}[{_BEFORE}])"
+    return f"max by (namespace, version) ({_named(expr, 'deployment', _DEPLOYMENT)})"
 
 
 def _scaler(name: str, *where: str) -> str:

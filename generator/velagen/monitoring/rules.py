@@ -69,6 +69,8 @@ class Alert:
     summary: str
     #: Beside severity, which the alert always has.
     labels: dict[str, str] = field(default_factory=dict)
+    #: How long it goes on ringing when it no longer holds: what breaks again and again rings once.
+    keeps: str = ""
 
     @property
     def runbook(self) -> str:
@@ -86,6 +88,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr,
             "for": self.lasting,
+            **({"keep_firing_for": self.keeps} if self.keeps else {}),
             "labels": {"severity": self.severity, **self.labels},
             "annotations": {"summary": self.summary, "runbook": self.about},
         }

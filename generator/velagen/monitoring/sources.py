@@ -140,7 +140,9 @@ _ALL: Final = (
             ("nv_inference_compute_infer_duration_us", MICROSECONDS),
             ("nv_inference_compute_output_duration_us", MICROSECONDS),
         ),
-        note="Warm-up requests that Triton makes by itself count. Each member of an ensemble counts too.",
+        note="Warm-up requests that Triton makes by itself count. Each member of an ensemble counts too. A request "
+        "that it refuses before it runs (malformed, of a wrong shape) does not count at all. An error that a model in "
+        "the Python backend answers with counts as success, one that it raises as failure.",
     ),
     Source(
         name="mlserver",
@@ -295,7 +297,7 @@ class ClusterSource:
     requests: str = "kube_pod_container_resource_requests"
     scaler_condition: str = "kube_horizontalpodautoscaler_status_condition"
     scaler_now: str = "kube_horizontalpodautoscaler_status_current_replicas"
-    scaler_wanted: str = "kube_horizontalpodautoscaler_status_desired_replicas"
+    scaler_least: str = "kube_horizontalpodautoscaler_spec_min_replicas"
     scaler_most: str = "kube_horizontalpodautoscaler_spec_max_replicas"
     fact: str = "kube-state-metrics docs/metrics"
 

@@ -37,7 +37,7 @@ ORDER = (
     "test_kind_canary",
     "test_kind_ready",
     "test_kind_faults",
-    "test_kind_metrics",
+    "test_kind_monitoring",
     "test_kind_benchmark",
     "test_kind_teardown",
 )

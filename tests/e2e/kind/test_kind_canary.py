@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from tests.e2e.kind.measured import window
 from tests.e2e.kind.serving import ISVC, SMALL, Client, down, put_model, steady, triton_config, up, wait_for, wait_ready
 from tests.e2e.kind.test_kind_ready import PROGRAM
 
@@ -31,7 +32,7 @@ def by_grpc(client: triton.InferenceServerClient) -> float:
     return float(client.infer("which", [tensor], client_timeout=30).as_numpy("Y")[0][0])
 
 
-@pytest.mark.seconds(75)
+@pytest.mark.seconds(90)
 def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> None:
     kind_lab.load(["tritonserver"])
     first, second = (
@@ -78,12 +79,17 @@ def test_rest_and_grpc_are_split_by_weight(kind_lab: KindLab, space: str) -> Non
     options = [("grpc.default_authority", host), ("grpc.enable_http_proxy", 0)]
     with triton.InferenceServerClient(client.entry.removeprefix("http://"), channel_args=options) as grpc:
         asks: dict[str, Callable[[], float]] = {"REST": lambda: by_rest(client), "gRPC": lambda: by_grpc(grpc)}
-        for protocol, ask in asks.items():
-            seen = Counter(ask() for _ in range(REQUESTS))
+        with window(kind_lab, space, "server", "envoy") as grown:
+            found = {protocol: Counter(ask() for _ in range(REQUESTS)) for protocol, ask in asks.items()}
+        for protocol, seen in found.items():
             print(f"{protocol}: {seen[2]} of {REQUESTS} answered by the new version, at weight {WEIGHT}")
             assert set(seen) == {1, 2}, seen
             # More than four standard deviations either way, as Envoy draws lots.
             assert abs(seen[2] - REQUESTS * WEIGHT / 100) <= 30, seen
+    # Server and gateway tell the two apart, each request of either protocol.
+    total: Counter[float] = sum(found.values(), Counter())
+    for counter in ("server", "envoy"):
+        assert grown[counter, "requests"] == {"split": total[1], "split-canary": total[2]}
     # The model's own address stays the old version's.
     own = Client(kind_lab, space, "split")
     assert {by_rest(own) for _ in range(20)} == {1}

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import yaml
-from tests.e2e.kind.serving import SMALL, Client, run_in_image, wait_ready
+from tests.e2e.kind.measured import apart, number, percentile, window
+from tests.e2e.kind.serving import SMALL, Client, Seen, once, run_in_image, wait_ready
 
 from velagen.lab import wait_until
 from velagen.lab.kind import KindLab
@@ -237,19 +238,20 @@ def up(lab: KindLab, folder: Path, thing: dict[str, Any]) -> None:
     vela(lab.kubeconfig, "up", "-f", file)
 
 
+def asks(case: Case, rows: np.ndarray) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request for these rows."""
+    if case.v1:
+        return f"/v1/models/{case.name}:predict", {"instances": rows.tolist()}
+    tensor = {"name": case.tensor, "shape": list(rows.shape), "datatype": case.datatype, "data": rows.ravel().tolist()}
+    return f"/v2/models/{case.name}/infer", {"id": "1", "inputs": [tensor]}
+
+
 def rest(world: World, case: Case) -> np.ndarray:
     """What the model answers over REST, through the gateway."""
     client = Client(world.lab, world.space, case.name)
+    answer = client.ask(*asks(case, world.rows))
     if case.v1:
-        answer = client.ask(f"/v1/models/{case.name}:predict", {"instances": world.rows.tolist()})
         return np.array(answer["predictions"])
-    tensor = {
-        "name": case.tensor,
-        "shape": list(world.rows.shape),
-        "datatype": case.datatype,
-        "data": world.rows.ravel().tolist(),
-    }
-    answer = client.ask(f"/v2/models/{case.name}/infer", {"id": "1", "inputs": [tensor]})
     (output,) = [found for found in answer["outputs"] if case.output in (None, found["name"])]
     return np.array(output["data"]).reshape(output["shape"])
 
@@ -326,3 +328,55 @@ def test_triton_completed_the_configuration_that_the_package_left_out(world: Wor
     assert {tensor["name"] for tensor in config["output"]} == {"label", "probabilities"}
     assert config["max_batch_size"] == 64
     assert "dynamic_batching" in config
+
+
+#: What a server answers with 500: Triton can't read it, and does not count it; MLServer and KServe's servers fail in
+#: the model.
+REFUSED: dict[str, dict[str, Any]] = {
+    "triton": {"nothing": 1},
+    "onnx": {"nothing": 1},
+    "mlflow": {"id": "1", "inputs": [{"name": "input-0", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]},
+    "sklearn": {"instances": [[1.0, 2.0]]},
+    "xgboost": {"nothing": 1},
+    "lightgbm": {"instances": [[1.0, 2.0]]},
+}
+#: Who tells failed requests apart, and who counts those that are not read.
+TELLS_ERRORS, READS_FIRST = {"mlflow"}, {"triton", "onnx"}
+GOOD, BAD = 120, 30
+
+
+@pytest.mark.seconds(60)
+def test_what_was_asked_is_what_is_counted(world: World) -> None:
+    """All six, by server and gateway: requests and errors exactly, the share of errors and the median as they are."""
+    lab, space = world.lab, world.space
+    seen: dict[str, list[Seen]] = {}
+    with window(lab, space, "server", "envoy") as grown:
+        for case in CASES:
+            client = Client(lab, space, case.name)
+            path, body = asks(case, world.rows[:1])
+            turns = [REFUSED[case.runtime] if turn % (GOOD // BAD + 1) == 0 else body for turn in range(GOOD + BAD)]
+            seen[case.name] = [once(client, path, turn, 0) for turn in turns]
+    for case in CASES:
+        answers = [one.status for one in seen[case.name]]
+        assert answers.count(200) == GOOD, case
+        assert answers.count(500) == BAD, case
+        assert grown["envoy", "requests"][case.name] == GOOD + BAD
+        assert grown["envoy", "errors"][case.name] == BAD
+        assert grown["server", "requests"][case.name] == GOOD + (BAD if case.runtime not in READS_FIRST else 0)
+        if case.runtime in TELLS_ERRORS:
+            assert grown["server", "errors"][case.name] == BAD
+        mine = f'namespace="{space}",version="{case.name}"'
+        share = number(lab, f'model:errors:ratio5m{{{mine},route="envoy"}}')
+        # What other tests asked before counts too, which is little.
+        assert share == pytest.approx(BAD / (GOOD + BAD), abs=0.01)
+        median, own = (
+            number(lab, f'model:latency_seconds:p50{{{mine},route="envoy"}}'),
+            percentile(seen[case.name], 0.5),
+        )
+        print(f"{case.runtime}: P50 {(median or 0) * 1000:.1f} ms by Envoy, {own * 1000:.1f} ms by the client")
+        # On a busy machine a client needs longer for itself than such a model does; what it sees is never less.
+        assert median
+        assert median <= own or apart(median, own) <= 1
+        percentiles = number(lab, f'model:latency_seconds:p99{{{mine},route="server"}}')
+        assert (percentiles is None) == (case.runtime in READS_FIRST), "Triton has a mean alone"
+        assert number(lab, f'model:latency_seconds:mean{{{mine},route="server"}}')

@@ -1,12 +1,18 @@
-"""Prometheus: finds pods by their annotations, at the address the addon's traits ask by themselves."""
+"""Prometheus: finds pods by their annotations, at the address the addon's traits ask by themselves.
+
+It has the rules and alerts of `velagen metrics rules`, and sends what rings to the lab's Alertmanager.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import yaml
 
 from velagen.lab.images import recipes
+from velagen.monitoring.objects import all_groups
+from velagen.monitoring.rules import rules_file
 from velagen.monitoring.scrape import asked_for, from_pods, place
 
 Thing = dict[str, Any]
@@ -15,6 +21,9 @@ Thing = dict[str, Any]
 NAMESPACE = "o11y-system"
 NAME = "prometheus-server"
 PORT = 9090
+#: What the layer alerts brings: velagen.lab.kind.alerting.
+ALERTMANAGER, ALERTMANAGER_PORT = "alertmanager", 9093
+STATE, STATE_PORT = "kube-state-metrics", 8080
 _GPUS = "velagen-gpusim"
 _META = "__meta_kubernetes_pod"
 
@@ -31,8 +40,15 @@ def configuration(every: str = "5s") -> dict[str, Any]:
     def gpus(action: str) -> Thing:
         return {"source_labels": [f"{_META}_label_app_kubernetes_io_name"], "regex": _GPUS, "action": action}
 
+    def state(source: str, value: str) -> Thing:
+        return {"source_labels": [f"{_META}{source}"], "regex": value, "action": "keep"}
+
     return {
         "global": {"scrape_interval": every, "scrape_timeout": "4s", "evaluation_interval": every},
+        "rule_files": ["/etc/prometheus/models.rules.yml"],
+        "alerting": {
+            "alertmanagers": [{"static_configs": [{"targets": [f"{ALERTMANAGER}.{NAMESPACE}:{ALERTMANAGER_PORT}"]}]}]
+        },
         "scrape_configs": [
             {
                 "job_name": "pods",
@@ -46,7 +62,53 @@ def configuration(every: str = "5s") -> dict[str, Any]:
                 "kubernetes_sd_configs": found,
                 "relabel_configs": [asked_for(), gpus("keep"), *place()],
             },
+            {
+                # So do those of kube-state-metrics.
+                "job_name": STATE,
+                "honor_labels": True,
+                "kubernetes_sd_configs": [{**found[0], "namespaces": {"names": [NAMESPACE]}}],
+                "relabel_configs": [
+                    state("_label_app_kubernetes_io_name", STATE),
+                    state("_container_port_number", str(STATE_PORT)),
+                ],
+            },
         ],
+    }
+
+
+def digest(*texts: str) -> str:
+    """Name what a pod reads at its start: another name on the pod starts it anew."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+
+
+def workload(
+    name: str,
+    container: Thing,
+    volumes: list[Thing],
+    *,
+    account: str = "default",
+    annotations: dict[str, str] | None = None,
+) -> Thing:
+    """Give a Deployment of one pod that is no root's, and that ends before the next begins."""
+    labels = {"app.kubernetes.io/name": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations or {}},
+                "spec": {
+                    "serviceAccountName": account,
+                    "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534},
+                    "containers": [container],
+                    "volumes": volumes,
+                },
+            },
+        },
     }
 
 
@@ -77,6 +139,10 @@ def objects(node_port: int) -> list[Thing]:
         ],
     }
     volumes = [{"name": "config", "configMap": {"name": NAME}}, {"name": "data", "emptyDir": {}}]
+    data = {
+        "prometheus.yml": yaml.safe_dump(configuration()),
+        "models.rules.yml": rules_file(all_groups()),
+    }
     cluster_wide = {"name": f"velagen-{NAME}", "labels": labels}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
@@ -98,27 +164,11 @@ def objects(node_port: int) -> list[Thing]:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": metadata,
-            "data": {"prometheus.yml": yaml.safe_dump(configuration())},
+            "data": data,
         },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": metadata,
-            "spec": {
-                "replicas": 1,
-                "strategy": {"type": "Recreate"},
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {
-                        "serviceAccountName": NAME,
-                        "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534},
-                        "containers": [container],
-                        "volumes": volumes,
-                    },
-                },
-            },
-        },
+        workload(
+            NAME, container, volumes, account=NAME, annotations={"velagen.dev/configuration": digest(*data.values())}
+        ),
         {
             "apiVersion": "v1",
             "kind": "Service",

@@ -19,7 +19,7 @@ from velagen.errors import Problem, VelagenError
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.images import recipes
-from velagen.lab.kind import gateway, gpus, prometheus
+from velagen.lab.kind import alerting, gateway, gpus, prometheus
 from velagen.lab.kind.certs import Pair, issue
 from velagen.lab.models import sentiment
 from velagen.tools import source, table, tool
@@ -38,7 +38,7 @@ STORE_NAMESPACE = "model-store"
 #: On the nodes: a folder for each bucket of the object store, which begins with what is in it.
 SEED = "/kind/store"
 #: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
-NODE_PORTS = {"gateway": 30080, "models": 30086, "prometheus": 30090, "open": 30085}
+NODE_PORTS = {"gateway": 30080, "models": 30086, "prometheus": 30090, "alertmanager": 30093, "open": 30085}
 _KSERVE_CERT = "kserve-webhook-server-cert"
 
 
@@ -504,6 +504,13 @@ def _prometheus(lab: KindLab) -> None:
     lab.wait_deployment(prometheus.NAMESPACE, prometheus.NAME)
 
 
+def _alerts(lab: KindLab) -> None:
+    lab.load(["alertmanager", "kube-state-metrics"])
+    lab.api.apply_all([*alerting.alertmanager(NODE_PORTS["alertmanager"]), *alerting.state_metrics()])
+    for name in (prometheus.ALERTMANAGER, prometheus.STATE):
+        lab.wait_deployment(prometheus.NAMESPACE, name)
+
+
 # -- the addon
 
 
@@ -581,6 +588,7 @@ _INSTALL: dict[str, Callable[[KindLab], None]] = {
     "gpu": _gpu,
     "models": _models,
     "prometheus": _prometheus,
+    "alerts": _alerts,
     "servers": _servers,
 }
 

@@ -1,0 +1,381 @@
+"""What is said of models is what happened: numbers against a client's own, alerts that come and go, dashboards, top.
+
+What the servers of each runtime count is in test_kind_predictions, two versions of one model in test_kind_canary: the
+models are up there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests.conftest import namespace_of
+from tests.e2e.kind.measured import apart, asked, counted, holds, number, percentile, window
+from tests.e2e.kind.serving import (
+    SMALL,
+    Client,
+    Seen,
+    down,
+    once,
+    pods,
+    put_model,
+    steady,
+    triton_config,
+    up,
+    wait_ready,
+)
+from tests.panels import panels, unanswered
+
+from velagen.cli_top import top_command
+from velagen.lab import condition, wait_until
+from velagen.lab.images import recipes
+from velagen.lab.kind import KindLab
+from velagen.lab.kind.alerting import WEBHOOK, WEBHOOK_PORT
+from velagen.lab.kind.prometheus import NAMESPACE
+from velagen.monitoring.dashboards import dashboard
+
+#: Takes as many milliseconds as it is asked for, and fails where they are negative.
+MODEL = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(pb_utils.get_input_tensor_by_name(request, "X").as_numpy()) for request in requests]
+
+    def one(self, asked):
+        if asked[0][0] == -1:
+            raise ValueError("asked to fail")
+        if asked[0][0] == -2:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError("asked to answer with an error"))
+        time.sleep(asked[0][0] / 1000)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("Y", asked)])
+"""
+PATH = "/v2/models/does/infer"
+#: Milliseconds that requests take, and how many of a hundred: no percentile is near a step from one to the next.
+MIXED = [10.0] * 60 + [70.0] * 36 + [300.0] * 4
+FAIL = -1.0
+#: Seconds from what breaks to the message at the webhook.
+SOON = 60.0
+
+#: Writes down what Alertmanager tells it, a line an alert.
+RECEIVER = f"""
+import http.server, json, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        for alert in told["alerts"]:
+            print(json.dumps({{"at": time.time(), "status": alert["status"], **alert["labels"]}}), flush=True)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("", {WEBHOOK_PORT}), Handler).serve_forever()
+"""
+
+
+def body(milliseconds: float) -> dict[str, Any]:
+    return {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [milliseconds]}]}
+
+
+@dataclass
+class Watched:
+    """Models that do as they are told, and who listens to what is said of them."""
+
+    lab: KindLab
+    space: str
+    #: What became of the requests to `numbers`, all of them.
+    seen: list[Seen] = field(default_factory=list)
+
+    def client(self, name: str) -> Client:
+        return Client(self.lab, self.space, name)
+
+    def told(self, status: str, alert: str, version: str, since: float) -> float | None:
+        """When the webhook was told of it, in seconds after *since*."""
+        lines = self.lab.kubectl("logs", WEBHOOK, "-n", NAMESPACE).splitlines()
+        for one in (json.loads(line) for line in lines if line.startswith("{")):
+            named = (one["status"], one["alertname"], one.get("namespace"), one.get("version"))
+            if named == (status, alert, self.space, version) and one["at"] >= since:
+                return float(one["at"]) - since
+        return None
+
+
+def receiver() -> list[dict[str, Any]]:
+    labels = {"app": WEBHOOK}
+    metadata = {"name": WEBHOOK, "namespace": NAMESPACE, "labels": labels}
+    container = {
+        "name": "main",
+        # Any image with Python that the lab has.
+        "image": recipes()["object-store"].references[0],
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-u", "-c", RECEIVER],
+        "readinessProbe": {"tcpSocket": {"port": WEBHOOK_PORT}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": labels, "ports": [{"port": WEBHOOK_PORT}]},
+        },
+    ]
+
+
+@pytest.fixture(scope="module")
+def watched(kind_lab: KindLab) -> Iterator[Watched]:
+    lab = kind_lab
+    lab.load(["tritonserver", "object-store"])
+    files = {
+        "does/config.pbtxt": triton_config("does", "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]"),
+        "does/1/model.py": MODEL,
+    }
+    uri = put_model(lab, "does", files)
+    common = {"runtime": "triton", "modelUri": uri, "modelName": "does", "minReplicas": 1}
+    with namespace_of(lab.api, "watched") as space:
+        things = receiver()
+        try:
+            lab.api.apply_all(things)
+            gpu = {"requests": SMALL["requests"], "limits": {**SMALL["limits"], "nvidia.com/gpu": 1}}
+            up(lab, space, "numbers", {**common, "resources": gpu}, scaled("envoy"))
+            for name in ("dies",):
+                up(lab, space, name, {**common, "resources": SMALL})
+            for name in ("numbers", "dies"):
+                wait_ready(lab, space, name)
+            wait_until(
+                lambda: condition(lab.api.get("v1", "Pod", WEBHOOK, NAMESPACE), "Ready") == "True",
+                what="the webhook",
+                timeout=60,
+            )
+            yield Watched(lab, space)
+            for name in ("numbers", "dies"):
+                down(lab, space, name)
+        finally:
+            for thing in things:
+                lab.api.delete("v1", thing["kind"], thing["metadata"]["name"], NAMESPACE)
+
+
+def scaled(source: str) -> dict[str, Any]:
+    """The trait autoscale, which asks Prometheus."""
+    properties = {
+        "metric": "qps",
+        "policy": "target",
+        "target": 100,
+        "source": source,
+        "minReplicas": 1,
+        "maxReplicas": 2,
+    }
+    return {"type": "autoscale", "properties": properties}
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.seconds(60)
+def test_the_numbers_are_the_clients_own(watched: Watched) -> None:
+    lab, space = watched.lab, watched.space
+    client = watched.client("numbers")
+    mine = f'namespace="{space}",version="numbers"'
+    asks = [body(milliseconds) for milliseconds in [FAIL, *MIXED[::4]] * 4]  # spread over the time
+    # Envoy has no series of failures before the first one, which its rate therefore does not see.
+    assert client.send(PATH, body(FAIL)).status_code == 500
+    with window(lab, space, "server", "envoy") as grown:
+        start = time.perf_counter()
+        watched.seen = [once(client, PATH, one, start) for one in asks]
+    good = [one for one in watched.seen if one.status == 200]
+    bad = [one for one in watched.seen if one.status == 500]
+    assert len(good) == 100
+    assert len(bad) == len(asks) - len(good) == 4
+    share = len(bad) / len(asks)
+    for route in ("server", "envoy"):
+        assert grown[route, "requests"]["numbers"] == len(asks)
+        assert grown[route, "errors"]["numbers"] == len(bad)
+        holds(lab, f'model:errors:ratio5m{{{mine},route="{route}"}}', lambda found: abs(found - share) < 0.01, "errors")
+    # What was asked while the route came up counts too, and took as long as it took.
+    others = counted(lab, "requests", "envoy", space)["numbers"] - len(asks)
+    for name, part in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        found = holds(lab, f'model:latency_seconds:{name}{{{mine},route="envoy"}}', bool, name)
+        own = percentile(watched.seen, part)
+        print(f"{name}: {found:.3f} s by Envoy, {own:.3f} s by the client, {others:.0f} others")
+        if others < (1 - part) * len(asks):
+            assert apart(found, own) <= 1, name
+    mean = sum(one.took for one in watched.seen) / len(watched.seen)
+    found = holds(lab, f'model:latency_seconds:mean{{{mine},route="envoy"}}', bool, "the mean")
+    # What the client takes for itself is not in it.
+    assert others > 0.1 * len(asks) or 0.5 * mean < found <= 1.1 * mean
+    # Triton has no histogram: its mean is called so, and there is no percentile.
+    assert number(lab, f'model:latency_seconds:p99{{{mine},route="server"}}') is None
+    assert number(lab, f'model:latency_seconds:mean{{{mine},route="server"}}')
+    assert number(lab, f"model:replicas{{{mine}}}") == 1
+
+
+@pytest.mark.seconds(40)
+def test_what_is_shown_is_true(watched: Watched) -> None:
+    """While requests come: velagen top, each panel of the dashboards, and the queries that the trait autoscale asks."""
+    lab, space = watched.lab, watched.space
+    rate = 5.0
+    mine = f'namespace="{space}",version="numbers"'
+    with steady(watched.client("numbers"), PATH, body(10), rate, 90):
+        holds(
+            lab,
+            f'model:requests:rate1m{{{mine},route="envoy"}}',
+            lambda found: found > 0.3 * rate,
+            "the rate of a part of a minute",
+            60,
+        )
+        (shown,) = top(lab, space, "numbers")["models"]
+        said = {
+            record: number(lab, f'{record}{{{mine},route="envoy"}}')
+            for record in ("model:requests:rate1m", "model:errors:ratio5m", "model:latency_seconds:p99")
+        }
+        values = {"namespace": space, "app": "numbers", "component": "numbers", "route": "envoy", "cost": "2"}
+        empty = {
+            name: unanswered(
+                lab.url("prometheus"),
+                panels(json.loads(dashboard(name)), known(json.loads(dashboard(name)), values)),
+                frozenset({"llm", "alert"}),
+            )
+            for name in ("model", "platform")
+        }
+        for source in ("envoy", "triton"):
+            found = trait_query(watched, source)
+            holds(lab, found, lambda value: 0.2 * rate < value < 1.3 * rate, f"the trait's query of {source}")
+    assert empty == {"model": {}, "platform": {}}
+    assert shown["version"] == "numbers"
+    assert shown["ready"]
+    assert shown["replicas"] == {"ready": 1, "wanted": 1}
+    assert shown["route"] == "envoy"
+    assert set(shown["routes"]) == {"envoy", "server"}
+    assert shown["requestsPerSecond"] == pytest.approx(said["model:requests:rate1m"], rel=0.5)
+    assert shown["requestsPerSecond"] < 1.3 * rate
+    assert shown["errorRatio"] == pytest.approx(said["model:errors:ratio5m"], abs=0.01)
+    assert apart(shown["latencySeconds"]["p99"], said["model:latency_seconds:p99"] or 0) <= 1
+
+
+def top(lab: KindLab, space: str, app: str) -> dict[str, Any]:
+    arguments = ["--kubeconfig", str(lab.kubeconfig), "-n", space, "--once", "-o", "json", app]
+    done = CliRunner().invoke(top_command, arguments)
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.output)
+    assert "problems" not in found or not found["problems"], found["problems"]
+    return found
+
+
+def known(content: dict[str, Any], values: dict[str, str]) -> dict[str, str]:
+    """The dashboard's variables, with these values where it has them."""
+    return {one["name"]: values.get(one["name"], ".+") for one in content["templating"]["list"]}
+
+
+def trait_query(watched: Watched, source: str) -> str:
+    """What the trait has KEDA ask, once it asks this source."""
+    lab, space = watched.lab, watched.space
+    (application,) = [
+        one
+        for one in lab.api.list("core.oam.dev/v1beta1", "Application", space)
+        if one["metadata"]["name"] == "numbers"
+    ]
+    (component,) = application["spec"]["components"]
+    up(lab, space, "numbers", component["properties"], scaled(source))
+    series = {"envoy": "envoy_cluster_", "triton": "nv_inference_"}[source]
+
+    def query() -> str:
+        thing = lab.api.get("keda.sh/v1alpha1", "ScaledObject", "numbers-autoscale", space) or {}
+        (trigger,) = thing.get("spec", {}).get("triggers", [{}])
+        said = str(trigger.get("metadata", {}).get("query", ""))
+        return said if series in said else ""
+
+    return wait_until(query, what=f"the ScaledObject for {source}", timeout=60, every=0.5)
+
+
+# ---------------------------------------------------------------- alerts
+
+
+@pytest.mark.seconds(150)
+def test_what_breaks_rings_within_a_minute_and_no_longer_when_it_is_well(watched: Watched) -> None:
+    lab, space = watched.lab, watched.space
+    broken = time.time()
+    rung: dict[str, float] = {}
+
+    def rings(alert: str, version: str) -> bool:
+        found = watched.told("firing", alert, version, broken)
+        if found is not None:
+            rung.setdefault(alert, found)
+        return found is not None
+
+    def look() -> bool:
+        kill(watched, "dies")
+        return rings("ModelDown", "dies")
+
+    wait_until(look, what="the alert on a killed server", timeout=2 * SOON, every=1)
+    # The kubelet would wait before it starts this server again; a new pod has no such past.
+    for pod in pods(lab, space, "dies"):
+        lab.api.delete("v1", "Pod", pod["metadata"]["name"], space)
+    print({alert: round(seconds, 1) for alert, seconds in rung.items()})
+    assert max(rung.values()) < SOON, rung
+    well = time.time()
+    wait_until(
+        lambda: watched.told("resolved", "ModelDown", "dies", well) is not None,
+        what="the end of the alert",
+        timeout=180,
+        every=1,
+    )
+
+
+def kill(watched: Watched, name: str) -> None:
+    """SIGKILL to a model's servers, as long as there are any."""
+    for pod in pods(watched.lab, watched.space, name):
+        for container in pod["status"].get("containerStatuses", []):
+            if container["name"] == "kserve-container" and "running" in container["state"]:
+                known_as = str(container["containerID"]).rpartition("/")[2]
+                command = ["docker", "exec", pod["spec"]["nodeName"], "ctr", "--namespace=k8s.io", "tasks", "kill"]
+                # It may have ended by itself meanwhile.
+                subprocess.run(
+                    [*command, "--signal=SIGKILL", known_as],
+                    env=watched.lab.environment(),
+                    check=False,
+                    capture_output=True,
+                    timeout=60,
+                )
+
+
+# ---------------------------------------------------------------- what is gone
+
+
+@pytest.mark.seconds(40)
+def test_what_is_gone_leaves_no_ghost(watched: Watched) -> None:
+    lab, space = watched.lab, watched.space
+    now = f'{{__name__=~"model:.+",namespace="{space}",version="dies"}}'
+    assert asked(lab, now)
+    down(lab, space, "dies")
+    at_once = now.replace("model:.+", "model:(info|replicas|waiting)")
+    wait_until(lambda: not asked(lab, at_once), what=f"the end of {at_once}", timeout=30, every=1)
+    # What is over a minute ends with its window; so does what is over five, which is not waited for.
+    of_a_minute = now.replace("model:.+", "model:.+:rate1m")
+    wait_until(lambda: not asked(lab, of_a_minute), what=f"the end of {of_a_minute}", timeout=90, every=1)
+    assert not asked(lab, f'ALERTS{{namespace="{space}",version="dies"}}')
+    # The others are still there.
+    assert asked(lab, now.replace("dies", "numbers"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'sum(up{job="pods",namespace="kserve"})',
+        'sum(up{job="pods",namespace="projectcontour"})',
+        "sum(DCGM_FI_DEV_FB_FREE)",
+    ],
+)
+def test_what_the_lab_itself_runs_is_measured_too(kind_lab: KindLab, query: str) -> None:
+    assert wait_until(lambda: number(kind_lab, query), what=query, timeout=60, every=1)
