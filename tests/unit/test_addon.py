@@ -530,7 +530,7 @@ def test_a_definition_has_the_addons_version_in_a_package_alone(mini: Project, v
     for released in (False, True):
         files = render_addon(Project(mini.root), released=released)
         found[released] = [
-            re.findall(r'^\t\tversion: +"(.*)"$', files[f"definitions/{name}.cue"].decode(), re.MULTILINE)
+            re.findall(r'\bversion: +"([^"]*)"', files[f"definitions/{name}.cue"].decode().partition("\ntemplate:")[0])
             for name in ("freeze", "scale", "server")
         ]
     assert found == {False: [[], [], []], True: [[said] if said else []] * 3}
