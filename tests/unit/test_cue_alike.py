@@ -130,3 +130,14 @@ def test_a_table_refuses_what_each_check_would(oracle: Oracle, parameter: dict[s
     (verdict,) = oracle.render(compiled, [parameter])
     assert says in verdict.error
     assert verdict.ok == (not says)
+
+
+def test_a_text_is_made_of_the_name_and_what_is_around_it() -> None:
+    def said(name: str) -> cue.Comprehension:
+        parts = (f"{name}.args has ", at(name, "args"), f" and its {name}.env")
+        return cue.Comprehension(copied(name, name).clauses, cue.Struct((cue.Field(name, cue.Interpolation(parts)),)))
+
+    assert r'(part): "\(part).args has \(parameter[part].args) and its \(part).env"' in text(
+        *map(said, ("ab", "cd", "ef"))
+    )
+    assert r'" and its' not in text(*map(said, ("ab", "cd", "ef")))

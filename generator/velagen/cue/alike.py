@@ -7,7 +7,7 @@ KubeVela reads a definition's text anew each time it renders an application, and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +15,6 @@ from velagen.cue.syntax import (
     Binary,
     Call,
     Comprehension,
-    Decl,
     Dynamic,
     Expr,
     Field,
@@ -37,8 +36,6 @@ from velagen.cue.syntax import (
 _SomeNode = TypeVar("_SomeNode", bound=Node)
 #: A loop is written where it spares so many nodes of the tree: below that, what stands there is easier to read.
 _WORTH = 18
-#: A table has a name and so many other columns at most.
-_COLUMNS = 2
 _TYPES = frozenset({"string", "bytes", "int", "number", "float", "bool", "null", "_"})
 
 
@@ -59,7 +56,7 @@ def looped(node: Node) -> Node:
         case Struct(decls=decls):
             return Struct(_runs([_inside(one) for one in decls]))
         case ListLit(items=items):
-            return ListLit(_runs([_inside(one) for one in items], in_list=True))
+            return ListLit(_runs([_inside(one) for one in items]))
     return _inside(node)
 
 
@@ -79,7 +76,7 @@ def _inside(node: _SomeNode) -> _SomeNode:
     return dataclasses.replace(node, **changes) if changes else node  # type: ignore[type-var]  # as above
 
 
-def _runs(nodes: Sequence[_SomeNode], *, in_list: bool = False) -> tuple[_SomeNode, ...]:
+def _runs(nodes: Sequence[_SomeNode]) -> tuple[_SomeNode, ...]:
     found: list[_SomeNode] = []
     start = 0
     while start < len(nodes):
@@ -87,10 +84,8 @@ def _runs(nodes: Sequence[_SomeNode], *, in_list: bool = False) -> tuple[_SomeNo
         while end < len(nodes) and _alike(nodes[start : end + 1]) is not None:
             end += 1
         loop = _loop(nodes[start:end])
-        if len(loop) > 1 and in_list:
-            loop = ()
-        found.extend(loop or nodes[start : start + 1])  # type: ignore[arg-type]  # a loop stands where each could
-        start = end if loop else start + 1
+        found.append(nodes[start] if loop is None else loop)  # type: ignore[arg-type]  # a loop stands where each could
+        start = start + 1 if loop is None else end
     return tuple(found)
 
 
@@ -108,7 +103,7 @@ def _alike(nodes: Sequence[Node]) -> tuple[Node, list[tuple[Expr, ...]]] | None:
         common = columns.common(nodes)
     except _UnlikeError:
         return None
-    return (common, columns.found) if len(columns.bases()) <= 1 + _COLUMNS else None
+    return (common, columns.found) if len(columns.bases()) <= 2 else None
 
 
 class _Columns:
@@ -223,6 +218,8 @@ def _follows(columns: Sequence[tuple[Expr, ...]], number: int) -> tuple[int, str
         texts = _strings(column)
         if other == number or own is None or texts is None or len(texts[0]) >= len(own[0]) or not all(texts):
             continue
+        if _follows(columns, other) is not None:
+            continue
         before, found, behind = own[0].partition(texts[0])
         if found and all(mine == before + text + behind for mine, text in zip(own, texts, strict=True)):
             return other, before, behind
@@ -237,27 +234,22 @@ def _strings(column: Sequence[Expr]) -> list[str] | None:
 # ---------------------------------------------------------------- the loop
 
 
-def _loop(nodes: Sequence[Node]) -> tuple[Decl, ...]:
-    """A loop in the place of *nodes*, behind its tables; empty where they aren't alike, or it is hardly shorter."""
+def _loop(nodes: Sequence[Node]) -> Comprehension | None:
+    """A loop in the place of *nodes*; None where they aren't alike, or it is hardly shorter."""
     alike = _alike(nodes) if len(nodes) > 1 else None
     if alike is None:
-        return ()
+        return None
     common, columns = alike
     bases = [number for number in range(len(columns)) if _follows(columns, number) is None]
     names = next((one for one in bases if (texts := _strings(columns[one])) and len(set(texts)) == len(texts)), None)
     if names is None:
-        return ()
+        return None
     others = [one for one in bases if one != names]
     taken = set(_names_in(nodes))
-    part, pair = _free("part", taken), _free("pair", taken)
+    part, pair = free_name("part", taken), free_name("pair", taken)
     meanings: dict[int, Expr] = {names: Ident(part)}
-    tables: list[LetDecl] = []
-    for place, number in enumerate(others):
+    for number in others:
         meanings[number] = Ident(pair)
-        if place:
-            table = LetDecl(_free("pairs", taken), _table(columns[names], columns[number]))
-            meanings[number] = Index(Ident(table.name), Ident(part))
-            tables.append(table)
     for number in range(len(columns)):
         made = _follows(columns, number)
         if made is not None:
@@ -274,9 +266,8 @@ def _loop(nodes: Sequence[Node]) -> tuple[Decl, ...]:
         case Field():
             loop = Comprehension((clause,), Struct((body,)))
         case _:
-            return ()
-    written: tuple[Decl, ...] = (*tables, loop)
-    return written if sum(map(_size, (*written,))) + _WORTH <= sum(map(_size, nodes)) else ()
+            return None
+    return loop if _size(loop) + _WORTH <= sum(map(_size, nodes)) else None
 
 
 def _table(keys: Sequence[Expr], values: Sequence[Expr]) -> Struct:
@@ -326,7 +317,8 @@ def _names_in(nodes: Sequence[Node]) -> Iterator[str]:
                     yield from (value, key)
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
+    """*name*, with a number behind it where it is one of *taken*."""
     number, wanted = 1, name
     while wanted in taken:
         number += 1
@@ -339,4 +331,4 @@ def _size(node: Node) -> int:
     return sum(1 + isinstance(one, (Field, Selector)) for one in node.walk())
 
 
-__all__ = ["is_constant", "looped"]
+__all__ = ["free_name", "is_constant", "looped"]

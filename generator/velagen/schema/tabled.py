@@ -29,6 +29,7 @@ from velagen.cue import (
     Selector,
     Struct,
     absent,
+    free_name,
     is_constant,
     present,
 )
@@ -68,12 +69,12 @@ def tabled(decls: Iterable[Decl], *, taken: Collection[str]) -> tuple[list[Decl]
     together = len(below) > 1 and sum(map(len, below.values())) >= _FEWEST
     for key, group in groups.items():
         if len(group) >= _FEWEST and not (together and key in below):
-            name = _free("sentences", {*taken, *(one.name for one in tables if isinstance(one, LetDecl))})
+            name = free_name("sentences", {*taken, *(one.name for one in tables if isinstance(one, LetDecl))})
             tables += _loop(name, *key, group)
             used |= set(members[key])
     if together:
         objects = {str(of.name): group for (_, of), group in below.items() if isinstance(of, Selector)}
-        tables += _loop_below(_free("sentencesBelow", taken), objects)
+        tables += _loop_below(free_name("sentencesBelow", taken), objects)
         used |= {number for key in below for number in members[key]}
     left = [decl for number, decl in enumerate(given) if number not in used]
     return ([Comment(_NOTE), *tables] if tables else []), left
@@ -149,14 +150,6 @@ def _unless(at: Expr) -> tuple[Node, ...]:
 
 def _conflict(label: Dynamic | Interpolation, sentence: Expr) -> Struct:
     return Struct((Field(label, Binary("&", sentence, Lit(1))),))
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    number, wanted = 1, name
-    while wanted in taken:
-        number += 1
-        wanted = f"{name}{number}"
-    return wanted
 
 
 __all__ = ["tabled"]
