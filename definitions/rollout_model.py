@@ -68,7 +68,6 @@ from velagen import parameter as p
 from velagen.rollout import transitions, verdict
 from velagen.template.expression import Expression, Value
 
-STATE_API = "v1"
 stable_name = p.component
 candidate_name = f"{p.component}-canary"
 state_name = f"{p.component}-rollout"
@@ -856,12 +855,8 @@ rollout_model = WorkflowStep(
             },
         },
         "act": {
-            when(is_fit & wants_candidate): {
-                "candidate": operation("vela/oam", "#ApplyComponent", {"value": as_candidate})
-            },
-            when(is_fit & wants_component): {
-                "component": operation("vela/oam", "#ApplyComponent", {"value": component})
-            },
+            when(is_fit & wants_candidate): {"candidate": apply_component(as_candidate)},
+            when(is_fit & wants_component): {"component": apply_component(component)},
             when(is_fit & (phase == "failed") & knows_stable): {"stable": apply_component(stable_component)},
         },
         "end": {
@@ -877,15 +872,7 @@ rollout_model = WorkflowStep(
                         "An operation that ends the run is written out by the engine with all that its parameters "
                         "depend on (github.com/kubevela/pkg cue/cuex/error.go), which took half a minute of processor "
                         "time. So they depend on the answer of this one, which gives back what it is given.",
-                        to_bytes(
-                            to_json(
-                                {
-                                    "fails": fails,
-                                    "waits": is_fit & ~is_over,
-                                    "message": if_else(is_fit, message, refusal),
-                                }
-                            )
-                        ),
+                        to_bytes(to_json(saying)),
                     )
                 },
             ),
