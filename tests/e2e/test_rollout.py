@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -265,6 +267,16 @@ def test_silence_is_no_success(
     assert rollout.served() == "s3://models/m/1"
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def kill(lab: Lab) -> None:
     """vela-core ends as by a failing node, and starts again."""
     file = lab.folder / "state.json"
@@ -274,7 +286,10 @@ def kill(lab: Lab) -> None:
     assert process is not None
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    wait_until(lambda: not process.alive, what="vela-core gone", timeout=10)
+    # Its threads may end later than itself, and hold its ports as long.
+    addresses = re.findall(r"127[.]0[.]0[.]1:(\d+)", " ".join(process.argv))
+    ports = [int(port) for port in (*addresses, *re.findall(r"--webhook-port=(\d+)", " ".join(process.argv)))]
+    wait_until(lambda: not process.alive and all(map(is_free, ports)), what="vela-core gone", timeout=30)
     process.spawn(lab.log_path("vela-core"), lab.folder)
     state.write(file)
 
