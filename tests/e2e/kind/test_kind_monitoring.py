@@ -210,11 +210,13 @@ def test_the_numbers_are_the_clients_own(watched: Watched) -> None:
         own = percentile(watched.seen, part)
         print(f"{name}: {found:.3f} s by Envoy, {own:.3f} s by the client, {others:.0f} others")
         if others < (1 - part) * len(asks):
-            assert apart(found, own) <= 1, name
+            # A client on a busy machine takes long for itself, but the model never less than it was asked to.
+            least = MIXED[int(part * len(MIXED)) - 1] / 1000
+            assert apart(found, own) <= 1 or (found < own and apart(found, least) <= 1), name
     mean = sum(one.took for one in watched.seen) / len(watched.seen)
     found = holds(lab, f'model:latency_seconds:mean{{{mine},route="envoy"}}', bool, "the mean")
     # What the client takes for itself is not in it.
-    assert others > 0.1 * len(asks) or 0.5 * mean < found <= 1.1 * mean
+    assert others > 0.1 * len(asks) or 0.02 < found <= 1.1 * mean
     # Triton has no histogram: its mean is called so, and there is no percentile.
     assert number(lab, f'model:latency_seconds:p99{{{mine},route="server"}}') is None
     assert number(lab, f'model:latency_seconds:mean{{{mine},route="server"}}')
