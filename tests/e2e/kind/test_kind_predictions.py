@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import yaml
-from tests.e2e.kind.measured import apart, number, percentile, window
+from tests.e2e.kind.measured import apart, holds, number, percentile, window
 from tests.e2e.kind.serving import SMALL, Client, Seen, once, run_in_image, wait_ready
 
 from velagen.lab import wait_until
@@ -366,7 +366,8 @@ def test_what_was_asked_is_what_is_counted(world: World) -> None:
         if case.runtime in TELLS_ERRORS:
             assert grown["server", "errors"][case.name] == BAD
         mine = f'namespace="{space}",version="{case.name}"'
-        share = number(lab, f'model:errors:ratio5m{{{mine},route="envoy"}}')
+        # The rules are looked at a moment after the counters.
+        share = holds(lab, f'model:errors:ratio5m{{{mine},route="envoy"}}', bool, "the share of errors")
         # What other tests asked before counts too, which is little.
         assert share == pytest.approx(BAD / (GOOD + BAD), abs=0.01)
         median, own = (
@@ -375,7 +376,6 @@ def test_what_was_asked_is_what_is_counted(world: World) -> None:
         )
         print(f"{case.runtime}: P50 {(median or 0) * 1000:.1f} ms by Envoy, {own * 1000:.1f} ms by the client")
         # On a busy machine a client needs longer for itself than such a model does; what it sees is never less.
-        assert median
         assert median <= own or apart(median, own) <= 1
         percentiles = number(lab, f'model:latency_seconds:p99{{{mine},route="server"}}')
         assert (percentiles is None) == (case.runtime in READS_FIRST), "Triton has a mean alone"
