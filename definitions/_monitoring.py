@@ -11,7 +11,7 @@ from pathlib import Path
 
 from velagen import first_given, let, optional, when
 from velagen import parameter as p
-from velagen.monitoring.objects import CRDS, pod_monitor, prometheus_rule
+from velagen.monitoring.objects import CRDS, pod_monitors, prometheus_rule
 from velagen.template.expression import Expression, Value
 
 #: Where the parameter is not written at all, neither are the defaults of its properties.
@@ -42,7 +42,7 @@ def component(name: str, condition: Expression, made: list[Value]) -> Value:
 
 
 components: list[Value] = [
-    component("monitoring-pods", has_pod_monitor, [pod_monitor(metadata, setting("interval"))]),
+    component("monitoring-pods", has_pod_monitor, pod_monitors(metadata, setting("interval"))),
     component("monitoring-rules", has_rules, [prometheus_rule(metadata)]),
 ]
 

@@ -457,7 +457,7 @@ def test_series_carry_app_component_and_version() -> None:
         f"{meta}_label_serving_kserve_io_inferenceservice": "m-canary",
         f"{meta}_label_component": "predictor",
     }
-    (config,) = scrape_config()
+    (config, _) = scrape_config()
     expected = {
         "app": "shop",
         "component": "m",
@@ -476,6 +476,30 @@ def test_series_carry_app_component_and_version() -> None:
     kept = relabeled(other, lab)
     assert kept is not None
     assert not set(LABELS.values()) & set(kept), "the label component is a common one"
+
+
+def test_envoy_is_found_where_contour_annotates_it_and_nothing_else_is() -> None:
+    meta = "__meta_kubernetes_pod"
+    envoy = {
+        "__meta_kubernetes_namespace": "projectcontour",
+        f"{meta}_name": "envoy-1",
+        f"{meta}_ip": "10.0.0.8",
+        f"{meta}_phase": "Running",
+        f"{meta}_container_name": "envoy",
+        f"{meta}_annotation_prometheus_io_scrape": "true",
+        f"{meta}_annotation_prometheus_io_port": "8002",
+        f"{meta}_annotation_prometheus_io_path": "/stats/prometheus",
+    }
+    (_, config) = scrape_config()
+    steps = config["relabel_configs"]
+    assert relabeled(envoy, steps) == {
+        "namespace": "projectcontour",
+        "pod": "envoy-1",
+        "__address__": "10.0.0.8:8002",
+        "__metrics_path__": "/stats/prometheus",
+    }
+    assert relabeled({**envoy, f"{meta}_container_name": "shutdown-manager"}, steps) is None
+    assert relabeled({**envoy, f"{meta}_annotation_prometheus_io_scrape": "false"}, steps) is None
 
 
 def test_each_label_is_on_what_the_addon_makes() -> None:

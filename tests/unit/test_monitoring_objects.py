@@ -19,7 +19,7 @@ from velagen.check.structural import check_against
 from velagen.cli_metrics import metrics_group
 from velagen.kubevela import VERSIONS
 from velagen.monitoring.objects import operator_relabelings
-from velagen.monitoring.scrape import scrape_config
+from velagen.monitoring.scrape import from_pods, scrape_config
 from velagen.tools import source
 
 ADDON = Path(__file__).parents[2] / "addon" / "kfserving"
@@ -61,11 +61,11 @@ def test_the_operators_schemas_take_the_objects(
 ) -> None:
     application, _ = all_of_it
     objects = [*component(application, "monitoring-pods"), *component(application, "monitoring-rules")]
-    assert [one["kind"] for one in objects] == ["PodMonitor", "PrometheusRule"]
+    assert [one["kind"] for one in objects] == ["PodMonitor", "PodMonitor", "PrometheusRule"]
     for one in objects:
         assert check_against(one, operator.schema, operator.kinds) == []
         assert one["metadata"] == {
-            "name": "kfserving-models",
+            "name": one["metadata"]["name"],
             "namespace": "monitoring",
             "labels": {"release": "kube-prometheus-stack"},
         }
@@ -73,9 +73,9 @@ def test_the_operators_schemas_take_the_objects(
     assert check_against(broken, operator.schema, operator.kinds), "the schema is one that refuses"
 
 
-def test_the_pod_monitor(all_of_it: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
-    (made,) = component(all_of_it[0], "monitoring-pods")
-    assert made == yaml.safe_load((GOLDEN / "pod-monitor.yaml").read_text(encoding="utf-8"))
+def test_the_pod_monitors(all_of_it: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
+    made = component(all_of_it[0], "monitoring-pods")
+    assert made == list(yaml.safe_load_all((GOLDEN / "pod-monitors.yaml").read_text(encoding="utf-8")))
 
 
 def test_the_prometheus_rule_holds_what_velagen_prints_and_promtool_takes_it(
@@ -112,10 +112,12 @@ def pods_targets(steps: list[dict[str, Any]]) -> Iterator[dict[str, str] | None]
 
 def test_a_pod_with_two_containers_is_one_target_with_the_labels_of_a_plain_prometheus() -> None:
     words = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
-    operators = [{words.get(key, key): value for key, value in one.items()} for one in operator_relabelings()]
+    operators = [
+        {words.get(key, key): value for key, value in one.items()} for one in operator_relabelings(from_pods())
+    ]
     first, second = pods_targets(operators)
     assert first == second
-    (plain,) = scrape_config()
+    (plain, _) = scrape_config()
     (expected, _) = pods_targets(plain["relabel_configs"])
     assert expected is not None
     assert first == {name: value for name, value in expected.items() if name != "container"}

@@ -14,7 +14,7 @@ import yaml
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.objectives import objective_rules
 from velagen.monitoring.rules import Group, recording_rules
-from velagen.monitoring.scrape import Relabeling, asked_for, from_pods
+from velagen.monitoring.scrape import Relabeling, asked_for, from_gateways, from_pods
 
 API: Final = "monitoring.coreos.com/v1"
 #: By kind, the name of its CustomResourceDefinition.
@@ -23,6 +23,7 @@ CRDS: Final = {
     "PrometheusRule": "prometheusrules.monitoring.coreos.com",
 }
 NAME: Final = "kfserving-models"
+GATEWAYS: Final = "kfserving-gateways"
 _CAMEL: Final = {"source_labels": "sourceLabels", "target_label": "targetLabel"}
 
 
@@ -31,34 +32,44 @@ def all_groups() -> tuple[Group, ...]:
     return (*recording_rules(), *objective_rules(), alerts())
 
 
-def pod_monitor(metadata: Mapping[Any, Any], interval: object) -> dict[str, Any]:
-    """A PodMonitor that finds models in all namespaces, as `velagen.monitoring.scrape.scrape_config` does.
+def pod_monitors(metadata: Mapping[Any, Any], interval: object) -> list[dict[str, Any]]:
+    """PodMonitors that find models and Envoy in all namespaces, as `velagen.monitoring.scrape.scrape_config` does.
 
-    In: its metadata without name, and how often pods are asked; both may be expressions of a template.
+    In: their metadata without name, and how often pods are asked; both may be expressions of a template.
     """
-    return {
-        "apiVersion": API,
-        "kind": "PodMonitor",
-        "metadata": {"name": NAME, **metadata},
-        "spec": {
-            "namespaceSelector": {"any": True},
-            "selector": {"matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "Exists"}]},
-            "podMetricsEndpoints": [{"interval": interval, "relabelings": operator_relabelings()}],
-        },
-    }
+    models = {"matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "Exists"}]}
+    return [
+        _pod_monitor({"name": NAME, **metadata}, models, interval, from_pods()),
+        # Gateways are installed by many charts, whose pods have no label in common.
+        _pod_monitor({"name": GATEWAYS, **metadata}, {}, interval, from_gateways()),
+    ]
 
 
-def operator_relabelings() -> list[Relabeling]:
+def operator_relabelings(ours: list[Relabeling]) -> list[Relabeling]:
     """Those of a plain Prometheus, in the operator's words.
 
     The operator adds the label container, which would make two targets of a pod with two containers, though both are
     asked at the same address: every request would count twice.
     """
-    ours = [asked_for(), *from_pods()]
     return [
-        *({_CAMEL.get(key, key): value for key, value in one.items()} for one in ours),
+        *({_CAMEL.get(key, key): value for key, value in one.items()} for one in [asked_for(), *ours]),
         {"action": "labeldrop", "regex": "container"},
     ]
+
+
+def _pod_monitor(
+    metadata: Mapping[Any, Any], selector: Mapping[str, Any], interval: object, relabelings: list[Relabeling]
+) -> dict[str, Any]:
+    return {
+        "apiVersion": API,
+        "kind": "PodMonitor",
+        "metadata": metadata,
+        "spec": {
+            "namespaceSelector": {"any": True},
+            "selector": selector,
+            "podMetricsEndpoints": [{"interval": interval, "relabelings": operator_relabelings(relabelings)}],
+        },
+    }
 
 
 def groups_of(thing: Mapping[str, Any]) -> list[dict[str, Any]]:

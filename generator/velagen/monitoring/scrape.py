@@ -31,11 +31,18 @@ Relabeling = dict[str, Any]
 
 def from_pods() -> list[Relabeling]:
     """Relabelings of a scrape configuration with ``role: pod``: where a pod's metrics are, and whose they are."""
+    return [*place(), *_names(), *model_labels()]
+
+
+def from_gateways() -> list[Relabeling]:
+    """Relabelings for Envoy's pods, as Contour annotates them: they count what clients sent, by the model's Service.
+
+    Source: github.com/projectcontour/contour v1.33 examples/contour/03-envoy.yaml.
+    """
     return [
+        {"source_labels": [f"{_META}_container_name"], "regex": "envoy", "action": "keep"},
         *place(),
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"source_labels": [f"{_META}_name"], "target_label": "pod"},
-        *model_labels(),
+        *_names(),
     ]
 
 
@@ -59,7 +66,7 @@ def asked_for() -> Relabeling:
 
 
 def scrape_config(interval: str = "15s") -> list[dict[str, Any]]:
-    """The entry of ``scrape_configs`` for a plain Prometheus.
+    """The entries of ``scrape_configs`` for a plain Prometheus: the models, and the gateway's Envoy.
 
     Args:
         interval: how often pods are asked, as Prometheus writes durations.
@@ -76,22 +83,16 @@ def scrape_config(interval: str = "15s") -> list[dict[str, Any]]:
                 f"write {SLOWEST:.0f}s or less, so that four looks fall into each minute"
             )
         )
-    return [
+    models = [
+        asked_for(),
         {
-            "job_name": "models",
-            "scrape_interval": interval,
-            "kubernetes_sd_configs": [{"role": "pod"}],
-            "relabel_configs": [
-                asked_for(),
-                {
-                    "source_labels": [f"{_META}_label_serving_kserve_io_inferenceservice"],
-                    "regex": ".+",
-                    "action": "keep",
-                },
-                *from_pods(),
-            ],
-        }
+            "source_labels": [f"{_META}_label_serving_kserve_io_inferenceservice"],
+            "regex": ".+",
+            "action": "keep",
+        },
+        *from_pods(),
     ]
+    return [_job("models", interval, models), _job("gateways", interval, [asked_for(), *from_gateways()])]
 
 
 def place() -> list[Relabeling]:
@@ -112,3 +113,19 @@ def place() -> list[Relabeling]:
         # A pod has a target for each of its ports; the annotation names one, so they are all the same one.
         {"source_labels": [f"{_META}_container_init"], "regex": "true", "action": "drop"},
     ]
+
+
+def _names() -> list[Relabeling]:
+    return [
+        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"source_labels": [f"{_META}_name"], "target_label": "pod"},
+    ]
+
+
+def _job(name: str, interval: str, relabelings: list[Relabeling]) -> dict[str, Any]:
+    return {
+        "job_name": name,
+        "scrape_interval": interval,
+        "kubernetes_sd_configs": [{"role": "pod"}],
+        "relabel_configs": relabelings,
+    }
