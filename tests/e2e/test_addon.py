@@ -114,6 +114,7 @@ def test_a_definition_is_synced_and_its_form_exists(lab: Lab, file: Path) -> Non
 
 
 @pytest.mark.both
+@pytest.mark.usefixtures("ingress_gateway")
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_accepted_and_runs(cluster: Cluster, file: Path) -> None:
     if file.stem in BEFORE:

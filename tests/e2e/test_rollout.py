@@ -85,21 +85,8 @@ def metrics() -> Iterator[Metrics]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def addon(lab: Lab) -> None:
+def addon(lab: Lab, ingress_gateway: None) -> None:
     vela(lab.kubeconfig, "addon", "enable", ADDON)
-    for thing in (
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}},
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "Gateway",
-            "metadata": {"name": "kserve-ingress-gateway", "namespace": "kserve"},
-            "spec": {
-                "gatewayClassName": "none",
-                "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
-            },
-        },
-    ):
-        lab.api.apply(thing)
 
 
 class Rollout:
@@ -199,6 +186,7 @@ def rollout(cluster: Cluster, metrics: Metrics) -> Rollout:
     return found
 
 
+@pytest.mark.both
 def test_a_good_version_is_promoted(rollout: Rollout, cluster: Cluster) -> None:
     seen: list[int] = []
     rollout.up(2)
@@ -224,6 +212,7 @@ def test_a_good_version_is_promoted(rollout: Rollout, cluster: Cluster) -> None:
     assert len(rollout.metrics.asked) == asked
 
 
+@pytest.mark.both
 def test_a_bad_version_goes_back_and_says_why(rollout: Rollout, cluster: Cluster) -> None:
     rollout.metrics.answer = BAD
     rollout.up(2)

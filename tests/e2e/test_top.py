@@ -42,6 +42,13 @@ def canary(cluster: Cluster, repository: Path) -> str:
     cluster.up(repository / "examples/canary-gateway.yaml")
     cluster.wait_ready("sentiment-canary")
     cluster.wait_ready("sentiment-canary-canary")
+
+    def whole() -> bool:
+        found = cluster.get("apps/v1", "Deployment", "sentiment-canary-predictor") or {}
+        return bool(found.get("status", {}).get("readyReplicas") == 2)
+
+    # Ready is said of the first pod.
+    cluster.wait_for(whole, "both pods of sentiment-canary")
     return "sentiment-canary"
 
 
