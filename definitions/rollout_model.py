@@ -303,9 +303,11 @@ is_changed = let(
     & (
         (first_given(stored.target, "") != target)
         | (has_ended & (first_given(stored.revision, "") != context.appRevision))
-        | ((phase_then == "failed") & ~same_session)
     )
 )
+#: A version that went back is not tried again in the same revision: its objects are the stable version's by now, and
+#: nothing would tell these from the version that is to be promoted.
+is_run_again = (phase_then == "failed") & ~same_session
 in_place = let(
     cases((stable_target != "", stable_target == target), (phase_then == "deploy", True), otherwise=live_is_absent)
 )
@@ -694,7 +696,8 @@ message = let(
             "settle": f"{stable_name} is the new version, and is about to take the traffic over",
             "return": f"{stable_name} is the new version and has all traffic",
             "done": f"{stable_name} is deployed",
-            "failed": f"rolled back: {following.reason}",
+            "failed": f"rolled back: {following.reason}"
+            f"{if_else(is_run_again, '; vela up --publish-version NAME tries this version again', '')}",
         },
         default=phase,
     )

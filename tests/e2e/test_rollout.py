@@ -225,8 +225,12 @@ def test_a_bad_version_goes_back_and_says_why(rollout: Rollout, cluster: Cluster
     assert words in cluster.vela("status", "app", "-n", cluster.namespace).stdout
     events = [one for one in cluster.list("v1", "Event") if one.get("reason") == "RolledBack"]
     assert words in events[0]["message"]
-    # A version 3 that is good starts afresh from version 1.
     rollout.metrics.answer = GOOD
+    # Its workflow run again tells nothing new.
+    cluster.vela("workflow", "restart", "app", "-n", cluster.namespace)
+    cluster.wait_for(lambda: "--publish-version" in rollout.message, "what to run instead", 30)
+    assert (rollout.phase, rollout.served()) == ("failed", "s3://models/m/1")
+    # A version 3 that is good starts afresh from version 1.
     rollout.up(3)
     rollout.wait("done", "app-v3")
     assert rollout.served() == "s3://models/m/3"
