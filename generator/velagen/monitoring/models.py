@@ -410,6 +410,7 @@ def _with_figures(model: Model, samples: Iterable[Sample], counts: Mapping[Route
         elif of_server:
             figures.setdefault(name, one.value)
     routes = tuple(one for one in NEAREST_FIRST if one in counts)
+    # mypy takes any figure for a value of any field; they are called as those fields are that hold numbers.
     return replace(model, route=route if route in counts else None, routes=routes, **figures)  # type: ignore[arg-type]
 
 
