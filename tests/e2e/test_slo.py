@@ -41,7 +41,7 @@ def operator(lab: Lab) -> Iterator[None]:
 
     def is_served() -> bool:
         found = lab.api.get(api, "CustomResourceDefinition", name) or {}
-        conditions = found.get("status", {}).get("conditions", ())
+        conditions = found.get("status", {}).get("conditions") or ()
         return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
     wait_until(is_served, what="PrometheusRules are served", timeout=30)
