@@ -6,6 +6,7 @@ refused and not guessed.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -30,8 +31,9 @@ def evaluate(value: e.Value, given: Mapping[str, Any]) -> Any:
 class _Evaluator:
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
-        #: Intermediates and loop variables, by the identity of their root.
-        self._known: dict[int, Any] = {}
+        #: Intermediates and loop variables, by the identity of their root. The root is kept too: another one made later
+        #: could have its identity otherwise.
+        self._known: dict[int, tuple[e.Root, Any]] = {}
 
     def value(self, value: e.Value) -> Any:
         found = self._look(value)
@@ -89,7 +91,7 @@ class _Evaluator:
                 case Items(source=source, make=make, where=where):
                     for number, one in enumerate(self.value(source)):
                         root = e.LoopRoot(f"item{number}")
-                        self._known[id(root)] = one
+                        self._known[id(root)] = (root, one)
                         variable = e.Reference(root)
                         if where is None or self.value(where(variable)):
                             found.append(self.value(make(variable)))
@@ -104,10 +106,10 @@ class _Evaluator:
         match node._root:
             case e.LetRoot() as root:
                 if id(root) not in self._known:
-                    self._known[id(root)] = self.value(root.value)
-                found = self._known[id(root)]
+                    self._known[id(root)] = (root, self.value(root.value))
+                found = self._known[id(root)][1]
             case root if id(root) in self._known:
-                found = self._known[id(root)]
+                found = self._known[id(root)][1]
             case root:
                 found = self._given.get(root.name, _ABSENT)
         for part in node._path:
@@ -138,16 +140,16 @@ def _text(value: Any) -> str:
 
 
 _OPERATORS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
 }
 #: The words that mean the same in Python, one for one.
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
