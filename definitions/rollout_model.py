@@ -9,8 +9,8 @@ What KubeVela's engine makes necessary (sources: github.com/kubevela/workflow, g
 
 - An endpoint that refuses the connection is an error of the run, and ten end the workflow (pkg/providers/http,
   pkg/executor): so the state says that a query is under way before it is sent, and the table gives up below ten.
-- There is no clock: now is the API server's lease (kube-system, renewed every 10 s), and when the state was last
-  written say its managedFields. Now may be late, never early.
+- A step has no clock: the time is taken from the API server's lease (kube-system, renewed every 10 s), and the state's
+  managedFields tell when it was last written. The time may be late, never early.
 - kube.#Apply writes nothing where the rendered object is the same (pkg/utils/apply/apply.go): drift of the route is
   undone by an annotation that names the version which is written over.
 - A successful workflow deletes what only an older revision's ResourceTracker has: what a rollback leaves standing is

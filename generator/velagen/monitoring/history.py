@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError
 from velagen.monitoring.cluster import Cluster, ClusterError
-from velagen.monitoring.models import LABEL_APP, NEAREST_FIRST, OLD, Model, Wanted, measured, nearest, of_cluster
+from velagen.monitoring.models import LABEL_APP, LEFT, NEAREST_FIRST, OLD, Model, Wanted, measured, nearest, of_cluster
 from velagen.monitoring.prometheus import Labels, Line, Prometheus, quoted
 from velagen.monitoring.sources import Route
 
@@ -66,7 +66,6 @@ _FIGURES: Final = {
 }
 #: Unpacked; etcd takes no object of more than 1.5 MB, packed.
 _MOST_BYTES: Final = 64 * 1024 * 1024
-_LEFT: Final = "model:slo_budget_left:ratio"
 
 
 @dataclass(frozen=True)
@@ -233,7 +232,7 @@ def gather(cluster: Cluster, prometheus: Prometheus, wanted: Wanted, when: Perio
         models, problems = (), [Problem(said, severity="warning")]
     models, more = measured(models, prometheus, wanted)
     problems += more
-    left = prometheus.range(f"{_LEFT}{{{own}}}", when.start, when.end, when.step)
+    left = prometheus.range(f"{LEFT}{{{own}}}", when.start, when.end, when.step)
     budgets: dict[str, dict[str, Values]] = {}
     for line in left.lines:
         budgets.setdefault(line.labels.get("component", ""), {})[line.labels.get("slo", "")] = line.values

@@ -37,7 +37,7 @@ _GPU: Final = "model:gpu_utilization:avg"
 _INFO: Final = "model:info"
 #: Of the trait slo, by component: what is promised, and what is left of the budget.
 _OBJECTIVE: Final = "model:slo_objective:ratio"
-_LEFT: Final = "model:slo_budget_left:ratio"
+LEFT: Final = "model:slo_budget_left:ratio"
 #: Seconds after which figures are called old: Prometheus evaluates rules every minute, or more often.
 OLD: Final = 90.0
 #: Above this ratio of what another route counts, one is told of it.
@@ -307,7 +307,7 @@ def measured(
     values = _by_version(prometheus.instant(f'{{__name__=~"{names}",{scope}}}'))
     ages = _by_version(prometheus.instant(f"time() - timestamp({_INFO}{{{scope}}})"))
     firing = _by_version(prometheus.instant(f'ALERTS{{alertstate="firing",{scope}}}'))
-    promised = _by_component(prometheus.instant(f'{{__name__=~"{_OBJECTIVE}|{_LEFT}",{scope}}}'))
+    promised = _by_component(prometheus.instant(f'{{__name__=~"{_OBJECTIVE}|{LEFT}",{scope}}}'))
     models = list(models)
     done = []
     more: dict[str, None] = {}
@@ -372,7 +372,7 @@ def _promised(model: Model, slo: Iterable[Sample]) -> Model:
     budgets: dict[str, float] = {}
     for one in slo:
         kind, labels = one.labels.get("slo", ""), one.labels
-        if labels["__name__"] == _LEFT:
+        if labels["__name__"] == LEFT:
             budgets[kind] = min(one.value, budgets.get(kind, one.value))
         elif kind == "availability":
             found = replace(found, availability=round(100 * one.value, 6), window=labels.get("window"))
