@@ -7,17 +7,16 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.conftest import Cluster
+from tests.e2e.loopback import Quiet, listening
 
 from velagen.lab import Lab, condition, wait_until
 from velagen.lab.cluster import _State
@@ -48,8 +47,8 @@ class Metrics:
 def serving() -> Iterator[Metrics]:
     metrics = Metrics()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # http.server's name
+    class Handler(Quiet):
+        def do_GET(self) -> None:  # noqa: N802  # http.server's name
             metrics.asked.append(parse_qs(urlsplit(self.path).query)["query"][0])
             time.sleep(metrics.delay)
             if metrics.answer is None:
@@ -65,17 +64,8 @@ def serving() -> Iterator[Metrics]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    metrics.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with listening(Handler) as metrics.url:
         yield metrics
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture

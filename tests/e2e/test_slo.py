@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 from tests.conftest import Cluster
+from tests.e2e.loopback import Quiet, listening
 
 from velagen.lab import Lab, wait_until
 from velagen.lab.vela import vela
@@ -54,8 +53,8 @@ def prometheus() -> Iterator[tuple[str, dict[str, Any]]]:
     """A stand-in on loopback, and by component what it answers: (slo, window, achieved, left) each, or a page."""
     answers: dict[str, Any] = {}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # http.server's name
+    class Handler(Quiet):
+        def do_GET(self) -> None:  # noqa: N802  # http.server's name
             (query,) = parse_qs(urlsplit(self.path).query)["query"]
             found: Any = next((answer for name, answer in answers.items() if f'component="{name}"' in query), [])
             assert all(name in query for name in NAMES)
@@ -64,16 +63,8 @@ def prometheus() -> Iterator[tuple[str, dict[str, Any]]]:
             self.end_headers()
             self.wfile.write(body.encode())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", answers
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Handler) as address:
+        yield address, answers
 
 
 def answered(objectives: list[tuple[str, str, str | None, str | None]]) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.loopback import Quiet, listening
 
 from velagen.definition.build import build_definitions
 from velagen.lab import Lab, wait_until
@@ -52,8 +51,8 @@ def counting() -> Iterator[tuple[str, list[str]]]:
     """A server on loopback and the paths that it was asked for."""
     paths: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # http.server's name
+    class Handler(Quiet):
+        def do_POST(self) -> None:  # noqa: N802  # http.server's name
             paths.append(self.path)
             body = f"number {paths.count(self.path)}".encode()
             self.send_response(200)
@@ -61,16 +60,8 @@ def counting() -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", paths
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Handler) as address:
+        yield address, paths
 
 
 def built(folder: Path, name: str) -> Path:
