@@ -49,7 +49,7 @@ query = (
 answered = result_of("ask")["$returns"]
 status = let(first_given(answered.statusCode, 0))
 body = let(first_given(answered.body, ""))
-#: A page of something else than Prometheus is no answer, whatever its status says.
+#: A page that does not come from Prometheus is not an answer, whatever its status code.
 is_answer = let((status == 200) & matches(body, r'^\s*\{\s*"status"\s*:\s*"success"'))
 samples = let(
     cases((is_answer, raw_cue(f"json.Unmarshal({body}).data.result", imports=("encoding/json",))), otherwise=[])

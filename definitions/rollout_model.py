@@ -585,7 +585,7 @@ entry = let(if_else(given(properties.transformer), "transformer", "predictor"))
 ports = let(first_given(live.spec.predictor.model.ports, []))
 has_grpc = let((entry == "predictor") & (length(ports) > 1))
 grpc_port = first_given(ports[1].containerPort, 9000)
-#: Before its first request the candidate is no backend: it may have no Service yet.
+#: The candidate is not a backend before its first request: it may not have a Service yet.
 is_split = let(one_of(phase, "step", "promote", "settle", "return"))
 domain = f"{namespace}.svc.cluster.local"
 stable_host = f"{stable_name}-{entry}.{domain}"
