@@ -26,9 +26,9 @@ ANALYSIS: dict[str, Any] = {
 def question(monkeypatch: pytest.MonkeyPatch, **analysis: Any) -> str:
     """The query of a check, for the component m in the namespace team."""
     monkeypatch.syspath_prepend(str(ROOT / "definitions"))
-    for name in ("rollout_model", "_routes"):
-        sys.modules.pop(name, None)
-    module = importlib.import_module("rollout_model")
+    for name in [one for one in sys.modules if one.startswith(("rollout_model", "_rollout", "_routes"))]:
+        sys.modules.pop(name)
+    module = importlib.import_module("_rollout_analysis")
     given = {"parameter": {"component": "m", "analysis": {**ANALYSIS, **analysis}}, "context": {"namespace": "team"}}
     return str(evaluate(module.question, given))
 

@@ -1,0 +1,185 @@
+"""What a check of the step rollout-model asks Prometheus, and what it makes of the answer."""
+
+from __future__ import annotations
+
+from _rollout_refusals import queries
+from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace, stable_name, trouble
+from _rollout_state import before_check, is_due
+
+from velagen import (
+    cases,
+    contains_text,
+    each,
+    first_given,
+    from_json,
+    given,
+    has_prefix,
+    if_else,
+    join,
+    let,
+    replace_text,
+    when,
+)
+from velagen import parameter as p
+from velagen.rollout import transitions, verdict
+from velagen.template.expression import Expression, Value
+
+WINDOW_SECONDS = 300
+#: Who counts, in the order in which they are believed: what stands in front of both versions sees all failures.
+ROUTES = ("envoy", "istio", "server")
+
+
+def record(name: str, of: Value, route: str) -> Value:
+    """A record of one version, by one that counts (docs/monitoring.md)."""
+    return f'{name}{{namespace="{namespace}",version="{of}",route="{route}"}}'
+
+
+def first_of(*queries: Value) -> Value:
+    """The first query that has an answer, without labels."""
+    parts = [f"max({one})" for one in queries]
+    text = parts[0]
+    for part in parts[1:]:
+        text = f"{text} or {part}"
+    return text
+
+
+percentile = p.analysis.latency.percentile
+
+
+def latency(of: Value, route: str) -> Value:
+    """The percentile, in seconds."""
+    return record(f"model:latency_seconds:{percentile}", of, route)
+
+
+def mean(of: Value, route: str) -> Value:
+    """The mean, in seconds."""
+    return record("model:latency_seconds:mean", of, route)
+
+
+REQUESTS = first_of(
+    *(f"avg_over_time({record('model:requests:rate1m', candidate_name, one)}[5m]) * {WINDOW_SECONDS}" for one in ROUTES)
+)
+SUCCESS = first_of(*(f"1 - {record('model:errors:ratio5m', candidate_name, one)}" for one in ROUTES))
+LATENCY = first_of(*(f"1000 * {latency(candidate_name, one)}" for one in ROUTES))
+#: Like with like: both versions by the same counter, and where one has no percentile by the mean.
+BESIDE_STABLE = first_of(
+    *(f"max({of(candidate_name, one)}) / max({of(stable_name, one)})" for of in (latency, mean) for one in ROUTES)
+)
+
+
+def named(name: Value, query: Value) -> Value:
+    """A query whose answer is known by the label rollout among others."""
+    return f'label_replace({query}, "rollout", "{name}", "", "")'
+
+
+def rounded(query: Value, to: str) -> Value:
+    """A number that can be read in a reason."""
+    return f"round({query}, {to})"
+
+
+def of_user(query: Expression) -> Expression:
+    """The user's query with the versions in it."""
+    text = replace_text(replace_text(query, "VERSION", candidate_name), "STABLE", stable_name)
+    return replace_text(text, "NAMESPACE", namespace)
+
+
+bounded = p.analysis.latency
+#: One question for all that a check looks at: it is answered as a whole or not at all.
+question = let(
+    join(
+        [
+            named("requests", rounded(REQUESTS, "1")),
+            when(p.analysis.successRatio > 0, named("success ratio", rounded(SUCCESS, "0.000001"))),
+            when(given(bounded.milliseconds), named("latency", rounded(LATENCY, "0.1"))),
+            when(bounded.timesStable > 0, named("beside stable", rounded(BESIDE_STABLE, "0.001"))),
+            each(queries, lambda one: named(f"query {one.name}", f"({of_user(one.query)})")),
+        ],
+        " or ",
+    )
+)
+asked = answer("ask", "query")
+body = let(first_given(asked.body, ""))
+has_answer = let(
+    (first_given(asked.statusCode, 0) == 200)
+    & (has_prefix(body, '{"status":"success"') & contains_text(body, '"resultType":"vector"'))
+)
+answered = let(if_else(has_answer, from_json(body), {}))
+results = let(first_given(answered.data.result, []))
+
+
+def measured(name: Value) -> Expression:
+    """What was measured, as text; empty where there is nothing, or more than one number."""
+    found = [
+        each(
+            results,
+            lambda one: first_given(one.value[1], ""),
+            where=lambda one: first_given(one.metric.rollout, "") == name,
+        )
+    ]
+    return join(found, " and ")
+
+
+def bound(name: Value, value: Value, limit: Value, *, unit: str = "", at_most: bool) -> dict[str, Value]:
+    """See velagen.rollout.verdict."""
+    return {"name": name, "value": value, "unit": unit, "limit": limit, "atMost": at_most}
+
+
+bounds = let(
+    [
+        when(
+            p.analysis.successRatio > 0,
+            bound("success ratio", measured("success ratio"), p.analysis.successRatio, at_most=False),
+        ),
+        when(
+            given(bounded.milliseconds),
+            bound(f"latency ({percentile})", measured("latency"), bounded.milliseconds, unit=" ms", at_most=True),
+        ),
+        when(
+            bounded.timesStable > 0,
+            bound(
+                f"latency ({percentile})",
+                measured("beside stable"),
+                bounded.timesStable,
+                unit=f" times {stable_name}'s",
+                at_most=True,
+            ),
+        ),
+        each(
+            queries,
+            lambda one: bound(one.name, measured(f"query {one.name}"), one.atLeast, at_most=False),
+            where=lambda one: given(one.atLeast),
+        ),
+        each(
+            queries,
+            lambda one: bound(one.name, measured(f"query {one.name}"), one.atMost, at_most=True),
+            where=lambda one: given(one.atMost),
+        ),
+    ]
+)
+requests_seen = let(measured("requests"))
+broken = let(verdict.broken(bounds))
+unmeasured = let(verdict.unmeasured(bounds))
+judged = (broken, unmeasured, requests_seen, p.analysis.minimumRequests)
+check = let(
+    cases(
+        (~is_due, "none"),
+        (~candidate_is_ready, "bad"),
+        (~has_answer, "inconclusive"),
+        otherwise=verdict.verdict(*judged),
+    )
+)
+why = let(
+    cases(
+        (~is_due, ""),
+        (~candidate_is_ready, f"{candidate_name} was not ready{trouble}"),
+        (~has_answer, f"Prometheus answered {first_given(asked.statusCode, 0)}, and no numbers"),
+        otherwise=verdict.reason(*judged),
+    )
+)
+seen_now = let(
+    {
+        **{name: before_check[name] for name in transitions.unseen() if name not in ("check", "why")},
+        "check": check,
+        "why": why,
+    }
+)

@@ -1,0 +1,154 @@
+"""What a run of the step rollout-model sees: its settings, the component, the objects, the clock."""
+
+from __future__ import annotations
+
+from velagen import (
+    Reference,
+    cases,
+    concat,
+    conditions,
+    contains,
+    contains_text,
+    context,
+    each,
+    first_given,
+    floor,
+    from_json,
+    given,
+    if_else,
+    length,
+    let,
+    operation,
+    result_of,
+    sha256,
+    sort_by,
+    split,
+    to_json,
+    trim_suffix,
+)
+from velagen import parameter as p
+from velagen.template.expression import Expression, Value
+
+stable_name = p.component
+candidate_name = f"{p.component}-canary"
+state_name = f"{p.component}-rollout"
+namespace = context.namespace
+
+# ---------------------------------------------------------------- what there is
+
+
+def read(api_version: str, kind: str, name: Value, where: Value = namespace) -> Expression:
+    """An object as it is on the cluster."""
+    metadata = {"name": name} if where is None else {"name": name, "namespace": where}
+    return operation("vela/kube", "#Read", {"value": {"apiVersion": api_version, "kind": kind, "metadata": metadata}})
+
+
+def answer(group: str, name: str) -> Reference:
+    """What an operation of this step answered."""
+    return result_of(group)[name]["$returns"]
+
+
+stored = let(first_given(answer("seen", "state").value.data, {}))
+settings_then = let(from_json(first_given(stored.settings, "{}")))
+SETTINGS = (
+    "steps",
+    "interval",
+    "checks",
+    "failureLimit",
+    "onInconclusive",
+    "inconclusiveLimit",
+    "deadline",
+    "warmUp",
+    "settle",
+)
+#: In no schema: KubeVela makes no OpenAPI schema of a list with a default.
+STEPS = first_given(p.steps, [10, 30, 60])
+#: The step that tidies up goes by what the first one was told.
+settings = {
+    name: if_else(p.tidy, first_given(settings_then[name], asked_for), asked_for)
+    for name, asked_for in ((name, getattr(p, name) if name != "steps" else STEPS) for name in SETTINGS)
+}
+rules = let({**settings, "steps": [each(settings["steps"], floor)]})
+route_asked = let(if_else(p.tidy, first_given(settings_then.route, {}), first_given(p.route, {})))
+
+component = let(first_given(answer("seen", "components").value[p.component], {}))
+#: What makes no new version: how many replicas there are, and who says so.
+SCALE_PROPERTIES = ("minReplicas", "maxReplicas")
+SCALE_TRAITS = ("autoscale", "scaler", "hpa", "cpuscaler")
+version = let(
+    {
+        each(component, where=lambda key, _: ~contains(["properties", "traits"], key)): lambda key, value: {key: value},
+        "properties": {
+            each(
+                first_given(component.properties, {}), where=lambda key, _: ~contains(list(SCALE_PROPERTIES), key)
+            ): lambda key, value: {key: value}
+        },
+        "traits": [
+            each(
+                first_given(component.traits, []),
+                lambda trait: trait,
+                where=lambda trait: ~contains(list(SCALE_TRAITS), first_given(trait.type, "")),
+            )
+        ],
+    }
+)
+target = let(sha256(to_json(version)))
+
+live = answer("seen", "live").value
+candidate = answer("there", "candidate").value
+
+
+def second_of(time: Expression) -> Value:
+    """A time without its microseconds, as an Event takes it."""
+    return f"{trim_suffix(split(time, '.')[0], 'Z')}Z"
+
+
+def is_ready(model: Reference) -> Expression:
+    """Whether KServe says so."""
+    return length(conditions(model.status.conditions, "Ready", "True")) > 0
+
+
+def is_whole(deployment: Reference) -> Expression:
+    """All its pods are of the template that it has now: KServe's Ready may be the one of before a change."""
+    status, wanted = deployment.status, deployment.spec.replicas
+    seen_all = given(status.updatedReplicas) & given(status.availableReplicas) & given(status.observedGeneration)
+    return cases(
+        (
+            seen_all & given(wanted) & given(deployment.metadata.generation) & given(status.replicas),
+            (status.observedGeneration == deployment.metadata.generation)
+            & (status.updatedReplicas == wanted)
+            & (status.availableReplicas == wanted)
+            & (status.replicas == wanted),
+        ),
+        otherwise=False,
+    )
+
+
+def revision_of(model: Reference) -> Expression:
+    """The application's revision that an object was last applied in."""
+    return first_given(model.metadata.labels["app.oam.dev/appRevision"], "")
+
+
+live_is_absent = let(contains_text(first_given(answer("seen", "live").err, ""), "not found"))
+failure = candidate.status.modelStatus.lastFailureInfo
+trouble = let(first_given(f": {failure.reason}: {first_given(failure.message, '')}", ""))
+candidate_is_ready = let(is_ready(candidate))
+
+times_of_leases = let(
+    [
+        each(
+            first_given(answer("seen", "leases")["values"]["items"], []),
+            lambda lease: first_given(lease.spec.renewTime, ""),
+        )
+    ]
+)
+times_of_state = let(
+    [
+        each(
+            first_given(answer("seen", "state").value.metadata.managedFields, []),
+            lambda entry: first_given(entry.time, ""),
+        )
+    ]
+)
+written_at = let(first_given(sort_by(times_of_state, descending=True)[0], ""))
+now_at = let(first_given(sort_by(concat(times_of_leases, times_of_state), descending=True)[0], ""))

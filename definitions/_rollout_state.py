@@ -1,0 +1,83 @@
+"""The rollout's state as the last run left it, and whether a check is due in this one."""
+
+from __future__ import annotations
+
+from _rollout_refusals import is_fit
+from _rollout_seen import (
+    answer,
+    candidate_is_ready,
+    is_ready,
+    is_whole,
+    live,
+    live_is_absent,
+    revision_of,
+    rules,
+    stored,
+    target,
+    trouble,
+)
+
+from velagen import cases, context, first_given, floor, from_json, given, if_else, let, one_of
+from velagen import parameter as p
+from velagen.rollout import transitions
+from velagen.template.expression import Expression
+
+state_then = let(from_json(first_given(stored.state, "{}")))
+phase_then = let(first_given(state_then.phase, ""))
+same_session = first_given(stored.session, "") == context.stepSessionID
+
+
+def of_state(name: str) -> Expression:
+    """A field of the state as it is stored; what an earlier release did not write is as at the beginning."""
+    value = first_given(state_then[name], transitions.BLANK[name])
+    return floor(value) if isinstance(transitions.BLANK[name], int) else value
+
+
+had = let(
+    {
+        **{name: of_state(name) for name in transitions.BLANK},
+        # The engine counts a step's errors anew in each run of the workflow.
+        "errors": if_else(same_session, of_state("errors"), 0),
+    }
+)
+stable_target = let(first_given(stored.stable, ""))
+has_ended = one_of(phase_then, *transitions.ENDS)
+is_changed = let(
+    ~p.tidy
+    & (
+        (first_given(stored.target, "") != target)
+        | (has_ended & (first_given(stored.revision, "") != context.appRevision))
+    )
+)
+#: A version that went back is not tried again in the same revision: its objects are the stable version's by now, and
+#: nothing would tell these from the version that is to be promoted.
+is_run_again = (phase_then == "failed") & ~same_session
+in_place = let(
+    cases((stable_target != "", stable_target == target), (phase_then == "deploy", True), otherwise=live_is_absent)
+)
+waited = let(
+    cases(
+        (
+            given(answer("clock", "now").timestamp) & given(answer("clock", "written").timestamp),
+            answer("clock", "now").timestamp - answer("clock", "written").timestamp,
+        ),
+        otherwise=0,
+    )
+)
+before_check = let(
+    {
+        **transitions.unseen(),
+        "changed": is_changed,
+        "inPlace": in_place,
+        "aborted": p.tidy,
+        "ready": candidate_is_ready & is_whole(answer("there", "candidateDeployment").value),
+        "live": (revision_of(live) == context.appRevision)
+        & is_ready(live)
+        & is_whole(answer("there", "liveDeployment").value),
+        "waited": waited,
+        "trouble": trouble,
+    }
+)
+is_due = let(is_fit & ~is_changed & ~p.tidy & transitions.due(had, before_check, rules))
+marked = let(transitions.asking(had, before_check, rules))
+begin = let({name: if_else(is_due, marked[name], had[name]) for name in transitions.BLANK})
