@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from _rollout_analysis import check, seen_now, why
+from _rollout_analysis import bounds, check, has_answer, requests_seen, seen_now, why
+from _rollout_history import appended, labels
 from _rollout_seen import (
     candidate,
     candidate_name,
     component,
     namespace,
+    now_at,
     revision_of,
     route_asked,
     rules,
+    second_of,
     settings,
     state_name,
     stored,
@@ -31,6 +34,7 @@ from velagen import (
     one_of,
     operation,
     to_json,
+    when,
 )
 from velagen import parameter as p
 from velagen.rollout import transitions
@@ -41,6 +45,24 @@ following = let(transitions.following(row, begin, seen_now, rules))
 weight = let(transitions.weight(following, rules))
 phase = following.phase
 is_over = one_of(phase, *transitions.ENDS)
+
+#: Each row that was taken is a line of the history: a report is made of them.
+line = let(
+    to_json(
+        {
+            "at": second_of(now_at),
+            "row": row,
+            "revision": if_else(p.tidy, first_given(stored.revision, ""), context.appRevision),
+            "phase": phase,
+            "step": following.step,
+            "weight": weight,
+            "check": check,
+            "why": if_else(phase == "failed", following.reason, why),
+            when(has_answer): {"requests": requests_seen, "bounds": bounds},
+        }
+    )
+)
+history_then = let(first_given(stored.history, ""))
 
 is_done = phase == "done"
 kept = let(
@@ -53,16 +75,17 @@ kept = let(
         "why": if_else(check == "inconclusive", why, first_given(stored.why, "")),
         "session": if_else(p.tidy, first_given(stored.session, ""), context.stepSessionID),
         "settings": if_else(p.tidy, first_given(stored.settings, "{}"), to_json({**settings, "route": route_asked})),
+        "history": if_else(row == "", history_then, appended(history_then, line)),
     }
 )
 
 
 #: All of it but the state.
-KEPT = ("stable", "stableComponent", "target", "revision", "session", "settings", "why")
+KEPT = ("stable", "stableComponent", "target", "revision", "session", "settings", "why", "history")
 
 
-def state_object(data: Value) -> Expression:
-    """The ConfigMap that holds the state."""
+def state_object(of: Reference, data: Value) -> Expression:
+    """The ConfigMap that holds the state *of*."""
     return operation(
         "vela/kube",
         "#Apply",
@@ -70,7 +93,7 @@ def state_object(data: Value) -> Expression:
             "value": {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": state_name, "namespace": namespace},
+                "metadata": {"name": state_name, "namespace": namespace, "labels": labels(of)},
                 "data": data,
             }
         },

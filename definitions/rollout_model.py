@@ -199,7 +199,9 @@ rollout_model = WorkflowStep(
         },
         "ask": {
             when(is_due): {
-                "mark": state_object({**{key: first_given(stored[key], "") for key in KEPT}, "state": to_json(begin)}),
+                "mark": state_object(
+                    begin, {**{key: first_given(stored[key], "") for key in KEPT}, "state": to_json(begin)}
+                ),
                 when(candidate_is_ready): {
                     "query": operation(
                         "vela/http",
@@ -213,7 +215,7 @@ rollout_model = WorkflowStep(
                 },
             },
         },
-        "keep": {when(is_fit): {"state": state_object(kept)}},
+        "keep": {when(is_fit): {"state": state_object(following, kept)}},
         "route": {
             when(is_fit & is_istio): {
                 "mesh": service_of_istio(route_name, [stable_host], "mesh", {}),

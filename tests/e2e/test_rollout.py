@@ -119,6 +119,10 @@ class Rollout:
         return {**found, **json.loads(found.get("state", "{}"))}
 
     @property
+    def history(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.state["history"].splitlines()]
+
+    @property
     def phase(self) -> str:
         return str(self.state.get("phase", ""))
 
@@ -191,6 +195,17 @@ def test_a_good_version_is_promoted(rollout: Rollout, cluster: Cluster) -> None:
     cluster.wait_for(look, "promoted", 90)
     assert seen == [0, 20, 50, 100, 0]
     assert rollout.served() == "s3://models/m/2"
+    told = [(one["row"], one["weight"], one["check"]) for one in rollout.history if one["revision"] == "app-v2"]
+    assert told == [
+        ("begun", 0, "none"),
+        ("ready", 0, "none"),
+        ("warm", 20, "none"),
+        ("step passed", 50, "good"),
+        ("last step passed", 100, "good"),
+        ("in place", 100, "none"),
+        ("settled", 0, "none"),
+        ("returned", 0, "none"),
+    ]
     cluster.wait_for(lambda: cluster.inference_service("m-canary") is None, "the candidate gone", 20)
     # The next revision has nothing to roll out.
     asked = len(rollout.metrics.asked)
@@ -215,6 +230,13 @@ def test_a_bad_version_goes_back_and_says_why(rollout: Rollout, cluster: Cluster
     assert words in cluster.vela("status", "app", "-n", cluster.namespace).stdout
     events = [one for one in cluster.list("v1", "Event") if one.get("reason") == "RolledBack"]
     assert words in events[0]["message"]
+    last = rollout.history[-1]
+    assert (last["row"], last["weight"], last["requests"], last["why"]) == ("failed", 0, "500", words)
+    assert last["bounds"][0] == {"name": "success ratio", "value": "0.93", "unit": "", "limit": 0.99, "atMost": False}
+    # What kube-state-metrics can tell.
+    labels = cluster.get("v1", "ConfigMap", "m-rollout")["metadata"]["labels"]  # type: ignore[index]
+    told = {name: labels[f"rollout.velagen/{name}"] for name in ("component", "phase", "weight", "check")}
+    assert told == {"component": "m", "phase": "failed", "weight": "0", "check": "none"}
     rollout.metrics.answer = GOOD
     # Its workflow run again tells nothing new.
     cluster.vela("workflow", "restart", "app", "-n", cluster.namespace)
