@@ -493,7 +493,14 @@ def test_the_controllers_block_says_ratios_and_whether_the_goal_is_met() -> None
         ],
         "kfserving": [of_controller.Cost(110, 126, 5, 1, 20, 40, 210), of_controller.Cost(121, 138, 5, 1, 20, 40, 210)],
     }
-    text = of_controller.block(found, 100, "1.11.0", [{"apps": 250, "each": 12.3, "megabytes": 200.4}])
+    text = of_controller.block(found, 100, "1.11.0")
     assert "| made | 105.0 (100.0 to 110.0) | 115.5 (110.0 to 121.0) | 1.10 |" in text
     assert "made 1.10, met; looked at again 2.00, not met" in text
-    assert "| 250 | 12.3 | 200 |" in text
+
+
+def test_a_lab_that_fills_up_is_said_step_by_step() -> None:
+    grown = [of_controller.Growth(250, 300, 4, 30, 200), of_controller.Growth(1000, 330, 4.24, 33, 275)]
+    text = of_controller.growth_block(grown, "1.11.0")
+    assert "| 1000 | 330.0 | 4.2 | 33.0 | 275 |" in text
+    assert "From 250 to 1000 applications: 1.10 times" in text
+    assert "100 kB more memory for each" in text

@@ -502,6 +502,40 @@ def test_a_step_is_checked_like_an_object(tmp_path: Path, body: str, sentence: s
     assert any(sentence in problem.message for problem in found), found
 
 
+_DO = '"do": operation("vela/http", "#HTTPDo", {"url": p.image}),'
+_POD = '{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}'
+_ENDPOINTS = '"do": operation("vela/query", "#CollectServiceEndpoints", {"app": {"name": "a", "namespace": "b", "withTree": True}}),'
+_LOGS = '"do": operation("vela/query", "#CollectLogsInPod", {"cluster": "", "namespace": "x", "pod": "y", "options": {"container": "c"}}),'
+_LIST = '"do": operation("vela/kube", "#List", {"resource": {"apiVersion": "v1", "kind": "Pod"}}),'
+_PATCH = f'"do": operation("vela/kube", "#Patch", {{"value": {_POD}, "patch": {{}}}}),'
+
+
+@pytest.mark.parametrize(
+    ("before", "right", "wrong", "sentence"),
+    [
+        (_DO, ".statusCode", ".statuscode", "do.$returns has no 'statuscode'; did you mean 'statusCode'?"),
+        (_DO, '.header["x"][0]', '["boddy"]', "do.$returns has no 'boddy'; did you mean 'body'?"),
+        (_DO.replace("operation", "once(operation").replace("}),", "})),"), ".body", ".bdy", "do.$returns has no 'bdy'"),
+        (_LOGS, ".outputs.logs", ".outputs.log", "do.$returns.outputs has no 'log'; did you mean 'logs'?"),
+        (_ENDPOINTS, ".list[0].endpoint.host", ".list[0].endpont.host", "do.$returns.list[0] has no 'endpont'"),
+        (_ENDPOINTS, ".list[0].ref.name", ".list[0].endpoint.hst", "do.$returns.list[0].endpoint has no 'hst'"),
+        (_LIST, ".values.items[0].status.phase", ".values.itms", "do.$returns.values has no 'itms'; did you mean 'items'?"),
+        (_LIST, ".values.metadata.resourceVersion", ".values.items[0].staus.phase", "do.$returns.values.items[0] has no 'staus'"),
+        (_PATCH, ".result.status.phase", ".result.staus.phase", "do.$returns.result has no 'staus'"),
+        ('"do": operation("vela/multicluster", "#Deploy", {"policies": [], "inlinePolicies": [], "parallelism": 1, "ignoreTerraformComponent": True}),', ".anything", "", ""),
+        ('"do": operation("vela/oam", "#LoadComponets", {}),', ".value.web.properties.image", ".valu", "has no 'valu'"),
+    ],
+)  # fmt: skip
+def test_an_answer_has_what_the_engine_fills_in(
+    tmp_path: Path, before: str, right: str, wrong: str, sentence: str
+) -> None:
+    body = before + '"m": first_given(result_of("do")["$returns"]%s, "")'
+    assert cue_of(tmp_path, step(body % right))
+    if wrong:
+        found = problems_of(tmp_path, step(body % wrong))
+        assert any(sentence in problem.message for problem in found), found
+
+
 @pytest.mark.parametrize("asked", ['result_of("read")["$returns"].err', "seen"])
 def test_a_condition_on_a_result_is_not_at_the_top(tmp_path: Path, asked: str) -> None:
     before = 'seen = let(first_given(result_of("read")["$returns"].err, ""))\n'
@@ -593,3 +627,53 @@ def test_what_is_wrong_in_sort_by_is_told_once(tmp_path: Path) -> None:
     text = config('{"a": to_json(sort_by(p.rows, lambda row: row.nam))}')
     (problem,) = problems_of(tmp_path, text, schema=schema)
     assert "has no 'nam'; did you mean 'name'?" in problem.message
+
+
+# ---------------------------------------------------------------- CUE of an author's own
+
+
+def _with(value: str) -> str:
+    return component(body=DEPLOYMENT.replace("optional(p.replicas)", value))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (_with('raw_cue("1 +")'), "raw_cue: missing ',' in struct literal"),
+        (_with('raw_cue("1}, x: {1")'), "expected ')'"),
+        (_with('raw_cue("1 // one")'), "expected ')'"),
+        (_with('raw_cue("nope")'), 'raw_cue: reference "nope" not found'),
+        (_with('if_else(p.debug, raw_cue("nope"), 1)'), 'reference "nope" not found'),
+        (_with('raw_cue("parameter.imgae")'), "undefined field: imgae"),
+        (_with('raw_cue("parameter.image")'), "conflicting values string and int"),
+        (_with("""raw_cue('"text"')"""), 'conflicting values "text" and int'),
+        (_with('raw_cue("len(strings.Split(parameter.image))")'), 'reference "strings" not found'),
+        (_with('raw_cue("1", imports=("strings",))'), 'imported and not used: "strings"'),
+        (_with('if_else(raw_cue("1"), 2, 1)'), "cannot use 1 (type int) as type bool"),
+        (config('{each(p.files): lambda key, value: {key: raw_cue(f"nope + {value}")}}'), 'reference "nope" not found'),
+        (config('{each(p.files): lambda key, value: {key: raw_cue("1")}}'), "conflicting values 1 and string"),
+        (component('    status=Status(healthy=raw_cue("nope")),\n'), 'reference "nope" not found'),
+        (component('    checks=[refuse(raw_cue("nope"), "no")],\n'), 'reference "nope" not found'),
+        (component('    outputs={"a": raw_cue("1")},\n'), "conflicting values 1 and {...}"),
+        (step('"do": operation("vela/http", "#HTTPDo", {"url": raw_cue("nope")})'), 'reference "nope" not found'),
+    ],
+)  # fmt: skip
+def test_raw_cue_is_judged_at_its_place(tmp_path: Path, text: str, sentence: str) -> None:
+    found = problems_of(tmp_path, text)
+    assert [sentence in problem.message for problem in found] == [True], found
+    assert (found[0].place.line, found[0].place.column) == spot_of(tmp_path, "raw_cue(")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _with('raw_cue("parameter.replicas")'),
+        _with('cases((given(p.ports), raw_cue(f"{length(p.ports)} + 1")), otherwise=raw_cue("1"))'),
+        _with("""first_given(raw_cue("context.output.status.replicas"), raw_cue("div(7, 2)"))""").replace("first_given(", "if_else(p.debug, "),
+        config('{each(p.files): lambda key, value: {key: raw_cue(f"{value} + {key}")}}'),
+        component('    status=Status(message=raw_cue("context.output.status.url"), healthy=raw_cue("context.output.status.ok")),\n'),
+        step('"do": operation("vela/http", "#HTTPDo", {"url": p.image}), "m": raw_cue("do.$returns.body")'),
+    ],
+)  # fmt: skip
+def test_right_raw_cue_builds(tmp_path: Path, text: str) -> None:
+    assert cue_of(tmp_path, text)

@@ -18,6 +18,7 @@ from typing import Any
 import velagen
 from velagen.check.catalog import Known
 from velagen.errors import Place, Problem
+from velagen.kubevela import VERSIONS
 from velagen.project import Project
 from velagen.schema.model import parse_schema
 from velagen.tools import cache_dir
@@ -26,7 +27,7 @@ from velagen.tools import cache_dir
 _FORM = 2
 #: Answers that are kept; beyond, the oldest go.
 _MOST = 60
-_OURS = re.compile(r"(definitions|verdict)-[0-9a-f]{32}\.json")
+_OURS = re.compile(r"(definitions|verdict|cue)-[0-9a-f]{32}\.json")
 #: How the name of a file begins that is being written, and seconds after which nobody writes it any more.
 _PART = ".writing-"
 _ABANDONED = 3600.0
@@ -115,6 +116,20 @@ class Kept:
     @staticmethod
     def _file(what: str, key: str) -> Path:
         return cache_dir() / "checked" / f"{what}-{key}.json"
+
+
+def holds(text: str) -> bool:
+    """Whether a text of CUE was found to be right by the CUE of each KubeVela before."""
+    return _read(_of_cue(text)) is True
+
+
+def keep(text: str) -> None:
+    """Keep that a text of CUE is right."""
+    _write(_of_cue(text), True)
+
+
+def _of_cue(text: str) -> Path:
+    return cache_dir() / "checked" / f"cue-{_digest([*VERSIONS, text])}.json"
 
 
 def _digest(parts: Iterable[str]) -> str:

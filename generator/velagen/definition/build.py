@@ -25,6 +25,7 @@ from velagen.definition.model import (
     WorkflowStep,
     Workload,
 )
+from velagen.definition.raw import wrong_raw
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
@@ -339,6 +340,8 @@ class _Builder:
         self._problems += [
             replace(one, message=one.message.replace(*_AS_WRITTEN.get(name, ("", "")))) for one in compiler.problems
         ]
+        if not compiler.problems:
+            self._problems += wrong_raw(compiler.raws, (*decls, *_BESIDE))
         text = cue.to_cue(cue.File(decls)).rstrip("\n") + "\n"
         return cue.Field(name, cue.Lit(text, raw=True)), body.type
 
@@ -360,6 +363,8 @@ class _Builder:
         # KubeVela shows the first of CUE's errors only, so what the user wrote is judged before what is made of it.
         judged = (*immutable, parameter, *self._compiled.declarations, *checks)
         made = (*judged, *compiler.intermediates(), *decls)
+        if not compiler.problems:
+            self._problems += wrong_raw(compiler.raws, (*made, *_BESIDE))
         # `parameter` stays as it is: the form is derived from it.
         # An operation of a step is found where it stands.
         if isinstance(self._definition, WorkflowStep):
@@ -493,6 +498,8 @@ def _plain(place: Place) -> Place:
     return Place(place.file, place.line, place.column)
 
 
+#: What KubeVela puts beside a text, and the form beside an addon's.
+_BESIDE = tuple(cue.Field(cue.Name(one), cue.TOP) for one in ("context", "parameter"))
 #: Above ``errs``.
 _ERRS = ("What does not go together. KubeVela shows the sentences, and makes nothing.",)
 _SCALAR = JsonType("string", "integer", "number", "boolean")
@@ -595,7 +602,10 @@ def _addon_template(
         avoid |= clashes
     notes = TemplateCompiler(parameter=parameter, object_schemas=schemas)
     text = "" if template.notes is None else _notes(notes, template.notes)
-    found = [*_placed([*compiler.problems, *notes.problems], template, source), *problems]
+    wrong = [*compiler.problems, *notes.problems]
+    if not wrong:
+        wrong += wrong_raw(compiler.raws, (*compiler.intermediates(), *decls, *_BESIDE))
+    found = [*_placed(wrong, template, source), *problems]
     if found:
         raise VelagenError(found)
     # KubeVela shows the first of CUE's errors only, by the names of the files, where template.cue is main.cue: so what

@@ -102,7 +102,8 @@ class TemplateCompiler(ValueCompiler):
                     return self._first_of(branches, lambda value: self.manifest(value, what=what))
             case e.Literal(value=value):
                 return self.manifest(value, what=what)
-        kind_of: Type = UNKNOWN
+        # CUE of an author's own gives what it gives, but an object.
+        kind_of: Type = ANY_OBJECT if isinstance(leaf, e.RawCue) else UNKNOWN
         if isinstance(body, Mapping):
             kind_of = self._kind_of(body, what)
         elif leaf is None:
@@ -244,6 +245,8 @@ class TemplateCompiler(ValueCompiler):
                 return Typed(self._first_of(branches, branch), any_of(types))
             case e.FirstGiven():
                 return Typed(self._first_given(leaf, branch), any_of(types))
+            case e.RawCue():
+                return Typed(self._raw(leaf, place), UNKNOWN)
         typed = self.expression(leaf)
         for sentence in misfits(typed.type, place):
             self._problem(f"{path}: {describe(leaf)} does not fit: {sentence}", self._use())
@@ -508,8 +511,10 @@ class TemplateCompiler(ValueCompiler):
         found = operations().get(item.package, {}).get(item.name)
         if found is None:
             return UNKNOWN
-        value = item.params.get("value") if isinstance(item.params, Mapping) else None
-        return found.result(self._seen(value) if item.package == "vela/kube" else UNKNOWN)
+        about = None
+        if isinstance(item.params, Mapping) and item.package == "vela/kube":
+            about = item.params.get("value", item.params.get("resource"))
+        return found.result(self._seen(about))
 
     def _results(self, group: Mapping[object, e.Value]) -> Type:
         """What a field with operations below it is: those under when(…) may be absent."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velagen.template.types import UNKNOWN, Answer, Fields, Member, ObjectType, Observed, Type
+from velagen.template.types import UNKNOWN, Answer, Fields, JsonType, Member, ObjectType, Observed, Type
 
 if TYPE_CHECKING:
     from velagen.oracle import Oracle
@@ -51,15 +51,46 @@ class Operation:
     #: The versions of KubeVela that have it.
     versions: tuple[str, ...]
 
-    def result(self, value: Type = UNKNOWN) -> Type:
-        """What a field with this operation is; *value* is the object that it reads or applies, where that is known."""
+    def result(self, seen: Type = UNKNOWN) -> Type:
+        """What a field with this operation is; *seen* is the object that it reads or applies, where that is known."""
         members = {}
         if self.params is not None:
             members["$params"] = Member(ObjectType(self.params), present=True)
         if self.returns is not None:
-            found = Observed(ObjectType(self.returns))
-            members["$returns"] = Member(Answer(found, value) if value.known else found, present=False)
+            found = Observed(ObjectType(_as_filled(self.returns)))
+            known = {name: make(seen) for name, make in _SEEN_IN.items() if seen.known and found.declared(name)}
+            members["$returns"] = Member(Answer(found, known) if known else found, present=False)
         return Fields(members)
+
+
+def _listed(seen: Type) -> Type:
+    """What the API server answers to a list. Source: k8s.io/apimachinery, unstructured.UnstructuredList."""
+    members = {name: Member(UNKNOWN, present=True) for name in ("apiVersion", "kind", "metadata")}
+    return Fields({**members, "items": Member(JsonType("array", items=seen), present=True)})
+
+
+#: Where in an answer what an operation is about is found again: kubevela/workflow pkg/providers/kube/kube.cue.
+_SEEN_IN: Mapping[str, Callable[[Type], Type]] = {
+    "value": lambda seen: seen,
+    "result": lambda seen: seen,
+    "values": _listed,
+}
+
+
+def _as_filled(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """*schema* without the ``...`` behind fields that are declared.
+
+    The engine fills an answer from a Go struct, and there is no more in it than that has (ResponseVars in
+    kubevela/workflow pkg/providers/http/http.go; ServiceEndpoint in kubevela pkg/utils/types/ql_type.go).
+    """
+    found = dict(schema)
+    if found.get("properties") and found.get("additionalProperties") == {}:
+        del found["additionalProperties"]
+    if "properties" in found:
+        found["properties"] = {name: _as_filled(one) for name, one in found["properties"].items()}
+    if isinstance(found.get("items"), Mapping):
+        found["items"] = _as_filled(found["items"])
+    return found
 
 
 @cache
@@ -144,7 +175,8 @@ def _bare(schema: Any) -> Any:
 
 
 def names_in(schema: Mapping[str, Any]) -> Iterator[str]:
-    """The fields that must be written: required, and without a default."""
+    """The fields that must be written: required, and without a default, of which the conversion drops null."""
     for name in schema.get("required", ()):
-        if "default" not in schema.get("properties", {}).get(name, {}):
+        field = schema.get("properties", {}).get(name, {})
+        if "default" not in field and not field.get("nullable"):
             yield name

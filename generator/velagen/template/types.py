@@ -385,17 +385,17 @@ class Observed(Type):
 
 
 class Answer(Observed):
-    """The answer of an operation whose ``value`` is known better than KubeVela says."""
+    """The answer of an operation of which some fields are *known* better than KubeVela says."""
 
-    def __init__(self, of: Type, value: Type) -> None:
+    def __init__(self, of: Type, known: Mapping[str, Type]) -> None:
         super().__init__(of)
-        self._value = Member(observed(value), present=False)
+        self._known = {name: Member(observed(one), present=False) for name, one in known.items()}
 
     def member(self, name: str) -> Member | None:
-        return self._value if name == "value" else super().member(name)
+        return self._known.get(name) or super().member(name)
 
     def declared(self, name: str) -> Member | None:
-        return self._value if name == "value" else super().declared(name)
+        return self._known.get(name) or super().declared(name)
 
 
 def observed(of: Type) -> Type:

@@ -77,6 +77,16 @@ class Typed:
     type: Type
 
 
+@dataclass(frozen=True)
+class RawUse:
+    """A raw_cue where it stands: its CUE, the JSON types that its place takes (none: any), and the loops' variables."""
+
+    raw: cue.Raw
+    takes: frozenset[str]
+    variables: tuple[str, ...]
+    place: Place
+
+
 class ValueCompiler:
     """Compiles the expressions of one definition; problems are collected in :attr:`problems`.
 
@@ -120,6 +130,8 @@ class ValueCompiler:
         self._variables: list[e.Root] = []
         #: Definition lines, innermost last: where a problem is reported if its node knows no line.
         self._places: list[Place] = [Place()]
+        #: Each raw_cue with what its place takes; the last word on it counts.
+        self._raws: dict[tuple[cue.Raw, Place], RawUse] = {}
         #: Where what is compiled is written to, innermost last.
         self._uses: list[Spot] = [Spot()]
 
@@ -127,6 +139,11 @@ class ValueCompiler:
     def problems(self) -> list[Problem]:
         """What was found wrong so far."""
         return list(dict.fromkeys([*self._firm, *self._found]))
+
+    @property
+    def raws(self) -> tuple[RawUse, ...]:
+        """The raw CUE of what was compiled so far."""
+        return tuple(self._raws.values())
 
     def typed(self, value: e.Value, place: Type, path: str) -> Typed:
         """A value that goes to a *place* of the given type, at *path*; bodies are the subclass's."""
@@ -183,7 +200,7 @@ class ValueCompiler:
             case e.Choice():
                 return self._choice(node)
             case e.RawCue():
-                return Typed(self._raw(node), UNKNOWN)
+                return Typed(self._raw(node, UNKNOWN), UNKNOWN)
             case e.Provider():
                 return self._provider(node)
             case e.Once(of=of):
@@ -205,7 +222,8 @@ class ValueCompiler:
 
         return compile_one
 
-    def _raw(self, node: e.RawCue) -> cue.Raw:
+    def _raw(self, node: e.RawCue, place: Type) -> cue.Raw:
+        """The CUE of *node*, which goes to a *place* of the given type."""
         texts: list[str] = []
         imports = set(node.imports)
         for part in node.parts:
@@ -218,7 +236,10 @@ class ValueCompiler:
                 compiled, (cue.Ident, cue.Selector, cue.Index, cue.Call, cue.Lit, cue.Interpolation)
             )
             texts.append(cue.to_cue(compiled) if is_operand else f"({cue.to_cue(compiled)})")
-        return cue.Raw("".join(texts), tuple(sorted(imports)))
+        raw = cue.Raw("".join(texts), tuple(sorted(imports)))
+        use = RawUse(raw, place.types, tuple(root.name for root in self._variables), node._place)
+        self._raws[raw, node._place] = use
+        return raw
 
     def _first_of(
         self, branches: Sequence[tuple[e.Expression | None, e.Value]], compile_one: Callable[[e.Value], cue.Expr]
