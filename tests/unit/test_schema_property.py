@@ -272,6 +272,43 @@ def test_defaults(oracles: list[Oracle], properties: Any, closed: bool, spoken: 
         assert filled.result == {name: one["default"] for name, one in properties.items()}, (filled, text)
 
 
+@st.composite
+def nested(draw: st.DrawFn, depth: int = 2) -> tuple[Any, Any]:
+    """An object, map or list whose parts have defaults of their own, with its default; and one that is nearly valid."""
+    kind = draw(st.sampled_from(["map", "object", "array"] if depth else ["map", "scalar"]))
+    if kind == "scalar":
+        return {"type": "integer", "default": draw(st.integers(0, 3))}, draw(st.integers(0, 3) | st.just("x"))
+    if kind == "map":
+        wrong = {"type": "object", "additionalProperties": {"type": "string"}}
+        default = draw(st.sampled_from([{}, {}, {"k": "v"}]))
+        return {**wrong, "default": default}, draw(
+            st.dictionaries(st.sampled_from(["k", "l"]), st.just("v") | st.just(3))
+        )
+    if kind == "array":
+        inner, near = draw(nested(depth - 1))
+        items = [inner["default"]] * draw(st.integers(0, 1))
+        return {"type": "array", "items": inner, "default": items}, [near] * draw(st.integers(0, 2))
+    parts = {name: draw(nested(depth - 1)) for name in draw(st.sampled_from(["a", "ab"]))}
+    default = {name: one["default"] for name, (one, _) in parts.items() if draw(st.booleans())}
+    schema: Any = {"type": "object", "properties": {name: one for name, (one, _) in parts.items()}, "default": default}
+    if draw(st.booleans()):
+        schema["additionalProperties"] = False
+    value = {name: near for name, (_, near) in parts.items() if draw(st.booleans())}
+    return schema, {**value, **draw(st.sampled_from([{}, {}, {"other": 1}]))}
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pairs=st.lists(nested(), min_size=3, max_size=5))
+def test_defaults_inside_defaults(oracles: list[Oracle], pairs: list[tuple[Any, Any]]) -> None:
+    properties = {f"p{number}": schema for number, (schema, _) in enumerate(pairs)}
+    document = {"type": "object", "properties": properties}
+    instances = [{f"p{number}": near} for number, (_, near) in enumerate(pairs)]
+    assert disagreements(oracles, document, [{}, *instances], "kubevela") == []
+    text = to_cue(compile_schema(parse_schema(document)).file())
+    for oracle in oracles:
+        assert oracle.openapi(text).ok, (oracle.version, text)
+
+
 UNIONS = [
     {"type": ["string", "integer"], "minimum": 0, "default": "x", "x-message": "no"},
     {"type": ["string", "array"], "minItems": 2, "items": {"type": "object"}, "default": ""},

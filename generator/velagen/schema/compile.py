@@ -823,6 +823,8 @@ class _Compiler:
             default = filled_in(shape, shape.default)
             if self.face == "render" and not isinstance(default, (dict, list)):
                 expr, below = self._everything(layers)
+            elif _lists_objects(default):
+                expr, below = _without_patterns(expr), self._everything(layers)[1]
             filled = self._defaulted(layers, expr, below, default)
             if filled is not None:
                 expr, constraint = filled, ""
@@ -908,17 +910,18 @@ class _Compiler:
             isinstance(decl, Field) and decl.constraint == "!" for decl in _struct_of(expr).decls
         ):
             return expr
-        marked = Call(Ident("close"), (self._marked(default, shape),)) if default else Struct()
-        return Binary("|", Unary("*", marked), expr)
+        return Binary("|", Unary("*", self._marked(default, shape)), expr)
 
     def _marked(self, value: Any, shape: Shape | None) -> Expr:
         """*value*, inside the default of an object, in a form that KubeVela's OpenAPI conversion takes.
 
-        It takes no list of a fixed length, unless the property is declared as a list in the alternative beside it.
+        Each object is closed, else the default would let through what the alternative beside it refuses. The
+        conversion takes no list of a fixed length, unless the property is declared as a list in that alternative.
         """
         if isinstance(value, dict):
             inner = {name: shape.property(name) if shape else None for name in value}
-            return Struct(tuple(Field(name, self._marked_in(item, shape, inner[name])) for name, item in value.items()))
+            decls = tuple(Field(name, self._marked_in(item, shape, inner[name])) for name, item in value.items())
+            return Call(Ident("close"), (Struct(decls),))
         return literal(value)
 
     def _marked_in(self, value: Any, around: Shape | None, found: Property | None) -> Expr:
@@ -926,7 +929,7 @@ class _Compiler:
         if not isinstance(value, list) or (declared and found is not None and not found.shape.has_default):
             return self._marked(value, found.shape if found else None)
         items = found.shape.items if found else None
-        element = self.typed(items.layers)[0] if items else None
+        element = _without_patterns(self.typed(items.layers)[0]) if items else None
         return Binary("|", Unary("*", literal(value)), ListLit((Ellipsis(element),)))
 
     # ------------------------------------------------------------ checks
@@ -1214,8 +1217,36 @@ def _has_default(expr: Expr) -> bool:
     return any(isinstance(one, Unary) and one.op == "*" for one in expr.walk())
 
 
+def _lists_objects(default: Any) -> bool:
+    """Whether an object stands in a list of *default*: it is open there, since the form's conversion takes no other.
+
+    So as a default it lets through any other object, and types alone can't say what the schema does.
+    """
+    if isinstance(default, list):
+        return any(isinstance(one, dict) or _lists_objects(one) for one in default)
+    return isinstance(default, dict) and any(map(_lists_objects, default.values()))
+
+
+def _without_patterns(expr: Expr) -> Expr:
+    """*expr* whose maps are open objects: beside a list of objects the form's conversion takes no map of a type."""
+
+    def opened(node: Cue) -> Cue:
+        decls = _decls_of(node) if isinstance(node, Expr) else ()
+        if any(isinstance(one, Field) and isinstance(one.label, Pattern) for one in decls):
+            kept = [one for one in decls if not (isinstance(one, Field) and isinstance(one.label, Pattern))]
+            others = [one for one in kept if not isinstance(one, Ellipsis)]
+            return Struct((*(one.rebuilt(opened) for one in others), Ellipsis()))
+        return node.rebuilt(opened)
+
+    found = opened(expr)
+    assert isinstance(found, Expr)  # of an expression is made an expression
+    return found
+
+
 def filled_in(shape: Shape, default: Any) -> Any:
     """A default with those of the properties in it, which hold where it leaves them out."""
+    if isinstance(default, list) and shape.items is not None:
+        return [filled_in(shape.items, one) for one in default]
     if not isinstance(default, dict):
         return default
     found = dict(default)
