@@ -377,7 +377,7 @@ def test_a_patch_of_several_kinds_may_write_what_they_share(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ('"resources": {"limits": {"cpu": %s}}', "optional(p.cpu)"),
+        ('"name": "web", "resources": {"limits": {"cpu": %s}}', "optional(p.cpu)"),
         ('"name": %s', "first_given(p.size, 'x')"),
         ('"name": %s', "first_given(p.tier, 'x')"),
         ('"name": %s', "first_given(p.store.kind, 'x')"),
@@ -677,3 +677,71 @@ def test_raw_cue_is_judged_at_its_place(tmp_path: Path, text: str, sentence: str
 )  # fmt: skip
 def test_right_raw_cue_builds(tmp_path: Path, text: str) -> None:
     assert cue_of(tmp_path, text)
+
+
+# ---------------------------------------------------------------- what Python would decide by itself, and wrongly
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("1 if p.replicas is None else 2", "parameter.replicas is an expression, and never None: write missing(…)"),
+        ("1 if p.replicas is not None else 2", "never None"),
+        ("1 if p.image in {'a': 1} else 2", "Python can't know whether parameter.image is in it: write one_of(…)"),
+        ("1 if p.image not in {'a'} else 2", "Python can't know whether parameter.image is in it"),
+        ("{'a': 1}.get(p.image, 2)", "Python finds no parameter.image in a dict: write choose(key, table, default)"),
+        ("1 if f'{p.image}' == 'a' else 2", "Python can't answer == of a text with expressions in it"),
+        ("1 if 'a' in f'{p.image}' else 2", "Python can't answer in of a text with expressions in it"),
+        ("1 if f'{p.image}'.startswith('a') else 2", "write has_prefix(text, …)"),
+        ("len(f'{p.image}')", "use length(…) instead of len(…)"),
+        ("f'{p.image!r}'", "!r would write parameter.image itself into the text"),
+        ("repr(p.image)", "repr would write parameter.image itself into the text"),
+    ],
+)
+def test_python_does_not_answer_for_a_user(tmp_path: Path, value: str, sentence: str) -> None:
+    (problem,) = problems_of(tmp_path, _with(value))
+    assert sentence in problem.message
+    assert problem.place.line == spot_of(tmp_path, '"replicas"')[0]
+
+
+def test_a_helper_asks_its_own_arguments(tmp_path: Path) -> None:
+    before = (
+        "def one(value=None, table={'a': 1}):\n    if value is None or 'b' in table:\n        return table.get('a')\n"
+        "    return first_given(value, len('x'))\n"
+    )
+    text = cue_of(tmp_path, component(before=before, body=DEPLOYMENT.replace("optional(p.replicas)", "one()")))
+    assert "replicas: 1" in text
+    assert cue_of(
+        tmp_path, component(before=before, body=DEPLOYMENT.replace("optional(p.replicas)", "one(p.replicas)"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "sentence"),
+    [
+        (_with("1, 'replicas': 2").replace("'replicas'", '"replicas"'), '"replicas": 2', "'replicas' stands twice in this dict"),
+        (_with("1, when(p.debug): {'replicas': 2}"), "'replicas': 2", "output.spec.replicas has a value already"),
+        (component(body=DEPLOYMENT.replace('            "selector": {"matchLabels": {"app": context.name}},\n', "")), '"apiVersion"', "output.spec.selector is missing"),
+        (component(body=DEPLOYMENT.replace('"name": "web", ', "")), '"apiVersion"', "output.spec.template.spec.containers[].name is missing"),
+        (component(body=DEPLOYMENT.replace("context.name", '"no label!"')), '"apiVersion"', "output.spec.selector.matchLabels: 'no label!' is no value of a label"),
+        (component('    outputs={"a": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "No_Name"}}},\n'), '"apiVersion": "v1"', "outputs.a.metadata.name: 'No_Name' is no name of an object"),
+        (component('    outputs={"a": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"labels": {"a b": "c"}}}},\n'), '"apiVersion": "v1"', "outputs.a.metadata.labels: 'a b' is no key"),
+        (_with("div(4, 0)"), "div(4", "nothing can be divided by 0"),
+        (config('{"a": replace_pattern(p.image, "(a)", "$2")}'), "replace_pattern", "'(a)' has no group '2'"),
+        (config('{"a": replace_pattern(p.image, "(a)", "$1x")}'), "replace_pattern", "has no group '1x'"),
+        (config('{"a": replace_pattern(p.image, "(a)", r"\\1")}'), "replace_pattern", "names a group as Python does"),
+        (step('"w": operation("vela/builtin", "#ConditionalWait", {"message": "x"})'), "operation", "#ConditionalWait.$params.continue is missing: without it the step waits for ever"),
+        (step('"w": operation("vela/kube", "#Apply", {"value": {"apiVersion": "v1", "kind": "ConfigMap"}})'), "operation", "#Apply.$params.value.metadata.name is missing"),
+        (step('"a": "b"'), '"a"', "the step holds no operation, so it does nothing"),
+        (step(""), "WorkflowStep", "the step holds no operation"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_on_the_cluster_alone(tmp_path: Path, text: str, at: str, sentence: str) -> None:
+    found = [one for one in problems_of(tmp_path, text) if sentence in one.message]
+    assert found, problems_of(tmp_path, text)
+    assert found[0].place.line == spot_of(tmp_path, at)[0]
+
+
+@pytest.mark.parametrize("new", ["${1}x", "$1-x", "$$", "$0", "plain"])
+def test_groups_that_a_pattern_has(tmp_path: Path, new: str) -> None:
+    assert cue_of(tmp_path, config(f'{{"a": replace_pattern(p.image, "(a)", "{new}")}}'))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
 import sys
@@ -14,19 +13,17 @@ from importlib.abc import MetaPathFinder, SourceLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TypeVar
 
 import yaml
 
 from velagen.definition.form import check_form, check_name
 from velagen.definition.model import AddonTemplate, Definition
+from velagen.definition.rewrite import GUARDS, KEY, rewritten
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import Schema, load_schema
 from velagen.template.expression import readable
 from velagen.template.places import Key, Spot, blamed, column_of, sentence
-
-_Made = TypeVar("_Made", bound=ast.AST)
 
 #: The module that holds the addon's own template.
 ADDON_MODULE = "addon"
@@ -188,84 +185,14 @@ class _Loader(SourceLoader):
             spot = Spot(file, line, column_of(file, line, column), until=until)
             return Key(text, spot) if isinstance(text, str) else text
 
-        vars(module)[_KEY] = key
+        vars(module).update({KEY: key, **GUARDS})
         super().exec_module(module)
 
 
 @lru_cache(maxsize=200)
 def _compiled(source: bytes, file: str) -> CodeType:
     """A module's code; kept, since each definition that uses shared code loads it for itself."""
-    tree = _Rewriter().visit(ast.parse(source, file))
-    return compile(tree, file, "exec", dont_inherit=True)
-
-
-_KEY = "__velagen_key__"
-
-
-class _Rewriter(ast.NodeTransformer):
-    """Says to the words of a template what Python does not.
-
-    ``{"a": 1}`` becomes ``{key("a", line, column, last line): 1}``, ``x = let(v)`` becomes ``x = let(v, name="x")``,
-    and ``choose(k, TABLE)`` becomes ``choose(k, TABLE, name="TABLE")``.
-    """
-
-    def visit_Dict(self, node: ast.Dict) -> ast.AST:  # named as the node is
-        self.generic_visit(node)
-        node.keys = [self._placed(key, value) for key, value in zip(node.keys, node.values, strict=True)]
-        return node
-
-    def _placed(self, key: ast.expr | None, value: ast.expr) -> ast.expr | None:
-        is_text = isinstance(key, ast.JoinedStr | ast.Name | ast.Attribute) or (
-            isinstance(key, ast.Constant) and isinstance(key.value, str)
-        )
-        if key is None or not is_text:
-            return key
-        until = value.end_lineno or value.lineno
-        spot = [ast.Constant(number) for number in (key.lineno, key.col_offset, until)]
-        return _put(ast.Call(ast.Name(_KEY, ast.Load()), [key, *spot], []), key)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        self.generic_visit(node)
-        named = any(one.arg == "name" for one in node.keywords)
-        if _called(node) == "choose" and len(node.args) > 1 and isinstance(node.args[1], ast.Name) and not named:
-            node.keywords.append(_put(ast.keyword("name", ast.Constant(node.args[1].id)), node))
-        return node
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        self.generic_visit(node)
-        for target in node.targets:
-            self._name(target, node.value)
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        self.generic_visit(node)
-        if node.value is not None:
-            self._name(node.target, node.value)
-        return node
-
-    def _name(self, target: ast.expr, value: ast.expr) -> None:
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-            for one, its in zip(target.elts, value.elts, strict=True):
-                self._name(one, its)
-        elif isinstance(target, ast.Name) and isinstance(value, ast.Call) and _has_no_name(value):
-            value.keywords.append(_put(ast.keyword("name", ast.Constant(target.id)), value))
-
-
-def _put(made: _Made, at: ast.expr) -> _Made:
-    """What was *made* at the place of another node; the rest of the tree has its places."""
-    return ast.fix_missing_locations(ast.copy_location(made, at))
-
-
-def _has_no_name(call: ast.Call) -> bool:
-    """Whether it is an intermediate or a look-up that is called as the variable it is assigned to."""
-    if any(one.arg in {"name", None} for one in call.keywords):
-        return False
-    return (_called(call) == "let" and len(call.args) == 1) or _called(call) == "choose"
-
-
-def _called(call: ast.Call) -> str:
-    called = call.func
-    return called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
+    return compile(rewritten(source, file), file, "exec", dont_inherit=True)
 
 
 def _represented(dumper: yaml.representer.SafeRepresenter, key: Key) -> yaml.Node:

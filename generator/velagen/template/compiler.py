@@ -13,11 +13,13 @@ from velagen import cue
 from velagen.errors import Place
 from velagen.template import expression as e
 from velagen.template.body import Each, Else, If, Items, Marked, Never, Optional, Refusal, When
-from velagen.template.operations import TRAPS, Operation, names_in, operations, versions
+from velagen.template.metadata import wrong_metadata
+from velagen.template.operations import TRAPS, Operation, names_in, needed, operations, versions
 from velagen.template.places import Key, MisuseError, Spot
 from velagen.template.types import (
     ANY_OBJECT,
     UNKNOWN,
+    UNKNOWN_MEMBER,
     Fields,
     JsonType,
     Member,
@@ -93,8 +95,11 @@ class TemplateCompiler(ValueCompiler):
 
     # ------------------------------------------------------------------ whole objects
 
-    def manifest(self, body: e.Value, *, what: str) -> cue.Expr:
-        """The body of a whole object, checked against the schema of its apiVersion and kind; *what* names it."""
+    def manifest(self, body: e.Value, *, what: str, is_whole: bool = True) -> cue.Expr:
+        """The body of a whole object, checked against the schema of its apiVersion and kind; *what* names it.
+
+        Of an object that is not *is_whole* only a part need be written, as of one that a step reads.
+        """
         leaf = body if isinstance(body, e.Expression) else None
         match leaf:
             case e.FirstOf(branches=branches):
@@ -109,7 +114,26 @@ class TemplateCompiler(ValueCompiler):
         elif leaf is None:
             self._problem(f"{what}: an object is a dict with apiVersion and kind, not {type(body).__name__}")
             return cue.BOTTOM
-        return self.body(body, kind_of, what)
+        typed = self.typed(body, kind_of, what)
+        if isinstance(body, Mapping):
+            for sentence in wrong_metadata(typed.type):
+                self._problem(f"{what}.{sentence}", next(map(_key_spot, body), None))
+            if is_whole and not self._is_patch:
+                self._complete(typed.type, kind_of, what, next(map(_key_spot, body), None))
+        return typed.cue
+
+    def _complete(self, kind: Type, place: Type, path: str, spot: Place | None) -> None:
+        """A problem for each field that *place* requires and that no condition at all writes."""
+        if isinstance(kind, Fields) and isinstance(place, ObjectType):
+            for name in place.required:
+                if kind.declared(name) is None and not kind.open:
+                    self._problem(f"{path}.{name} is missing", spot)
+            for name in kind.names:
+                own, wanted = kind.declared(name), place.member(name)
+                if own is not None and wanted is not None:
+                    self._complete(own.type, wanted.type, f"{path}.{name}", spot)
+        elif "array" in kind.types and isinstance(kind.items, Fields):
+            self._complete(kind.items, place.items, f"{path}[]", spot)
 
     def _kind_of(self, body: Mapping[object, e.Value], what: str) -> Type:
         """What the schemas say of the object that *body* says it is."""
@@ -349,9 +373,21 @@ class TemplateCompiler(ValueCompiler):
         self._writing.pop()
         if isinstance(label, str):
             before = members.get(label)
+            if before is not None and (sure or before.present):
+                self._written_twice(before.type, typed.type, here)
             types = [typed.type] if before is None else [before.type, typed.type]
             present = (sure and not is_optional) or (before is not None and before.present)
             members[label] = Member(any_of(types), present)
+
+    def _written_twice(self, before: Type, now: Type, path: str) -> None:
+        """A problem where a field has a value in any case, and another one here: CUE takes no two."""
+        scalars = before.known and now.known and not {"object", "array"} & (before.types | now.types)
+        same = before.enum and before.enum == now.enum
+        if scalars and not same:
+            self._problem(
+                f"{path} has a value already, and CUE takes no other beside it",
+                hint="write cases(…) for the value, or when(…) and otherwise() around both",
+            )
 
     def _marked(self, mark: Marked, place: Type, path: str) -> None:
         if mark.word == "comment":
@@ -497,7 +533,10 @@ class TemplateCompiler(ValueCompiler):
                     key.place,
                     hint='write it below a field: "then": {when(…): {…}}',
                 )
-        return _in_order(self.body(body, UNKNOWN, "step"))
+        compiled = self.body(body, UNKNOWN, "step")
+        if not self.problems and not any(map(_operates, compiled.decls if isinstance(compiled, cue.Struct) else ())):
+            self._problem("the step holds no operation, so it does nothing", next(map(_key_spot, body), None))
+        return _in_order(compiled)
 
     def _result(self, item: e.Value) -> Type:
         while isinstance(item, (Marked, Optional)):
@@ -619,10 +658,23 @@ class TemplateCompiler(ValueCompiler):
         # A whole object is checked as objects are.
         whole = {"#Apply", "#Read", "#Delete"} if node.package == "vela/kube" else set()
         if node.name in whole and isinstance(params.get("value"), Mapping) and not _is_of_any_kind(params["value"]):
-            self.manifest(params["value"], what=f"{what}.value")
+            self.manifest(params["value"], what=f"{what}.value", is_whole=False)
         typed = self._struct(params, place, what)
         self._written_out(found.params, typed.type, what)
+        if isinstance(typed.type, Fields) and not typed.type.open:
+            for name, reason in needed(node.package, node.name).items():
+                if typed.type.declared(name) is None:
+                    self._problem(f"{what}.{name} is missing: {reason}")
+            if node.package == "vela/kube" and (value := typed.type.declared("value")) is not None:
+                self._named(value.type, f"{what}.value")
         return typed.cue
+
+    def _named(self, kind: Type, what: str) -> None:
+        """A problem where an object that is written out has no name, by which the API server would find it."""
+        metadata = kind.declared("metadata") if isinstance(kind, Fields) and not kind.open else UNKNOWN_MEMBER
+        inside = metadata.type if metadata is not None else Fields({})
+        if isinstance(inside, Fields) and not inside.open and not {"name", "generateName"} & set(inside.names):
+            self._problem(f"{what}.metadata.name is missing")
 
     def _written_out(self, schema: Mapping[str, Any], kind: Type, what: str) -> None:
         """A problem for each field that the operation needs and that is not written."""
@@ -704,6 +756,7 @@ def _operates(decl: cue.Decl) -> bool:
     """Whether an operation of the workflow engine lies in *decl*."""
     return any(
         (isinstance(node, cue.Package) and node.path.startswith("vela/"))
+        or (isinstance(node, cue.Raw) and any(path.startswith("vela/") for path in node.imports))
         or (isinstance(node, cue.Field) and node.label == cue.Definition("do"))
         for node in decl.walk()
     )

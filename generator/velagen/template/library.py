@@ -31,6 +31,9 @@ class Takes:
     of_first: bool = False
     #: The list must have an item.
     filled: bool = False
+    #: What is put in the place of matches of the argument before it, ``$1`` for the first group.
+    replaces: bool = False
+    not_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ _ALL = (
     Library(
         "replace_pattern",
         "regexp.ReplaceAll",
-        (_text, Takes("pattern", _TEXT, pattern=True), Takes("new", _TEXT)),
+        (_text, Takes("pattern", _TEXT, pattern=True), Takes("new", _TEXT, replaces=True)),
         _always("string"),
         passes=(1, 0, 2),
     ),
@@ -179,7 +182,10 @@ _ALL = (
     Library("ceil", "math.Ceil", (Takes("number", _NUMBER),), _always("integer")),
     Library("floor", "math.Floor", (Takes("number", _NUMBER),), _always("integer")),
     Library(
-        "div", "div", (Takes("number", frozenset({"integer"})), Takes("by", frozenset({"integer"}))), _always("integer")
+        "div",
+        "div",
+        (Takes("number", frozenset({"integer"})), Takes("by", frozenset({"integer"}), not_zero=True)),
+        _always("integer"),
     ),
     Library("maximum", "list.Max", (Takes("numbers", _LIST, items=_NUMBER, filled=True),), _number_of),
     Library("minimum", "list.Min", (Takes("numbers", _LIST, items=_NUMBER, filled=True),), _number_of),

@@ -40,6 +40,17 @@ TRAPS: Mapping[tuple[str, str], str] = {
 }
 
 
+#: Fields without which an operation never does what it is for, though they have a default.
+_NEEDED: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("vela/builtin", "#ConditionalWait"): {"continue": "without it the step waits for ever"},
+}
+
+
+def needed(package: str, name: str) -> Mapping[str, str]:
+    """The fields of ``$params`` that must be written though the operation has a default, with the reason."""
+    return _NEEDED.get((package, name), {})
+
+
 @dataclass(frozen=True)
 class Operation:
     """One operation; a schema is None where the operation takes, or gives, nothing."""

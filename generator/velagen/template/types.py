@@ -66,6 +66,8 @@ class Member:
 
 
 UNKNOWN = Type()
+#: A field of which nothing is known.
+UNKNOWN_MEMBER = Member(UNKNOWN, present=False)
 
 
 class JsonType(Type):
@@ -344,6 +346,12 @@ class ObjectType(Type):
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._node.get("properties", ()))
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The fields that an object must have and that have no default."""
+        found = self._node.get("properties", {})
+        return tuple(name for name in self._node.get("required", ()) if "default" not in found.get(name, {}))
 
     @property
     def items(self) -> Type:

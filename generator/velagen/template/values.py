@@ -402,8 +402,10 @@ class ValueCompiler:
 
     def _call(self, node: e.Function) -> Typed:
         args = [self.expression(arg) for arg in node.args]
-        for takes, arg, typed in zip(node.library.arguments, node.args, args, strict=True):
+        for number, (takes, arg, typed) in enumerate(zip(node.library.arguments, node.args, args, strict=True)):
             self._argument(node.library.word, takes, arg, typed, args[0].type)
+            if takes.replaces:
+                self._groups(node.library.word, args[number - 1].type, typed.type, _place_of(arg))
         return Typed(node.library.call([one.cue for one in args]), node.library.gives([one.type for one in args]))
 
     def _argument(self, word: str, takes: Takes, arg: e.Expression, typed: Typed, first: Type) -> None:
@@ -435,6 +437,8 @@ class ValueCompiler:
             )
         if takes.of_first and first.items.known and typed.type.known:
             self._never_in(what, first.items, typed.type, place)
+        if takes.not_zero and typed.type.enum and not any(typed.type.enum):
+            self._problem("nothing can be divided by 0", place)
         if takes.pattern:
             for pattern in typed.type.enum:
                 self._compile_pattern(str(pattern), word, place)
@@ -457,6 +461,25 @@ class ValueCompiler:
         except re2.error as error:
             reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
             self._problem(f"{word}: {pattern!r} is not valid RE2, which CUE takes: {reason}", place)
+
+    def _groups(self, word: str, patterns: Type, texts: Type, place: Place | None) -> None:
+        """A problem where a constant text names groups in another way than Go does, or a group that there is not."""
+        if len(patterns.enum) != 1 or len(texts.enum) != 1:
+            return
+        text = str(texts.enum[0])
+        if re.search(r"\\\d", text):
+            self._problem(f"{word}: {text!r} names a group as Python does", place, hint="write ${1}")
+        try:
+            # What RE2 calls a group is one to Python too, in a pattern that is of both.
+            groups = re.compile(str(patterns.enum[0]))
+        except re.error:
+            return
+        known = {str(number) for number in range(groups.groups + 1)} | groups.groupindex.keys()
+        for braced, bare in re.findall(r"\$(?:\$|\{(\w+)\}|(\w+))", text):
+            name = braced or bare
+            if name and name not in known:
+                hint = "${1} ends the name: $1x is the group 1x" if bare and bare[0].isdigit() else ""
+                self._problem(f"{word}: {str(patterns.enum[0])!r} has no group {name!r}", place, hint=hint)
 
     def _sorted(self, node: e.Sorted) -> Typed:
         items = self.expression(node.items)
