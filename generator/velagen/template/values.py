@@ -117,8 +117,8 @@ class ValueCompiler:
         self._objects = {"output": output, "outputs": outputs, "status": status}
         self._context = context
         self._avoid = frozenset(avoid) | _TAKEN
-        #: CUE text of references known to exist here.
-        self._present: list[set[str]] = [set()]
+        #: References known to exist here.
+        self._present: list[set[cue.Expr]] = [set()]
         #: Names of intermediates by what they are, and what is known of those that are compiled.
         self._names: dict[int, str] = {}
         self._lets: dict[int, tuple[e.LetRoot, cue.Decl, Type]] = {}
@@ -632,8 +632,7 @@ class ValueCompiler:
             )
 
     def _is_present(self, at: cue.Expr) -> bool:
-        text = cue.to_cue(at)
-        return any(text in known for known in self._present)
+        return any(at in known for known in self._present)
 
     # ------------------------------------------------------------------ intermediates
 
@@ -717,7 +716,7 @@ class ValueCompiler:
             for part in chain.from_iterable(map(self._spelled_out, _conjunction(condition))):
                 compiled = self._boolean(part, "when")
                 clauses.append(cue.Guard(compiled))
-                self._present[-1].update(self._texts(_asserted(part)))
+                self._present[-1].update(self._ways(_asserted(part)))
             yield tuple(clauses)
 
     def _spelled_out(self, part: e.Expression) -> Iterator[e.Expression]:
@@ -765,12 +764,12 @@ class ValueCompiler:
                 # What is wrong in another way is told where it is used, and not that it always exists.
                 if found:
                     clauses.append(cue.Guard(cue.present(compiled.cue)))
-                    self._present[-1].update(self._texts([reference]))
+                    self._present[-1].update(self._ways([reference]))
             yield tuple(clauses)
 
     @contextmanager
     def _assumed(self, nodes: Sequence[e.Expression]) -> Iterator[None]:
-        self._present.append(self._texts(nodes))
+        self._present.append(self._ways(nodes))
         try:
             yield
         finally:
@@ -782,15 +781,15 @@ class ValueCompiler:
         self._found = others
         return compiled
 
-    def _texts(self, nodes: Sequence[e.Expression]) -> set[str]:
-        """References and all that lies on their way, as CUE text."""
-        texts: set[str] = set()
+    def _ways(self, nodes: Sequence[e.Expression]) -> set[cue.Expr]:
+        """References and all that lies on their way."""
+        found: set[cue.Expr] = set()
         for node in nodes:
             at: cue.Expr = self._silently(node)
             while isinstance(at, (cue.Selector, cue.Index)):
-                texts.add(cue.to_cue(at))
+                found.add(at)
                 at = at.of
-        return texts
+        return found
 
     @contextmanager
     def _loop(
@@ -806,7 +805,7 @@ class ValueCompiler:
         types: list[Type] = [JsonType("integer" if is_list else "string"), element]
         roots = [e.LoopRoot(name, type_) for name, type_ in zip(names, types[-len(names) :], strict=True)]
         # What is looped over has an entry under each of its keys.
-        entry = {cue.to_cue(cue.Index(source.cue, cue.Ident(names[0])))} if len(names) == 2 else set()
+        entry: set[cue.Expr] = {cue.Index(source.cue, cue.Ident(names[0]))} if len(names) == 2 else set()
         self._present.append(entry)
         self._variables += roots
         try:
