@@ -35,10 +35,11 @@ kind: $(READY) ## The tests on real kind clusters: real pods, real model servers
 	$(BIN)/pytest -m "kind and not engine" --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=20
 	$(BIN)/pytest -m engine
 
-lint: $(READY) ## Style and types
+lint: $(READY) ## Style, types, and which package imports which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 check: $(READY) ## The committed addon is what its sources say, and passes its own checks, as do the examples
 	$(BIN)/velagen build --check

@@ -16,14 +16,12 @@ import click
 import yaml
 
 from velagen.errors import Problem, VelagenError
-from velagen.gpusim.cluster import connect
 from velagen.gpusim.config import Config, load_config
 from velagen.gpusim.inventory import node_gpus, plugin_devices
 from velagen.gpusim.labels import node_labels
 from velagen.gpusim.manifest import manifest
-from velagen.gpusim.metrics import MetricsServer
 from velagen.gpusim.node import live_plugins, real_gpus
-from velagen.gpusim.simulator import KUBELET_FOLDER, POD_RESOURCES, STATE, Paths, Simulator, plug, unplug
+from velagen.gpusim.paths import KUBELET_FOLDER, POD_RESOURCES, STATE, Paths, plug, unplug
 
 _STATE = click.option(
     "--state-dir", type=click.Path(path_type=Path), default=STATE, show_default=True, help="What must outlive a crash."
@@ -99,6 +97,11 @@ def run(
 
     Refused on a node that has a GPU, NVIDIA's driver or a running device plugin, whose resource it would take over.
     """
+    # Here, since the other commands need none of what these import.
+    from velagen.gpusim.cluster import connect
+    from velagen.gpusim.metrics import MetricsServer
+    from velagen.gpusim.simulator import Simulator
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         _refuse_real(plugin_dir, beside_real_gpu=beside_real_gpu)

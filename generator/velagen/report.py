@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from velagen.errors import Problem, VelagenError
+from velagen.extras import missing_extra
 
 if TYPE_CHECKING:
     # rich takes its time to import, and most commands have nothing to say.
@@ -67,6 +68,8 @@ def explained(error: BaseException) -> tuple[Problem, ...]:
     match error:
         case VelagenError():
             return error.problems
+        case ModuleNotFoundError() if problem := missing_extra(error):
+            return (problem,)
         case MemoryError():
             return (Problem("there is not enough memory for this", hint="is the input as large as it should be?"),)
         case RecursionError():

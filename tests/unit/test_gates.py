@@ -18,7 +18,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.seconds(30)]
 
 ROOT = Path(__file__).parents[2]
 #: All that stands before the tests, as make prints it.
-GATES = ("ruff check", "ruff format --check", "mypy", "velagen build --check", "velagen check")
+GATES = (
+    "ruff check",
+    "ruff format --check",
+    "mypy",
+    "lint-imports --no-cache",
+    "velagen build --check",
+    "velagen check",
+)
 REACHED = "reached: make"
 
 
@@ -98,6 +105,13 @@ def test_all_gates_are_passed_in_order_before_the_tests(copy: Path, environment:
         ("tests/turns.py", "SEATS = 2", "SEATS  = 2", "ruff format --check", "File would be reformatted"),
         ("tests/turns.py", "SEATS = 2", "SEATS: str = 2", "mypy", "tests/turns.py:13: error"),
         ("benchmarks/standing.py", "\n\n\n", '\n\nWRONG: int = ""\n\n\n', "mypy", "benchmarks/standing.py"),
+        (
+            "generator/velagen/lab/vela.py",
+            "from velagen.errors",
+            "from velagen.cue import syntax as syntax\nfrom velagen.errors",
+            "lint-imports --no-cache",
+            "velagen.lab.vela -> velagen.cue.syntax",
+        ),
         ("addon/kfserving/definitions/canary.cue", "canary", "canari", "velagen build --check", "is stale"),
         ("examples/sentiment.yaml", "modelUri", "modelUrl", "velagen check", "modelUrl"),
     ],

@@ -4,10 +4,9 @@ import pytest
 import yaml
 
 from velagen.errors import VelagenError
-from velagen.gpusim import load_config, node_gpus, node_labels, parse_config
-from velagen.gpusim.config import Config
-from velagen.gpusim.inventory import plugin_devices
-from velagen.gpusim.labels import stale
+from velagen.gpusim.config import Config, load_config, parse_config
+from velagen.gpusim.inventory import node_gpus, plugin_devices
+from velagen.gpusim.labels import node_labels, stale
 
 
 def config(text: str) -> Config:

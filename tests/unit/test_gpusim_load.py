@@ -19,13 +19,15 @@ from tests.unit.fake_kubelet import FakeKubelet
 
 from velagen.cli_gpusim import gpusim_group
 from velagen.errors import VelagenError
-from velagen.gpusim import Config, Paths, Simulator, node_gpus, parse_config
 from velagen.gpusim.cluster import NodeClient
+from velagen.gpusim.config import Config, parse_config
+from velagen.gpusim.inventory import node_gpus
 from velagen.gpusim.load import MOST_REPORTS, Load, LoadBook, Pod, busy_seconds, fetch_page, parse_report
 from velagen.gpusim.manifest import manifest
 from velagen.gpusim.metrics import MetricsServer
+from velagen.gpusim.paths import Paths, unplug
 from velagen.gpusim.proto import podresources_pb2 as pr
-from velagen.gpusim.simulator import unplug
+from velagen.gpusim.simulator import Simulator
 
 
 def series(text: str) -> dict[tuple[str, ...], dict[str, float]]:

@@ -18,9 +18,11 @@ from click.testing import CliRunner
 from tests.unit.fake_kubelet import FakeKubelet
 
 from velagen.cli_gpusim import gpusim_group
-from velagen.gpusim import Config, Paths, Simulator, node_gpus, parse_config
+from velagen.gpusim.config import Config, parse_config
+from velagen.gpusim.inventory import node_gpus
 from velagen.gpusim.node import real_gpus
-from velagen.gpusim.simulator import plug, unplug
+from velagen.gpusim.paths import Paths, plug, unplug
+from velagen.gpusim.simulator import Simulator
 
 GPU = "nvidia.com/gpu"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError
-from velagen.gpusim.simulator import KUBELET_FOLDER, POD_RESOURCES, STATE
+from velagen.gpusim.paths import KUBELET_FOLDER, POD_RESOURCES, STATE
 
 NAME: Final = "velagen-gpusim"
 _PORT: Final = 9400

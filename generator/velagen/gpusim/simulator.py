@@ -7,8 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -18,50 +16,13 @@ from velagen.gpusim.config import Config
 from velagen.gpusim.inventory import Gpu, PluginDevice, plugin_devices
 from velagen.gpusim.load import LoadBook, Pod
 from velagen.gpusim.metrics import GpuCollector, Holder, holders
+from velagen.gpusim.paths import Paths, unplugged
 from velagen.gpusim.plugin import ResourcePlugin
 
 log = logging.getLogger(__name__)
 
-KUBELET_FOLDER: Final = Path("/var/lib/kubelet/device-plugins")
-POD_RESOURCES: Final = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
-STATE: Final = Path("/var/lib/velagen-gpusim")
 #: Seconds until the API server is asked again whose an address is: anybody on the node can make us ask.
 _ASK_AGAIN: Final = 1.0
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where things are on the node."""
-
-    plugins: Path = KUBELET_FOLDER
-    pod_resources: Path = POD_RESOURCES
-    #: What must outlive a crash: which GPUs are unplugged.
-    state: Path = STATE
-
-    @property
-    def kubelet(self) -> Path:
-        """The kubelet's registration socket."""
-        return self.plugins / "kubelet.sock"
-
-
-def unplug(state: Path, gpu: int) -> None:
-    """Take GPU number ``gpu`` out; OSError when the state folder can't be written."""
-    folder = state / "unplugged"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / str(gpu)).touch()
-
-
-def plug(state: Path, gpu: int) -> None:
-    """Put it back; the plugin says so at its next start, as the real one."""
-    (state / "unplugged" / str(gpu)).unlink(missing_ok=True)
-
-
-def unplugged(state: Path) -> frozenset[int]:
-    """Numbers of the GPUs that are out."""
-    try:
-        return frozenset(int(entry.name) for entry in (state / "unplugged").iterdir() if entry.name.isdigit())
-    except FileNotFoundError:
-        return frozenset()
 
 
 class Simulator:

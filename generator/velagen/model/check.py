@@ -17,12 +17,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from velagen.errors import Place, Problem, VelagenError
-from velagen.model import triton
 from velagen.model.environment import NAME, read_environment
 from velagen.model.files import LINK_TO_FOLDER, entries, inside, read_bytes, read_json, read_yaml, short
 from velagen.model.imports import imports_for
 from velagen.model.pickles import PickleReport, scan
 from velagen.model.runtimes import Runtime, distribution_of, load_runtimes
+from velagen.model.triton_backends import is_model
 from velagen.model.weights import check_safetensors, has_keras_lambda, is_pointer
 
 #: File endings that each of KServe's single-file servers looks for; exactly one file may have them.
@@ -123,7 +123,7 @@ class _Checker:
         names = {file.name for file in self.files}
         if "MLmodel" in names:
             return "mlflow"
-        if triton.is_model(self.directory) or any(triton.is_model(folder) for folder in self.folders):
+        if is_model(self.directory) or any(is_model(folder) for folder in self.folders):
             return "triton"
         if any(folder.name.isdigit() and (folder / "saved_model.pb").is_file() for folder in self.folders):
             return "tensorflow"
@@ -370,6 +370,8 @@ class _Checker:
             self.warn(message, place)
 
     def check_triton(self) -> None:
+        from velagen.model import triton  # here, since no other package is read with protobuf
+
         onnx = [file for file in self.files if file.suffix == ".onnx"]
         if onnx and not self.folders:
             name = onnx[0].stem
@@ -379,7 +381,7 @@ class _Checker:
                 f"move it to {name}/1/model.onnx, and give the folder above {name}",
             )
             return
-        if triton.is_model(self.directory):
+        if is_model(self.directory):
             self.root = ".."
             self.warn(
                 "this is one model of a repository, and Triton is given the folder above it",

@@ -375,12 +375,10 @@ def _same(found: str, wanted: str, path: Path) -> None:
 
 
 def s3_client(endpoint_url: str | None = None) -> Any:
-    """A boto3 client with the usual AWS_* settings; VelagenError where boto3 is not installed."""
-    try:
-        import boto3
-        from botocore.config import Config
-    except ImportError as error:
-        raise VelagenError(Problem("s3:// needs boto3", hint="pip install 'velagen[s3]'")) from error
+    """A boto3 client with the usual AWS_* settings."""
+    import boto3
+    from botocore.config import Config
+
     # A server named by hand is seldom one that has a DNS name for each bucket.
     style = "path" if endpoint_url or os.environ.get("AWS_ENDPOINT_URL") else "auto"
     return boto3.client(

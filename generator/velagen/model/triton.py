@@ -15,52 +15,11 @@ from typing import Final
 from velagen.errors import Place, Problem, VelagenError
 from velagen.model.files import read_bytes
 from velagen.model.proto import triton_config_pb2 as pb
+from velagen.model.triton_backends import BACKEND_FILES, BACKENDS
 from velagen.model.triton_config import MOST, read_config
 from velagen.model.triton_ensemble import cycles, fit_faults, graph_faults
 from velagen.model.triton_rules import Fault, config_faults
 
-#: Backend -> the file (or folder) a version holds, by Triton's default; None: the version folder may be empty.
-BACKEND_FILES: Final[dict[str, str | None]] = {
-    "onnxruntime": "model.onnx",
-    "tensorrt": "model.plan",
-    "pytorch": "model.pt",
-    "python": "model.py",
-    "openvino": "model.xml",
-    "dali": "model.dali",
-    "tensorflow_savedmodel": "model.savedmodel",
-    "tensorflow_graphdef": "model.graphdef",
-    "vllm": "model.json",
-    "fil": None,
-    "tensorrtllm": None,
-    "ensemble": None,
-    "identity": None,
-    "repeat": None,
-    "square": None,
-}
-
-
-@dataclass(frozen=True)
-class _Backend:
-    """How Triton knows a backend: by a platform, a file's name in the configuration, or a file in the first version."""
-
-    name: str
-    platform: str
-    file: str
-    #: What the file must be; None: either.
-    is_folder: bool | None = None
-
-
-#: In Triton's order: the first that fits is taken.
-_BACKENDS: Final = (
-    _Backend("tensorflow", "tensorflow_savedmodel", "model.savedmodel", True),
-    _Backend("tensorflow", "tensorflow_graphdef", "model.graphdef", False),
-    _Backend("tensorrt", "tensorrt_plan", "model.plan", False),
-    _Backend("onnxruntime", "onnxruntime_onnx", "model.onnx"),
-    _Backend("openvino", "", "model.xml"),
-    _Backend("pytorch", "pytorch_libtorch", "model.pt", False),
-    _Backend("pytorch", "torch_aoti", "model.pt2", False),
-    _Backend("python", "", "model.py"),
-)
 #: Backends for which Triton completes a missing config.pbtxt by itself.
 _COMPLETES: Final = {"onnxruntime", "tensorrt", "python", "openvino", "tensorflow"}
 #: Backends that fill in what a tensor of the configuration lacks; of Python's, models that say so.
@@ -98,20 +57,6 @@ class TritonModel:
     def outputs_known(self) -> bool:
         """The same of its outputs."""
         return bool(self.config.output) and not self.filled
-
-
-def is_model(folder: Path) -> bool:
-    """Whether ``folder`` looks like one model of a repository: a config.pbtxt, or a version that holds a model file, or
-    is of a backend that the folder's name says.
-    """
-    if (folder / "config.pbtxt").is_file():
-        return True
-    names = {name for name in BACKEND_FILES.values() if name} | {row.file for row in _BACKENDS}
-    custom = folder.name.partition(".")[2] in BACKEND_FILES
-    return any(
-        entry.is_dir() and entry.name.isdecimal() and (custom or any((entry / name).exists() for name in names))
-        for entry in folder.iterdir()
-    )
 
 
 def check_repository(root: Path) -> tuple[list[TritonModel], list[Problem]]:
@@ -173,7 +118,7 @@ def check_one(folder: Path, shown: str) -> tuple[TritonModel | None, list[Proble
     by_name = _fill_in(config, folder, name)
     ensemble = config.platform == "ensemble" or config.HasField("ensemble_scheduling")
     if not config.backend and not ensemble:
-        known = ", ".join(sorted({row.name for row in _BACKENDS}))
+        known = ", ".join(sorted({row.name for row in BACKENDS}))
         message = f"unknown platform {config.platform!r}, and no backend" if config.platform else "no backend"
         problems.append(
             Problem(f"{message}: neither config.pbtxt nor a model file says which", place, f"backend: one of {known}")
@@ -216,7 +161,7 @@ def check_one(folder: Path, shown: str) -> tuple[TritonModel | None, list[Proble
 def _fill_in(config: pb.ModelConfig, folder: Path, name: str) -> bool:
     """Backend, platform and file, where the configuration leaves them out; whether the folder's name says the first."""
     first = min((entry for entry in folder.iterdir() if entry.is_dir()), key=lambda entry: entry.name, default=None)
-    for row in _BACKENDS:
+    for row in BACKENDS:
         if config.backend not in ("", row.name):
             continue
         there = first / row.file if first is not None and not config.platform else None

@@ -16,7 +16,7 @@ from tests.e2e.kind.serving import PATIENCE, run_in_image
 from tests.e2e.kind.test_kind_cluster import finished, pod
 from tests.e2e.kind.test_kind_models import TRAIN_SKLEARN
 
-from velagen.gpusim import node_gpus
+from velagen.gpusim.inventory import node_gpus
 from velagen.gpusim.manifest import NAME
 from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab, gpus, prometheus
