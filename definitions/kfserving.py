@@ -151,7 +151,7 @@ readiness_probe = {
     },
     when(is_grpc & is_knative & (family == "tensorflow")): {
         "tcpSocket": comment(
-            "TensorFlow Serving's image has no Python; it opens its port once the model is loaded.",
+            "TensorFlow Serving's image comes without Python; it opens its port once the model is loaded.",
             {"port": 9000},
         )
     },

@@ -195,7 +195,7 @@ slo = Trait(
         ),
         refuse(
             given(p.latencyMilliseconds) & (length(counted_at) > 0) & ~is_bound,
-            f"latencyMilliseconds: {threshold} is no bound of the buckets in which requests are counted here: write "
+            f"latencyMilliseconds: {threshold} is not a bucket boundary of the histogram that is counted here: write "
             + cases(
                 (length(below) == 0, f"{next_above}"),
                 (length(above) == 0, f"{next_below}"),

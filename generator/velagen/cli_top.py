@@ -39,7 +39,7 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("top", epilog="Example: velagen top sentiment")
 @click.argument("app", required=False)
 @click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces.")
-@click.option("--once", is_flag=True, help="Show it once; so it is where standard output is no terminal.")
+@click.option("--once", is_flag=True, help="Show it once, as is done where standard output is not a terminal.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="json: once, for scripts.")
 @click.option("--every", type=click.FloatRange(1, 3600), default=5, show_default=True, help="Seconds between looks.")
 @_cluster_options

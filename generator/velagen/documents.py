@@ -211,7 +211,7 @@ def _as_json(value: Any, path: tuple[str | int, ...], document: Document, proble
         case float() if not math.isfinite(value):
             problems.append(Problem(f"{value} is not a number that JSON has", document.place(pointer(path))))
         case str() if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            problems.append(Problem("half a character (a lone surrogate) is no text", document.place(pointer(path))))
+            problems.append(Problem("a lone surrogate (half a character) in a string", document.place(pointer(path))))
         case None | bool() | int() | float() | str():
             return value
         case _:

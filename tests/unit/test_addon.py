@@ -425,9 +425,9 @@ def test_all_problems_are_told_at_once(mini: Project) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name: mini", "name: Mini_1", '"Mini_1" is no name for an addon'),
-        ("version: 0.2.0", 'version: "1.2"', '"1.2" is no semantic version'),
-        ('vela: ">=1.10.0"', "vela: new", "new is no range of versions"),
+        ("name: mini", "name: Mini_1", '"Mini_1" is not a valid addon name'),
+        ("version: 0.2.0", 'version: "1.2"', '"1.2" is not a semantic version'),
+        ('vela: ">=1.10.0"', "vela: new", "new is not a version range"),
         ("vela:", "velo:", "there is no requirement velo"),
         ("tags: [test]", "tags: test", "tags has to be a list"),
         ("tags: [test]", "dependencies: [fluxcd]", "a dependency has a name and, if you like, a version"),
@@ -587,7 +587,7 @@ def test_a_foreign_index_is_not_overwritten(mini: Project, tmp_path: Path) -> No
     (tmp_path / "index.yaml").write_text("- 1\n", encoding="utf-8")
     result = package(mini, tmp_path)
     assert result.exit_code == 1
-    assert "this is no index of a Helm repository" in result.stderr
+    assert "this is not the index of a Helm repository" in result.stderr
     assert (tmp_path / "index.yaml").read_text(encoding="utf-8") == "- 1\n"
 
 

@@ -201,7 +201,7 @@ def test_a_good_application_passes(app: Callable[[str], Path]) -> None:
         (
             "minReplicas: 2",
             "minReplica: 2",
-            "11:9: error: minReplica is no property that is known here"
+            "11:9: error: minReplica is not a known property"
             "  (/spec/components/0/properties/minReplica) | did you mean minReplicas?",
         ),
         (
@@ -419,7 +419,7 @@ def test_outside_a_project_the_way_out_is_said(app: Callable[[str], Path], tmp_p
         (
             "Error: x after merge parameter and context: output.spec.name: 2 errors in empty disjunction: "
             "(and 6 more errors)",
-            "output.spec.name: the value is none of those allowed",
+            "output.spec.name: the value is not one of those allowed",
         ),
         (
             "Error: x after merge parameter and context: output.spec.cpu: conflicting values string and 3 "
@@ -497,7 +497,7 @@ def test_an_installed_addon_stands_for_a_project(app: Callable[[str], Path], tmp
     result = CliRunner().invoke(main, ["check", "--addon", str(MINI / "addon/mini"), str(file)])
     assert result.exit_code == 1
     unknown, low = lines(result, file)
-    assert unknown.startswith("11:9: error: minReplica is no property that is known here")
+    assert unknown.startswith("11:9: error: minReplica is not a known property")
     assert low.startswith("15:13: error: max must be at least 1")
     alone = shutil.copytree(MINI / "addon/mini", tmp_path / "elsewhere" / "mini")
     result = CliRunner().invoke(main, ["check", "--addon", str(alone), str(file)])

@@ -350,7 +350,7 @@ def test_a_lab_of_before_the_choice_is_known_for_what_it_runs(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "../x", "-a", "a/b"])
 def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
-    with pytest.raises(VelagenError, match="is no name for a lab"):
+    with pytest.raises(VelagenError, match="is not a valid lab name"):
         Lab(name)
 
 

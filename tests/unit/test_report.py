@@ -293,9 +293,9 @@ def test_a_while(since: str, length: int, step: int) -> None:
 @pytest.mark.parametrize(
     ("since", "said"),
     [
-        ("0", "no length of time"), ("0h", "too short"), ("1m", "too short"), ("-1h", "no length of time"),
-        ("1.5h", "no length of time"), ("yesterday", "no length of time"), ("", "no length of time"),
-        ("400d", "longer than a year"), ("99999999999h", "no length of time"),
+        ("0", "is not a duration"), ("0h", "too short"), ("1m", "too short"), ("-1h", "is not a duration"),
+        ("1.5h", "is not a duration"), ("yesterday", "is not a duration"), ("", "is not a duration"),
+        ("400d", "longer than a year"), ("99999999999h", "is not a duration"),
     ],
 )  # fmt: skip
 def test_what_is_no_while(since: str, said: str) -> None:
@@ -340,7 +340,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     [
         (["shop", "-o", "{tmp}"], "is a folder"),
         (["shop", "-o", "{tmp}/no/such/report.html"], "there is no folder"),
-        (["shop", "-o", "{tmp}/r.html", "--since", "0"], "no length of time"),
+        (["shop", "-o", "{tmp}/r.html", "--since", "0"], "is not a duration"),
         (["shp", "-o", "{tmp}/r.html"], "did you mean shop?"),
         (["shop"], "Missing option"),
     ],

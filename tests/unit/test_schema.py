@@ -138,7 +138,7 @@ def test_what_is_wrong_with_a_value() -> None:
         ("", "uri is required"),
         ("/env/0", "env[0].name is required"),
         ("/port", "port must be at most 10"),
-        ("/prot", "prot is no property that is known here"),
+        ("/prot", "prot is not a known property"),
     ]
 
 

@@ -310,7 +310,7 @@ def test_a_wrong_checksum_stops_and_leaves_nothing(tmp_path: Path, server: Serve
 def test_a_missing_release_is_said_and_the_next_road_tried(tmp_path: Path, server: Server, reporter: Reporter) -> None:
     rows = read_table(table_file(tmp_path, row_text(server, tar({"toy": SCRIPT}))))
     server.files.clear()
-    with pytest.raises(VelagenError, match=r"release not to be had .*404"):
+    with pytest.raises(VelagenError, match=r"the release can't be downloaded .*404"):
         install([("toy", None)], reporter=reporter, rows=rows)
 
 

@@ -64,19 +64,19 @@ def _problems(metadata: Mapping[str, Any], file: Path) -> Iterator[Problem]:
     name, version = metadata["name"], metadata["version"]
     if not _NAME.fullmatch(name) or len(name) > 40:
         yield problem(
-            f'"{name}" is no name for an addon',
+            f'"{name}" is not a valid addon name',
             "name",
             hint="lower case letters and digits, with single '-' between them",
         )
     if not _SEMVER.fullmatch(version):
-        yield problem(f'"{version}" is no semantic version', "version", hint='such as "1.4.0" or "1.4.0-beta.1"')
+        yield problem(f'"{version}" is not a semantic version', "version", hint='such as "1.4.0" or "1.4.0-beta.1"')
     system = metadata.get("system")
     for key, value in system.items() if isinstance(system, dict) else ():
         if key not in _SYSTEM_KEYS:
             yield problem(f"there is no requirement {key}", "system", key, hint=f"known: {', '.join(_SYSTEM_KEYS)}")
         elif not isinstance(value, str) or not _CONSTRAINT.fullmatch(value):
             yield problem(
-                f"{value} is no range of versions", "system", key, hint='such as ">=1.10.0" or ">=1.28.0, <1.36.0"'
+                f"{value} is not a version range", "system", key, hint='such as ">=1.10.0" or ">=1.28.0, <1.36.0"'
             )
     dependencies = metadata.get("dependencies")
     for number, one in enumerate(dependencies) if isinstance(dependencies, list) else ():

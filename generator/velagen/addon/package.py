@@ -108,7 +108,9 @@ def _kept(index: Path, archive: str) -> dict[str, list[dict[str, Any]]]:
         }
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise VelagenError(
-            Problem("this is no index of a Helm repository", Place(str(index)), "move it away, or name another --out")
+            Problem(
+                "this is not the index of a Helm repository", Place(str(index)), "move it away, or name another --out"
+            )
         ) from error
     return {name: versions for name, versions in kept.items() if versions}
 

@@ -317,7 +317,7 @@ _FORMS: tuple[tuple[str, str], ...] = (
     ),
     (r"([\w.\[\]\"-]+): invalid value (.+?) \(out of bound (.+)\)", "{0} is {1}, it has to be {2}"),
     (r"([\w.\[\]\"-]+): invalid value (.+?) \(does not satisfy (.+)\)", "{0} is {1}, it has to satisfy {2}"),
-    (r"([\w.\[\]\"-]+): \d+ errors in empty disjunction", "{0}: the value is none of those allowed"),
+    (r"([\w.\[\]\"-]+): \d+ errors in empty disjunction", "{0}: the value is not one of those allowed"),
     (
         r"([\w.\[\]\"-]+): conflicting values (.+?) and (.+?)(?: \(mismatched types .*\))?$",
         "{0} can't be {1} and {2} at once",

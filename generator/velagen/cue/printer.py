@@ -367,7 +367,7 @@ class _Printer:
                 return str(value)
             case float() | Decimal():
                 if not math.isfinite(value):
-                    raise ValueError(f"{value} is no JSON number")
+                    raise ValueError(f"{value} is not a JSON number")
                 return repr(value) if isinstance(value, float) else str(value)
             case str():
                 if raw and "\n" in value and '"""' not in value and "\\#" not in value:

@@ -370,4 +370,4 @@ def literal(value: object) -> Expr:
         return Struct(tuple(Field(str(key), literal(item)) for key, item in value.items()))
     if isinstance(value, (list, tuple)):
         return ListLit(tuple(literal(item) for item in value))
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")

@@ -248,7 +248,7 @@ class _Reader:
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, bool) or not _DEVICE_REFERENCE.fullmatch(str(item)):
-                    self.error(f"{pointer}/{index}", f"{item!r} is no GPU index, MIG index or UUID")
+                    self.error(f"{pointer}/{index}", f"{item!r} is not a GPU index, MIG index or UUID")
                     return
         else:
             self.error(pointer, 'must be "all", a count or a list of devices')
@@ -262,7 +262,9 @@ class _Reader:
         full = value if value.startswith(PREFIX) else PREFIX + value
         if len(full) > _MAX_NAME or not _NAME.fullmatch(full.removeprefix(PREFIX)):
             self.error(
-                pointer, f"{full!r} is no resource name", "lower case, digits, '-' and '.', 63 characters in all"
+                pointer,
+                f"{full!r} is not a valid resource name",
+                "lower case, digits, '-' and '.', 63 characters in all",
             )
             return None
         return full
@@ -274,7 +276,7 @@ class _Reader:
         if value is None:
             return default
         if value not in allowed:
-            self.error(f"{pointer}/{key}", f"{value!r} is none of {', '.join(allowed)}")
+            self.error(f"{pointer}/{key}", f"{value!r} is not one of {', '.join(allowed)}")
             return default
         return str(value)
 

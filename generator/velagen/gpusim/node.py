@@ -45,7 +45,7 @@ def remove_dead(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, "this is no socket, and is left alone", str(path))
+        raise OSError(errno.EEXIST, "not a socket, so it is left alone", str(path))
     if _answers(path):
         raise OSError(errno.EADDRINUSE, "another device plugin listens there", str(path))
     path.unlink()

@@ -41,7 +41,9 @@ class LabHome:
         :raises VelagenError: the name has other characters, or too many.
         """
         if len(name) > self._LONGEST or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name):
-            raise VelagenError(Problem(f"{name!r} is no name for a lab", hint="Lower-case letters, digits and dashes."))
+            raise VelagenError(
+                Problem(f"{name!r} is not a valid lab name", hint="Lower-case letters, digits and dashes.")
+            )
         self.name = name
         self.folder = (folder or cache_dir() / self._UNDER / name).absolute()
         self.reporter = reporter or Reporter()

@@ -57,7 +57,7 @@ def read_environment(path: Path, runtime: Runtime) -> Runtime:
         raise VelagenError(Problem(f"can't be unpacked: {error}", place, "conda-pack writes it")) from error
     missing = [name for name in ("mlserver", "mlserver-mlflow") if name not in packages]
     if python is None or not activates:
-        raise VelagenError(Problem("holds no Python environment", place, "conda-pack writes it"))
+        raise VelagenError(Problem("this archive does not contain a Python environment", place, "conda-pack writes it"))
     if missing:
         message = f"has no {' and no '.join(missing)}, and the server runs from it"
         raise VelagenError(Problem(message, place, f"pip install {' '.join(missing)}, then conda-pack"))

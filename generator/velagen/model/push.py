@@ -273,7 +273,7 @@ def open_target(
         return _plain(S3Target(s3_client(endpoint_url), head, path))
     if scheme == "pvc" and head:
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", head):
-            raise VelagenError(Problem(f"{head!r} is no name of a PersistentVolumeClaim", Place(text)))
+            raise VelagenError(Problem(f"{head!r} is not a valid PersistentVolumeClaim name", Place(text)))
         return pvc_target(head, path, namespace=namespace, image=image)
     raise VelagenError(
         Problem(

@@ -197,7 +197,7 @@ def period(since: str, now: float | None = None) -> Period:
     """The while from *since* ago (``90m``, ``1h``, ``2d``) until now. Raises VelagenError where that is none."""
     found = re.fullmatch(r"([0-9]{1,9})([smhdw])", since.strip())
     if found is None:
-        raise VelagenError(Problem(f"--since {since!r} is no length of time", hint="write 30m, 1h or 2d"))
+        raise VelagenError(Problem(f"--since {since!r} is not a duration", hint="write 30m, 1h or 2d"))
     length = int(found[1]) * _UNITS[found[2]]
     if length < _SHORTEST:
         raise VelagenError(

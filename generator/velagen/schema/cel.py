@@ -226,7 +226,7 @@ class _Parser:
             elif isinstance(term, _Path):
                 term = _Path((*term.steps, _unescaped(name)))
             else:
-                raise NotCarriedError(f"{name!r} of something that is no field")
+                raise NotCarriedError(f"{name!r} of something that is not a field")
         if self.peek() == "[":
             raise NotCarriedError("an index is not read here")
         return term
@@ -335,7 +335,7 @@ class CelRule:
                 return found if wanted else Unary("!", found)
             case _Path():
                 return Binary("==", self._value(term, ref), Lit(wanted))
-        raise NotCarriedError("a part of it is no condition")
+        raise NotCarriedError("a part of it is not a condition")
 
     def _value(self, term: _Term, ref: Expr) -> Expr:
         match term:
@@ -349,7 +349,7 @@ class CelRule:
                 return Call(Ident("len"), (call("strings", "Runes", inner) if text else inner,))
             case _Operation(op=("+" | "-" | "*") as op, left=left, right=right):
                 return Binary(op, self._value(left, ref), self._value(right, ref))
-        raise NotCarriedError("a part of it is no value")
+        raise NotCarriedError("a part of it is not a value")
 
     # ------------------------------------------------------------ types
 
@@ -364,7 +364,7 @@ class CelRule:
                     found = shape.property(step) if shape is not None and shape.types == {"object"} else None
                     shape = found.shape if found else None
                 if shape is None:
-                    raise NotCarriedError(f"self.{'.'.join(steps)} is no property of a known type")
+                    raise NotCarriedError(f"self.{'.'.join(steps)} is not a property of known type")
                 return shape.types
             case _Call(function="size"):
                 return frozenset(["integer"])
@@ -399,15 +399,15 @@ class CelRule:
                 if any(self._scalar(_Constant(value)) != own for value in values):
                     raise NotCarriedError("it compares two types")
             case _Call(function="size", of=of):
-                raise NotCarriedError("a part of it is no condition")
+                raise NotCarriedError("a part of it is not a condition")
             case _Call(of=of):
                 if self._types(of) != {"string"}:
                     raise NotCarriedError("of a text it reads beginnings, ends and patterns only")
             case _Path() | _Constant():
                 if self._types(term) != {"boolean"}:
-                    raise NotCarriedError("a part of it is no condition")
+                    raise NotCarriedError("a part of it is not a condition")
             case _:
-                raise NotCarriedError("a part of it is no condition")
+                raise NotCarriedError("a part of it is not a condition")
 
     def _scalar(self, term: _Term) -> str:
         match term:

@@ -302,7 +302,9 @@ def parse_check(node: Node, index: int, entry: Any) -> Check:
                 try:
                     to_re2(right.value)
                 except PatternError as error:
-                    raise Refusal(node, "x-checks", f"{right.value[:80]!r} is no pattern for CUE: {error}") from error
+                    raise Refusal(
+                        node, "x-checks", f"{right.value[:80]!r} is not a pattern that CUE takes: {error}"
+                    ) from error
                 stack.append(operation.left)
             case _Operation(left=left, right=right):
                 stack += [left, right]

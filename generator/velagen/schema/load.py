@@ -68,7 +68,7 @@ def _read(path: Path) -> Any:
 
 
 def _non_finite(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _float(text: str) -> float:
@@ -122,7 +122,7 @@ def _refuse_other_kinds(whole: Any, origin: str) -> None:
     elif not set(whole) & set(ASSERTIONS) and any(name not in KNOWN and name[:2] != "x-" for name in whole):
         near = [hint for hint in (did_you_mean(name, KNOWN, cutoff=0.75) for name in list(whole)[:20]) if hint]
         hint = near[0] if near else 'is it a values file? A schema of it begins {"type": "object", "properties": ...}'
-        reason = "this is no JSON Schema: no keyword stands here that allows or forbids anything"
+        reason = "this is not a JSON Schema: none of its keywords allows or forbids anything"
         raise VelagenError(Problem(reason, Place(file=origin, pointer=""), hint))
     if what:
         found = list(_inside(whole))
@@ -148,7 +148,7 @@ def _inside(whole: Mapping[str, Any]) -> Iterator[str]:
 def _within(whole: Any, at: str, origin: str) -> Any:
     """What stands at the JSON pointer *at*. Raises VelagenError with the nearest place that is there."""
     if not at.startswith("/"):
-        raise VelagenError(Problem(f"{at!r} is no JSON pointer", Place(file=origin), "it begins with /, as in /a/b"))
+        raise VelagenError(Problem(f"{at!r} is not a JSON pointer", Place(file=origin), "it begins with /, as in /a/b"))
     found = whole
     here = ""
     for step in (part.replace("~1", "/").replace("~0", "~") for part in at[1:].split("/")):

@@ -178,7 +178,7 @@ class Node:
         if isinstance(contents, dict):
             dialect = _dialect_of(contents, dialect)
         elif not isinstance(contents, bool):
-            raise Refusal(self, keyword, f"{keyword} {reference!r} leads to something that is no schema")
+            raise Refusal(self, keyword, f"{keyword} {reference!r} points to something that is not a schema")
         pointer = reference[1:] if keyword == "$ref" and reference.startswith("#/") else self.pointer
         if reference == "#":
             pointer = ""
@@ -612,10 +612,10 @@ def _check_text(document: object, origin: str) -> int:
         texts = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
         for text in texts:
             if not isinstance(text, str):
-                raise VelagenError(Problem(f"the name {text!r} is no text", Place(file=origin, pointer=pointer)))
+                raise VelagenError(Problem(f"the name {text!r} is not a string", Place(file=origin, pointer=pointer)))
             if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
                 raise VelagenError(
-                    Problem("a lone surrogate (half a character) is no text", Place(file=origin, pointer=pointer))
+                    Problem("a lone surrogate (half a character) in a string", Place(file=origin, pointer=pointer))
                 )
         if isinstance(value, dict):
             required = value.get("required")
@@ -630,7 +630,7 @@ def _check_text(document: object, origin: str) -> int:
         elif isinstance(value, list):
             stack.extend((item, f"{pointer}/{index}", depth + 1) for index, item in enumerate(value))
         elif isinstance(value, float) and not math.isfinite(value):
-            raise VelagenError(Problem(f"{value} is no JSON number", Place(file=origin, pointer=pointer)))
+            raise VelagenError(Problem(f"{value} is not a JSON number", Place(file=origin, pointer=pointer)))
         elif isinstance(value, int) and abs(value) >= _TOO_LONG:
             reason = f"a number of more than {MOST_DIGITS} digits is more than JSON can carry"
             raise VelagenError(Problem(reason, Place(file=origin, pointer=pointer)))

@@ -331,7 +331,7 @@ class _Parser:
         if char.isdigit() or char == "k":
             raise PatternError(f"\\{char} refers back, which RE2 can't")
         if char.isalpha() or char == "_":
-            raise PatternError(f"\\{char} is no escape of ECMA-262")
+            raise PatternError(f"\\{char} is not an escape of ECMA-262")
         return Chars(((ord(char), ord(char)),))
 
     def code(self, digits: int) -> Chars:
@@ -356,7 +356,7 @@ class _Parser:
                 low = self.code(4).ranges[0][0]
                 code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
         if not 0 <= code <= _END or 0xD800 <= code <= 0xDFFF:
-            raise PatternError("it names a code point that is no character")
+            raise PatternError("it names a code point that is not a character")
         return Chars(((code, code),))
 
     def category(self, *, negated: bool) -> Chars:

@@ -513,7 +513,7 @@ def _problems(schema: Schema, error: ValidationError) -> Iterator[Problem]:
         return "".join(str(part) for part in words.parts)
 
     if keyword == "additionalProperties":
-        yield Problem(text(path.say("is no property that is known here")), place)
+        yield Problem(text(path.say("is not a known property")), place)
     elif keyword == "x-checks":
         yield Problem(error.message, place)
     elif keyword == "x-kubernetes-validations":

@@ -347,7 +347,7 @@ def wrap(value: object) -> Expression:
         parts = split_text(value)
         return Text(parts) if any(isinstance(part, Expression) for part in parts) else Constant(str(value))
     if isinstance(value, float) and not math.isfinite(value):
-        raise MisuseError(f"{value} is no JSON number")
+        raise MisuseError(f"{value} is not a JSON number")
     if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
         raise MisuseError(f"a whole number of {value.bit_length()} bits is more than Kubernetes holds")
     if value is None or isinstance(value, (bool, int, float)):

@@ -29,7 +29,7 @@ def wrong_metadata(of: Type, path: str = "") -> Iterator[str]:
         for name in _texts(_member(metadata, "name")):
             if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
                 said = "small letters, digits, - and ., at most 253 characters"
-                yield f"{path}metadata.name: {name!r} is no name of an object: {said}"
+                yield f"{path}metadata.name: {name!r} is not a valid object name: {said}"
     yield from _wrong_entries(_member(metadata, "labels"), f"{path}metadata.labels")
     yield from _wrong_entries(_member(metadata, "annotations"), f"{path}metadata.annotations", keys_only=True)
     yield from _wrong_entries(_member(of, "matchLabels"), f"{path}matchLabels")
@@ -41,10 +41,10 @@ def wrong_metadata(of: Type, path: str = "") -> Iterator[str]:
 def _wrong_entries(entries: Type, at: str, *, keys_only: bool = False) -> Iterator[str]:
     for key in entries.names:
         if len(key.rpartition("/")[2]) > _LONGEST_VALUE or not _KEY.fullmatch(key):
-            yield f"{at}: {key!r} is no key: letters, digits, -, _ and ., perhaps with a domain and / before it"
+            yield f"{at}: {key!r} is not a valid key: letters, digits, -, _ and ., perhaps with a domain and / before it"
         for value in () if keys_only else _texts(_member(entries, key)):
             if len(value) > _LONGEST_VALUE or not _VALUE.fullmatch(value):
-                yield f"{at}: {value!r} is no value of a label: letters, digits, -, _ and ., at most 63 characters"
+                yield f"{at}: {value!r} is not a valid label value: letters, digits, -, _ and ., at most 63 characters"
 
 
 def _member(of: Type, name: str) -> Type:

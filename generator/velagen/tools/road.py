@@ -182,7 +182,7 @@ def _ready_made(row: Row, allowed: frozenset[str], reporter: Reporter, known: Ta
                     _unpack(row, archive, known)
                     archive.unlink()
             except RoadClosedError as error:
-                closed.append(f"release not to be had ({error})")
+                closed.append(f"the release can't be downloaded ({error})")
             else:
                 return _place(row)
     if row.image is not None and "image" in allowed:
@@ -194,7 +194,7 @@ def _ready_made(row: Row, allowed: frozenset[str], reporter: Reporter, known: Ta
                 with _aside(row) as part:
                     image.take(row.image, where, part, downloads, reporter)
             except RoadClosedError as error:
-                closed.append(f"image not to be had ({error})")
+                closed.append(f"the image can't be downloaded ({error})")
             else:
                 return _place(row)
     return None
