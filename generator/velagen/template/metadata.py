@@ -41,7 +41,7 @@ def wrong_metadata(of: Type, path: str = "") -> Iterator[str]:
 def _wrong_entries(entries: Type, at: str, *, keys_only: bool = False) -> Iterator[str]:
     for key in entries.names:
         if len(key.rpartition("/")[2]) > _LONGEST_VALUE or not _KEY.fullmatch(key):
-            yield f"{at}: {key!r} is not a valid key: letters, digits, -, _ and ., perhaps with a domain and / before it"
+            yield f"{at}: {key!r} is not a valid key: letters, digits, -, _ and ., optionally after a domain and /"
         for value in () if keys_only else _texts(_member(entries, key)):
             if len(value) > _LONGEST_VALUE or not _VALUE.fullmatch(value):
                 yield f"{at}: {value!r} is not a valid label value: letters, digits, -, _ and ., at most 63 characters"
