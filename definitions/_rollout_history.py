@@ -24,7 +24,7 @@ def appended(history: Expression, line: Value) -> Expression:
 
 
 def labels(of: Reference) -> dict[object, Value]:
-    """What kube-state-metrics can tell of the state *of*, for alerts and dashboards (kube_configmap_labels)."""
+    """What kube-state-metrics can tell of the state *of*, for alerts and dashboards."""
     return {
         "rollout.velagen/component": stable_name,
         "rollout.velagen/phase": of.phase,

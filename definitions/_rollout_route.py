@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from _rollout_next import phase, properties, weight
 from _rollout_refusals import hosts
-from _rollout_seen import answer, candidate_name, live, namespace, route_asked, stable_name
+from _rollout_seen import answer, candidate_name, found_routes, live, namespace, route_asked, stable_name, weights
 from _routes import HTTP, backend, destination, http_route, virtual_service
 
 from velagen import (
-    Reference,
     cases,
     comment,
     each,
@@ -30,26 +29,18 @@ entry = let(if_else(given(properties.transformer), "transformer", "predictor"))
 ports = let(first_given(live.spec.predictor.model.ports, []))
 has_grpc = let((entry == "predictor") & (length(ports) > 1))
 grpc_port = first_given(ports[1].containerPort, 9000)
-#: The candidate is not a backend before its first request: it may not have a Service yet.
-is_split = let(one_of(phase, "step", "promote", "settle", "return"))
+#: The candidate is a backend as soon as it is ready, before its first request: a proxy may hear of a route before it
+#: knows where the backends are, and answers 503 meanwhile. Earlier it may not have a Service yet.
+is_split = let(one_of(phase, "warm", "step", "promote", "settle", "return", "drain"))
 domain = f"{namespace}.svc.cluster.local"
 stable_host = f"{stable_name}-{entry}.{domain}"
 route_name = f"{p.component}-rollout"
 
-found_routes = let(
-    first_given(answer("seen", "httpRoute").value.spec.rules, answer("seen", "virtualService").value.spec.http, [])
-)
 found_version = first_given(
     answer("seen", "httpRoute").value.metadata.resourceVersion,
     answer("seen", "virtualService").value.metadata.resourceVersion,
     "",
 )
-
-
-def weights(of: Reference) -> Expression:
-    """The weights that a rule of a route has, as text."""
-    refs = first_given(of.backendRefs, first_given(of.route, []))
-    return to_json([each(refs, lambda ref: first_given(ref.weight, 100))])
 
 
 wanted_weights = let(to_json(cases((is_split, [100 - weight, weight]), otherwise=[100])))

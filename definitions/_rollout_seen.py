@@ -12,6 +12,7 @@ from velagen import (
     context,
     each,
     first_given,
+    flatten,
     floor,
     from_json,
     given,
@@ -152,3 +153,45 @@ times_of_state = let(
 )
 written_at = let(first_given(sort_by(times_of_state, descending=True)[0], ""))
 now_at = let(first_given(sort_by(concat(times_of_leases, times_of_state), descending=True)[0], ""))
+
+
+# ---------------------------------------------------------------- the route, as it is
+
+
+found_route = answer("seen", "httpRoute").value
+generation = first_given(found_route.metadata.generation, 0)
+#: Controllers that have not seen the route as it is now: Gateway API's status says of which generation it is.
+behind = let(
+    flatten(
+        [
+            each(
+                first_given(found_route.status.parents, []),
+                lambda parent: [
+                    each(
+                        first_given(parent.conditions, []),
+                        lambda one: first_given(one.type, ""),
+                        where=lambda one: first_given(one.observedGeneration, 0) < generation,
+                    )
+                ],
+            )
+        ]
+    )
+)
+
+
+found_routes = let(first_given(found_route.spec.rules, answer("seen", "virtualService").value.spec.http, []))
+
+
+def weights(of: Reference) -> Expression:
+    """The weights that a rule of a route has, as text."""
+    refs = first_given(of.backendRefs, first_given(of.route, []))
+    return to_json([each(refs, lambda ref: first_given(ref.weight, 100))])
+
+
+#: Both versions are backends, the candidate gets nothing, and who serves the route says that it has it like this. Istio
+#: says nothing of its own: what is written is what there is.
+is_routed_away = let(
+    (length(behind) == 0)
+    & (length(found_routes) > 0)
+    & (length([each(found_routes, weights, where=lambda of: weights(of) != "[100,0]")]) == 0)
+)

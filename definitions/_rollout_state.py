@@ -7,6 +7,7 @@ from _rollout_seen import (
     answer,
     candidate_is_ready,
     is_ready,
+    is_routed_away,
     is_whole,
     live,
     live_is_absent,
@@ -74,6 +75,7 @@ before_check = let(
         "live": (revision_of(live) == context.appRevision)
         & is_ready(live)
         & is_whole(answer("there", "liveDeployment").value),
+        "routed": is_routed_away,
         "waited": waited,
         "trouble": trouble,
     }

@@ -108,7 +108,8 @@ message = let(
             "promote": f"all checks passed: {candidate_name} has all traffic while {stable_name} becomes the new "
             f"version{in_wait}",
             "settle": f"{stable_name} is the new version, and is about to take the traffic over",
-            "return": f"{stable_name} is the new version and has all traffic",
+            "return": f"{stable_name} is the new version; the gateway is about to send it all traffic",
+            "drain": f"{stable_name} is the new version and has all traffic",
             "done": f"{stable_name} is deployed",
             "failed": f"rolled back: {following.reason}"
             f"{if_else(is_run_again, '; vela up --publish-version NAME tries this version again', '')}",

@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "render": ("velagen.cli_check:render_command", "Print the objects that KubeVela makes of application FILES."),
     "top": ("velagen.cli_top:top_command", "Show what models do now: requests, errors, latency, replicas, weights."),
     "report": ("velagen.cli_top:report_command", "Write a page with what an application's models did over a while."),
+    "rollout": ("velagen.cli_rollout:rollout_group", "Show how a new version of a model comes in; write a page of it."),
     "tools": ("velagen.cli_lab:tools_group", "List and install the pinned tools."),
 }
 

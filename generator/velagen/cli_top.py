@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ROUTES: Final = ("envoy", "istio", "knative", "server")
 
 
-def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Which cluster, namespace, Prometheus and count."""
     for option in (
         click.option("--route", type=click.Choice(_ROUTES), help="Whose count.  [default: nearest to the client]"),
@@ -42,7 +42,7 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--once", is_flag=True, help="Show it once, as is done where standard output is not a terminal.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="json: once, for scripts.")
 @click.option("--every", type=click.FloatRange(1, 3600), default=5, show_default=True, help="Seconds between looks.")
-@_cluster_options
+@cluster_options
 def top_command(
     app: str | None,
     *,
@@ -68,7 +68,7 @@ def top_command(
 
     if all_namespaces and namespace:
         raise VelagenError(Problem("-A is all namespaces, and -n one of them", hint="write one of both"))
-    cluster, prometheus = _connect(kubeconfig, context, address)
+    cluster, prometheus = connect(kubeconfig, context, address)
     wanted = Wanted(None if all_namespaces else namespace or cluster.namespace, app, route)
     if output == "json":
         click.echo(json.dumps(as_json(look(cluster, prometheus, wanted)), indent=2, ensure_ascii=False))
@@ -103,7 +103,8 @@ def _live(console: Any, look: Callable[[], View], wanted: Wanted, every: float) 
     console.print(Screen(view, wanted))
 
 
-def _connect(kubeconfig: Path | None, context: str | None, address: str | None) -> tuple[Cluster, Prometheus]:
+def connect(kubeconfig: Path | None, context: str | None, address: str | None) -> tuple[Cluster, Prometheus]:
+    """The cluster, and the Prometheus that is named or the addon's. Raises VelagenError."""
     from velagen.monitoring.cluster import Cluster, prometheus_address
 
     cluster = Cluster.connect(kubeconfig, context)
@@ -117,7 +118,7 @@ def _connect(kubeconfig: Path | None, context: str | None, address: str | None) 
     "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), required=True, help="The page; - prints it."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
-@_cluster_options
+@cluster_options
 def report_command(
     app: str,
     *,
@@ -139,16 +140,18 @@ def report_command(
     from velagen.monitoring.models import Wanted
 
     when = period(since)
-    to_stdout = str(output) == "-"
-    if not to_stdout:
-        _check_output(output, overwrite=overwrite)
-    cluster, prometheus = _connect(kubeconfig, context, address)
+    check_output(output, overwrite=overwrite)
+    cluster, prometheus = connect(kubeconfig, context, address)
     wanted = Wanted(namespace or cluster.namespace, app, route)
     text = page(gather(cluster, prometheus, wanted, when)).html()
-    if to_stdout:
+    write_page(text, output)
+
+
+def write_page(text: str, output: Path) -> None:
+    """A page into a file, whole or not at all; ``-`` prints it."""
+    if str(output) == "-":
         click.echo(text, nl=False)
         return
-    # Whole, or not at all.
     part = output.with_name(f".{output.name}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -158,9 +161,12 @@ def report_command(
     click.echo(f"{output} ({len(text.encode()) / 1000:.0f} kB)", err=True)
 
 
-def _check_output(output: Path, *, overwrite: bool) -> None:
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse what can't be written to, or is there already. Raises VelagenError."""
     from velagen.errors import Problem, VelagenError
 
+    if str(output) == "-":
+        return
     if output.is_dir():
         raise VelagenError(Problem(f"{output} is a folder", hint=f"write -o {output / 'report.html'}"))
     if output.exists() and not overwrite:

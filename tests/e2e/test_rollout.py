@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -15,9 +16,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from click.testing import CliRunner
 from tests.conftest import Cluster
 from tests.e2e.loopback import Quiet, listening
 
+from velagen.cli import main
 from velagen.lab import Lab, condition, wait_until
 from velagen.lab.cluster import _State
 from velagen.lab.vela import vela
@@ -204,6 +207,7 @@ def test_a_good_version_is_promoted(rollout: Rollout, cluster: Cluster) -> None:
         ("last step passed", 100, "good"),
         ("in place", 100, "none"),
         ("settled", 0, "none"),
+        ("routed", 0, "none"),
         ("returned", 0, "none"),
     ]
     cluster.wait_for(lambda: cluster.inference_service("m-canary") is None, "the candidate gone", 20)
@@ -233,6 +237,19 @@ def test_a_bad_version_goes_back_and_says_why(rollout: Rollout, cluster: Cluster
     last = rollout.history[-1]
     assert (last["row"], last["weight"], last["requests"], last["why"]) == ("failed", 0, "500", words)
     assert last["bounds"][0] == {"name": "success ratio", "value": "0.93", "unit": "", "limit": 0.99, "atMost": False}
+    where = ["-n", cluster.namespace, "--kubeconfig", str(cluster.kubeconfig), "--prometheus", "http://127.0.0.1:1"]
+    shown = CliRunner().invoke(main, ["rollout", "status", "app", *where])
+    assert shown.exit_code == 0, shown.output
+    assert f"rolled back: {words}" in " ".join(shown.output.split())
+    file = cluster.lab.folder / "tmp" / f"{cluster.namespace}.html"
+    written = CliRunner().invoke(main, ["rollout", "report", "app", *where, "-o", str(file)])
+    assert written.exit_code == 0, written.output
+    page = file.read_text()
+    file.unlink()
+    # The reason, a check's number, and the event, which the cluster has.
+    assert html.escape(words) in page
+    assert "success ratio 0.93 (at least 0.99)" in page
+    assert "<td>RolledBack</td>" in page
     # What kube-state-metrics can tell.
     labels = cluster.get("v1", "ConfigMap", "m-rollout")["metadata"]["labels"]  # type: ignore[index]
     told = {name: labels[f"rollout.velagen/{name}"] for name in ("component", "phase", "weight", "check")}

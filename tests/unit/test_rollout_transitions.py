@@ -47,6 +47,7 @@ def sight(pick: random.Random, state: dict[str, Any], how: dict[str, Any], luck:
         **t.unseen(),
         "ready": pick.random() < luck["ready"],
         "live": pick.random() < luck["live"],
+        "routed": pick.random() < luck["live"],
         "waited": pick.choice([0, 1, 4, 10, how["interval"], 2 * how["interval"], how["deadline"]]),
         "trouble": pick.choice(["", ": ModelLoadFailed"]),
     }
@@ -120,7 +121,13 @@ def test_without_any_answer_nothing_is_promoted(seed: int) -> None:
     state, _ = t.step(state, {**t.unseen(), "changed": True}, how)
     queries = 0
     for _ in range(LONG):
-        seen = {**t.unseen(), "ready": True, "live": True, "waited": pick.choice([1, how["interval"], how["deadline"]])}
+        seen = {
+            **t.unseen(),
+            "ready": True,
+            "routed": True,
+            "live": True,
+            "waited": pick.choice([1, how["interval"], how["deadline"]]),
+        }
         if t.is_due(state, seen, how):
             queries += 1
             state = t.mark(state, seen, how)
@@ -146,6 +153,14 @@ def test_without_any_answer_nothing_is_promoted(seed: int) -> None:
         ({"phase": "step", "asked": 1, "held": 900}, {}, "no verdict in time"),
         ({"phase": "step", "step": 2, "passed": 1}, {"check": "good"}, "last step passed"),
         ({"phase": "step", "step": 9, "passed": 1}, {"check": "good"}, "last step passed"),  # steps became fewer
+        ({"phase": "warm"}, {"ready": True, "waited": 60}, ""),  # the gateway does not know it yet
+        ({"phase": "warm"}, {"ready": True, "routed": True, "waited": 60}, "warm"),
+        ({"phase": "warm"}, {"ready": True, "waited": 900}, "not routed in time"),
+        ({"phase": "return"}, {"waited": 30}, ""),  # the gateway still sends requests to the candidate
+        ({"phase": "return"}, {"waited": 30, "routed": True}, "routed"),
+        ({"phase": "return"}, {"waited": 600}, "routed"),  # one that says nothing
+        ({"phase": "drain"}, {"waited": 4}, ""),
+        ({"phase": "drain"}, {"waited": 5}, "returned"),
         ({"phase": "promote"}, {"aborted": True}, "stopped"),
         ({"phase": "failed"}, {"aborted": True}, ""),
         ({"phase": "halfway"}, {}, "not known"),  # of a later release

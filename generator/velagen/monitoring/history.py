@@ -256,7 +256,7 @@ def gather(cluster: Cluster, prometheus: Prometheus, wanted: Wanted, when: Perio
     return replace(
         history,
         alerts=_alerts(prometheus, scope, when, versions, set(history.components)),
-        events=_events(cluster, wanted, when, versions, problems),
+        events=events_of(cluster, wanted, when, versions, problems),
         problems=(*problems, *warned),
     )
 
@@ -386,9 +386,10 @@ def _zstd(data: bytes) -> bytes:
     return unpacked
 
 
-def _events(
+def events_of(
     cluster: Cluster, wanted: Wanted, when: Period, versions: set[str], problems: list[Problem]
 ) -> tuple[Event, ...]:
+    """What Kubernetes and KubeVela said of an application and its versions; that they can't be read is a problem."""
     try:
         things = cluster.list("v1", "events", wanted.namespace)
         others = {

@@ -182,6 +182,7 @@ def of_cluster(cluster: Cluster, wanted: Wanted) -> tuple[tuple[Model, ...], lis
             return []
 
     services = cluster.list("serving.kserve.io/v1beta1", "inferenceservices", scope)
+    candidates = _candidates(services)
     applications = {
         (one["metadata"]["namespace"], one["metadata"]["name"]): one
         for one in seen("core.oam.dev/v1beta1", "applications")
@@ -205,8 +206,11 @@ def of_cluster(cluster: Cluster, wanted: Wanted) -> tuple[tuple[Model, ...], lis
         for service in its:
             model = _of_service(service, applications)
             ready, aimed = _replicas(deployments, namespace, model.version)
-            alone = sum(_whose(one) == _whose(service) for one in its) == 1
-            share = split.get(model.version) or Share(100.0 if alone else None)
+            beside = [one for one in its if _whose(one) == _whose(service) and one is not service]
+            # No route names a rollout's new version before its first step.
+            alone = all((namespace, one["metadata"]["name"]) in candidates for one in beside)
+            other = 0.0 if (namespace, model.version) in candidates else 100.0 if alone else None
+            share = split.get(model.version) or Share(other)
             models.append(replace(model, replicas_ready=ready, replicas_wanted=aimed, share=share))
     kept = [one for one in models if wanted.app in (None, one.app)]
     kept.sort(key=_order)
@@ -257,6 +261,22 @@ def _of_service(service: Thing, applications: Mapping[tuple[str, str], Thing]) -
         revisions=revisions(service),
         objective=objective(application, component),
     )
+
+
+def _candidates(services: Iterable[Thing]) -> set[tuple[str, str]]:
+    """The new versions of rollouts, by namespace and name.
+
+    The step rollout-model brings a version in as a component NAME-canary: its component is called NAME from here on.
+    """
+    found: set[tuple[str, str]] = set()
+    known = {(one["metadata"]["namespace"], *_whose(one)) for one in services}
+    for one in services:
+        app, component = _whose(one)
+        stable = (component or "").removesuffix("-canary")
+        if app and stable != component and (one["metadata"]["namespace"], app, stable) in known:
+            one["metadata"]["labels"][LABEL_COMPONENT] = stable
+            found.add((one["metadata"]["namespace"], one["metadata"]["name"]))
+    return found
 
 
 def _whose(service: Thing) -> tuple[str | None, str | None]:

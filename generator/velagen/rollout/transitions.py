@@ -10,7 +10,7 @@ them out in Python, for simulations and tests. Nothing here reads a clock or a c
                                        │                        │ in place      │
                                        │                      settle ─ settled  │
                                        │                        │               v
-                                       └─ failed ←── overdue   return ─────→ done
+                                       └─ failed ←── overdue   return → drain → done
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ BLANK: Final[Mapping[str, int | str]] = {
     "held": 0,
     "reason": "",
 }
-PHASES: Final = ("deploy", "prepare", "warm", "step", "promote", "settle", "return", "done", "failed")
+PHASES: Final = ("deploy", "prepare", "warm", "step", "promote", "settle", "return", "drain", "done", "failed")
 #: Any phase, known or not.
 ANY: Final = ("",)
 #: Those in which nothing happens any more.
 ENDS: Final = ("done", "failed")
-#: Seconds that requests under way get before the candidate is taken away.
+#: Seconds that requests under way get before the candidate is taken away; a gateway's controller may say that it has
+#: accepted a route up to a second before its proxies have it.
 DRAIN: Final = 5
 #: How much longer than the interval is waited after so many queries without any answer; beyond the last none is sent.
 #: The sum stays under the engine's ten errors, and a rollout can hold for an hour at an interval of a minute.
@@ -71,6 +72,8 @@ def unseen() -> dict[str, Any]:
         # The candidate is Ready with all its replicas; the component's own object is of this revision and is so.
         "ready": False,
         "live": False,
+        # Whoever serves the route knows both versions as its backends, and that the candidate gets nothing.
+        "routed": False,
         # Seconds since the state was last written.
         "waited": 0,
         # What a check said: none, good, bad or inconclusive; and why.
@@ -113,19 +116,30 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
     def fails(reason: e.Value) -> dict[str, e.Value]:
         return {"phase": "failed", "asked": 0, "reason": reason}
 
-    moving = ("prepare", "warm", "step", "promote", "settle", "return")
+    moving = ("prepare", "warm", "step", "promote", "settle", "return", "drain")
     return (
         Row("deployed anew", ANY, seen.changed & seen.inPlace, {**fresh, "phase": "deploy"}),
         Row("begun", ANY, seen.changed, {**fresh, "phase": "prepare"}),
         Row("stopped", moving, seen.aborted, fails(f"it was stopped by hand or by an error, at {now} %")),
         Row("deployed", ("deploy",), seen.live, {"phase": "done"}),
         Row("ready", ("prepare",), seen.ready, {"phase": "warm"}),
-        Row("warm", ("warm",), seen.ready & (seen.waited >= rules.warmUp), {**new_step, "phase": "step", "step": 0}),
+        Row(
+            "warm",
+            ("warm",),
+            seen.ready & seen.routed & (seen.waited >= rules.warmUp),
+            {**new_step, "phase": "step", "step": 0},
+        ),
         Row(
             "not ready in time",
             ("prepare", "warm"),
             overdue & ~seen.ready,
             fails(f"it was not ready within {rules.deadline} s{seen.trouble}"),
+        ),
+        Row(
+            "not routed in time",
+            ("warm",),
+            overdue & ~seen.routed,
+            fails(f"the gateway did not say within {rules.deadline} s that it knows the route to it"),
         ),
         # A failed check never leads to more traffic: from here up a step is only reached by passed ones in a row.
         Row(
@@ -171,7 +185,9 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
             overdue & ~seen.live,
             fails(f"the component itself was not ready within {rules.deadline} s, after all checks were passed"),
         ),
-        Row("returned", ("return",), seen.waited >= DRAIN, {"phase": "done"}),
+        # A gateway that is slow still sends requests to the candidate. One that says nothing is waited for no longer.
+        Row("routed", ("return",), seen.routed | overdue, {"phase": "drain"}),
+        Row("returned", ("drain",), seen.waited >= DRAIN, {"phase": "done"}),
         # A state of a later release, or one that was edited by hand.
         Row("not known", ANY, ~one_of(state.phase, *PHASES), fails(f"the phase {state.phase} is not known here")),
     )
