@@ -166,14 +166,22 @@ def measure(lab: Lab, core: Core, kind: str, apps: int, window: float) -> Cost:
 
 
 def grow(lab: Lab, core: Core, apps: int, steps: int, say: Reporter) -> list[Growth]:
-    """Make *apps* kfserving applications in *steps* steps, and look on after each until all were re-synced once."""
+    """Make *apps* kfserving applications in *steps* steps, and look on after each until all were re-synced once.
+
+    A step that does not end in time is the last, and is left out.
+    """
     namespace = "bench-growth"
     lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     found: list[Growth] = []
     for step in range(1, steps + 1):
         first, last = apps * (step - 1) // steps, apps * step // steps
         spent, (looks, again) = core.milliseconds(), core.looks()
-        make(lab, "kfserving", range(first, last), namespace, every=5)
+        try:
+            make(lab, "kfserving", range(first, last), namespace, every=5)
+        except TimeoutError as error:
+            # What was measured up to here is worth telling.
+            say.say(str(error))
+            break
         spent, (looks_last, again_last) = core.milliseconds() - spent, core.looks()
         time.sleep(RESYNC)
         before, counted = core.milliseconds(), core.reconciles()
@@ -221,7 +229,7 @@ def block(found: dict[str, list[Cost]], apps: int, kubevela: str) -> str:
     return "\n".join(lines)
 
 
-def growth_block(found: list[Growth], kubevela: str) -> str:
+def growth_block(found: list[Growth], asked: int, kubevela: str) -> str:
     """Give the part of docs/benchmarks.md on a lab that fills up."""
     head = ["applications", "ms to make one", "looks until it runs", "ms a re-sync", "MB"]
     digits = (0, 1, 1, 1, 0)
@@ -232,7 +240,8 @@ def growth_block(found: list[Growth], kubevela: str) -> str:
             f"One lab on KubeVela {kubevela} that fills up with `kfserving` applications in {len(found)} steps: "
             "processor milliseconds of vela-core for one application of the step, then for one re-sync once all have "
             f"settled, and vela-core's memory. The lab re-syncs every {GROWTH_RESYNC} s; re-syncs of others are taken "
-            "off the making.",
+            "off the making."
+            + ("" if found[-1].apps == asked else f" The step to {asked} applications did not end in time."),
             "",
             page.table(head, rows, right=0),
             "",
@@ -285,7 +294,7 @@ def main(apps: int, rounds: int, window: float, growth: int, kubevela: str | Non
     raw = {kind: [asdict(one) for one in costs] for kind, costs in found.items()}
     results = {"kubevela": version, **raw, "growth": [asdict(one) for one in grown]}
     (out / "results.json").write_text(json.dumps(results, indent=1))
-    text = growth_block(grown, version) if grown else block(found, apps, version)
+    text = growth_block(grown, growth, version) if grown else block(found, apps, version)
     click.echo(text)
     if not quick:
         page.write("controller growth" if grown else f"controller {version}", text)

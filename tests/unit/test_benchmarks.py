@@ -500,7 +500,9 @@ def test_the_controllers_block_says_ratios_and_whether_the_goal_is_met() -> None
 
 def test_a_lab_that_fills_up_is_said_step_by_step() -> None:
     grown = [of_controller.Growth(250, 300, 4, 30, 200), of_controller.Growth(1000, 330, 4.24, 33, 275)]
-    text = of_controller.growth_block(grown, "1.11.0")
+    text = of_controller.growth_block(grown, 1000, "1.11.0")
     assert "| 1000 | 330.0 | 4.2 | 33.0 | 275 |" in text
     assert "From 250 to 1000 applications: 1.10 times" in text
     assert "100 kB more memory for each" in text
+    assert "did not end" not in text
+    assert "The step to 1250 applications did not end in time." in of_controller.growth_block(grown, 1250, "1.11.0")

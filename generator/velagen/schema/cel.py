@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from velagen.cue import (
     BOTTOM,
@@ -36,8 +36,10 @@ from velagen.cue import (
     Node as Cue,
 )
 from velagen.errors import Problem
+from velagen.operators import OPERATORS
 from velagen.schema.model import Node, Refusal, Schema, Shape, children, layers_of
 from velagen.schema.patterns import PatternError, matches, to_re2
+from velagen.schema.terms import Constant, Operation, Path
 
 Clauses = tuple[Cue, ...]
 
@@ -57,18 +59,8 @@ class NotCarriedError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Path:
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Constant:
-    value: Any
-
-
-@dataclass(frozen=True)
 class _Has:
-    of: _Path
+    of: Path
 
 
 @dataclass(frozen=True)
@@ -90,20 +82,13 @@ class _Not:
 
 
 @dataclass(frozen=True)
-class _Operation:
-    op: str
-    left: _Term
-    right: _Term
-
-
-@dataclass(frozen=True)
 class _Conditional:
     condition: _Term
     then: _Term
     other: _Term
 
 
-_Term = _Path | _Constant | _Has | _Call | _In | _Not | _Operation | _Conditional
+_Term: TypeAlias = "Path | Constant | _Has | _Call | _In | _Not | Operation[_Term] | _Conditional"
 
 
 class _Parser:
@@ -154,11 +139,11 @@ class _Parser:
             op = self.take()[1]
             right = self.binary(own)
             if op == "in":
-                if not isinstance(right, _Constant) or not isinstance(right.value, tuple):
+                if not isinstance(right, Constant) or not isinstance(right.value, tuple):
                     raise NotCarriedError("`in` is read with a list of constants after it")
                 left = _In(left, right.value)
             else:
-                left = _Operation(op, left, right)
+                left = Operation(op, left, right)
         return left
 
     def unary(self) -> _Term:
@@ -170,27 +155,27 @@ class _Parser:
             kind, text = self.take()
             if kind != "number":
                 raise NotCarriedError("a minus is read before a number only")
-            return _Constant(-_number(text))
+            return Constant(-_number(text))
         return self.member(self.primary())
 
     def primary(self) -> _Term:
         kind, text = self.take()
         match kind, text:
             case "number", _:
-                return _Constant(_number(text))
+                return Constant(_number(text))
             case "string", _:
-                return _Constant(_text(text))
+                return Constant(_text(text))
             case "name", "true" | "false" | "null":
-                return _Constant({"true": True, "false": False, "null": None}[text])
+                return Constant({"true": True, "false": False, "null": None}[text])
             case "name", "self":
-                return _Path(())
+                return Path(())
             case "name", "has" | "size":
                 self.take("(")
                 inside = self.conditional()
                 self.take(")")
                 if text == "size":
                     return _Call("size", inside)
-                if not isinstance(inside, _Path) or not inside.steps:
+                if not isinstance(inside, Path) or not inside.steps:
                     raise NotCarriedError("has() takes a field")
                 return _Has(inside)
             case "op", "(":
@@ -201,13 +186,13 @@ class _Parser:
                 values: list[Any] = []
                 while self.peek() != "]":
                     item = self.unary()
-                    if not isinstance(item, _Constant):
+                    if not isinstance(item, Constant):
                         raise NotCarriedError("a list is read with constants in it")
                     values.append(item.value)
                     if self.peek() != "]":
                         self.take(",")
                 self.take("]")
-                return _Constant(tuple(values))
+                return Constant(tuple(values))
             case "name", "oldSelf":
                 raise NotCarriedError("it compares with the object as it was, and a rendered parameter has no past")
         raise NotCarriedError(f"{text!r} is not read here")
@@ -223,8 +208,8 @@ class _Parser:
                 argument = None if self.peek() == ")" else self.conditional()
                 self.take(")")
                 term = self.method(term, name, argument)
-            elif isinstance(term, _Path):
-                term = _Path((*term.steps, _unescaped(name)))
+            elif isinstance(term, Path):
+                term = Path((*term.steps, _unescaped(name)))
             else:
                 raise NotCarriedError(f"{name!r} of something that is not a field")
         if self.peek() == "[":
@@ -236,7 +221,7 @@ class _Parser:
         if name == "size" and argument is None:
             return _Call("size", term)
         if name in ("startsWith", "endsWith", "contains", "matches") and argument is not None:
-            if not isinstance(argument, _Constant) or not isinstance(argument.value, str):
+            if not isinstance(argument, Constant) or not isinstance(argument.value, str):
                 raise NotCarriedError(f"{name}() is read with a text in quotes")
             if name == "matches":
                 try:
@@ -291,7 +276,7 @@ class CelRule:
         match term:
             case _Not(of=of):
                 return self._not(of, ref, wanted=not wanted)
-            case _Operation(op=("&&" | "||") as op, left=left, right=right):
+            case Operation(op=("&&" | "||") as op, left=left, right=right):
                 sides = [self._not(left, ref, wanted=wanted), self._not(right, ref, wanted=wanted)]
                 if (op == "&&") == wanted:
                     return [*sides[0], *sides[1]]
@@ -310,7 +295,7 @@ class CelRule:
                 there = _at(ref, field.steps)
                 failing = Binary("==" if wanted else "!=", there, BOTTOM)
                 return [*_missing(parents), (*(Guard(one) for one in parents), Guard(failing))]
-            case _Constant(value=bool() as value):
+            case Constant(value=bool() as value):
                 return [] if value == wanted else [()]
         parents = [one for path in _paths(term) for one in _guards(ref, path.steps)]
         parents = list(dict.fromkeys(parents))
@@ -320,34 +305,34 @@ class CelRule:
     def _condition(self, term: _Term, ref: Expr, *, wanted: bool) -> Expr:
         """A condition that is true where *term*, all of whose fields are there, is *wanted*."""
         match term:
-            case _Operation(op=op, left=left, right=right) if op in _OPPOSITE:
+            case Operation(op=op, left=left, right=right) if op in _OPPOSITE:
                 return Binary(op if wanted else _OPPOSITE[op], self._value(left, ref), self._value(right, ref))
             case _In(of=of, values=values):
                 operator, joint = ("==", "||") if wanted else ("!=", "&&")
                 own = self._value(of, ref)
                 options = [Binary(operator, own, Lit(value)) for value in values]
                 return joined(joint, options) if options else Lit(not wanted)
-            case _Call(function="matches", of=of, argument=_Constant(value=str() as text)):
+            case _Call(function="matches", of=of, argument=Constant(value=str() as text)):
                 return Binary("=~" if wanted else "!~", self._value(of, ref), Lit(text, raw=True))
-            case _Call(function=name, of=of, argument=_Constant(value=str() as text)):
+            case _Call(function=name, of=of, argument=Constant(value=str() as text)):
                 function = {"startsWith": "HasPrefix", "endsWith": "HasSuffix", "contains": "Contains"}[name]
                 found = call("strings", function, self._value(of, ref), Lit(text))
                 return found if wanted else Unary("!", found)
-            case _Path():
+            case Path():
                 return Binary("==", self._value(term, ref), Lit(wanted))
         raise NotCarriedError("a part of it is not a condition")
 
     def _value(self, term: _Term, ref: Expr) -> Expr:
         match term:
-            case _Path(steps=steps):
+            case Path(steps=steps):
                 return _at(ref, steps)
-            case _Constant(value=value):
+            case Constant(value=value):
                 return Lit(value)
             case _Call(function="size", of=of):
                 inner = self._value(of, ref)
                 text = self._types(of) == {"string"}
                 return Call(Ident("len"), (call("strings", "Runes", inner) if text else inner,))
-            case _Operation(op=("+" | "-" | "*") as op, left=left, right=right):
+            case Operation(op=("+" | "-" | "*") as op, left=left, right=right):
                 return Binary(op, self._value(left, ref), self._value(right, ref))
         raise NotCarriedError("a part of it is not a value")
 
@@ -355,10 +340,10 @@ class CelRule:
 
     def _types(self, term: _Term) -> frozenset[str]:
         match term:
-            case _Constant(value=value):
+            case Constant(value=value):
                 names = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
                 return frozenset([names.get(type(value), "array")])
-            case _Path(steps=steps):
+            case Path(steps=steps):
                 shape: Shape | None = self.shape
                 for step in steps:
                     found = shape.property(step) if shape is not None and shape.types == {"object"} else None
@@ -368,7 +353,7 @@ class CelRule:
                 return shape.types
             case _Call(function="size"):
                 return frozenset(["integer"])
-            case _Operation(op=("+" | "-" | "*")):
+            case Operation(op=("+" | "-" | "*")):
                 return self._types(term.left)
         return frozenset(["boolean"])
 
@@ -383,10 +368,10 @@ class CelRule:
             case _Conditional(condition=condition, then=then, other=other):
                 for one in (condition, then, other):
                     self.check(one)
-            case _Operation(op=("&&" | "||"), left=left, right=right):
+            case Operation(op=("&&" | "||"), left=left, right=right):
                 self.check(left)
                 self.check(right)
-            case _Operation(op=op, left=left, right=right) if op in _OPPOSITE:
+            case Operation(op=op, left=left, right=right) if op in _OPPOSITE:
                 types = [self._scalar(left), self._scalar(right)]
                 if len({"number" if one == "integer" else one for one in types}) > 1:
                     raise NotCarriedError("it compares two types")
@@ -396,14 +381,14 @@ class CelRule:
                     raise NotCarriedError("texts are read as equal or not, and not as greater")
             case _In(of=of, values=values):
                 own = self._scalar(of)
-                if any(self._scalar(_Constant(value)) != own for value in values):
+                if any(self._scalar(Constant(value)) != own for value in values):
                     raise NotCarriedError("it compares two types")
             case _Call(function="size", of=of):
                 raise NotCarriedError("a part of it is not a condition")
             case _Call(of=of):
                 if self._types(of) != {"string"}:
                     raise NotCarriedError("of a text it reads beginnings, ends and patterns only")
-            case _Path() | _Constant():
+            case Path() | Constant():
                 if self._types(term) != {"boolean"}:
                     raise NotCarriedError("a part of it is not a condition")
             case _:
@@ -414,10 +399,10 @@ class CelRule:
             case _Call(function="size", of=of):
                 if not self._types(of) <= {"string", "array", "object"} or len(self._types(of)) != 1:
                     raise NotCarriedError("size() of what has none")
-            case _Operation(op=("+" | "-" | "*"), left=left, right=right):
+            case Operation(op=("+" | "-" | "*"), left=left, right=right):
                 if {self._scalar(left), self._scalar(right)} != {"integer"}:
                     raise NotCarriedError("it computes with other things than whole numbers")
-            case _Path() | _Constant():
+            case Path() | Constant():
                 pass
             case _:
                 raise NotCarriedError("it compares conditions")
@@ -456,13 +441,13 @@ def parse_rule(node: Node, entry: Any) -> CelRule:
     return rule
 
 
-def _paths(term: _Term) -> Iterator[_Path]:
+def _paths(term: _Term) -> Iterator[Path]:
     match term:
-        case _Path():
+        case Path():
             yield term
         case _Has(of=of) | _Not(of=of) | _In(of=of) | _Call(of=of):
             yield from _paths(of)
-        case _Operation(left=left, right=right):
+        case Operation(left=left, right=right):
             yield from _paths(left)
             yield from _paths(right)
         case _Conditional(condition=condition, then=then, other=other):
@@ -498,29 +483,29 @@ def _length(rows: list[Clauses]) -> Expr:
 def _evaluated(term: _Term, instance: Any) -> Any:
     """CEL's value of *term*. Raises KeyError where a field is not there, TypeError where a type does not fit."""
     match term:
-        case _Path(steps=steps):
+        case Path(steps=steps):
             for step in steps:
                 instance = instance[step]
             return instance
-        case _Constant(value=value):
+        case Constant(value=value):
             return value
         case _Has(of=path):
-            return path.steps[-1] in _evaluated(_Path(path.steps[:-1]), instance)
+            return path.steps[-1] in _evaluated(Path(path.steps[:-1]), instance)
         case _Not(of=of):
             return not _evaluated(of, instance)
         case _In(of=of, values=values):
             return _evaluated(of, instance) in values
         case _Call(function="size", of=of):
             return len(_evaluated(of, instance))
-        case _Call(function=name, of=of, argument=_Constant(value=str() as text)):
+        case _Call(function=name, of=of, argument=Constant(value=str() as text)):
             own = _evaluated(of, instance)
             return matches(text, own) if name == "matches" else _TEXT[name](own, text)
         case _Conditional(condition=condition, then=then, other=other):
             return _evaluated(then if _evaluated(condition, instance) else other, instance)
-        case _Operation(op=("&&" | "||") as op, left=left, right=right):
+        case Operation(op=("&&" | "||") as op, left=left, right=right):
             return _either(op, left, right, instance)
-        case _Operation(op=op, left=left, right=right):
-            return _COMPUTED[op](_evaluated(left, instance), _evaluated(right, instance))
+        case Operation(op=op, left=left, right=right):
+            return OPERATORS[op](_evaluated(left, instance), _evaluated(right, instance))
     raise TypeError(term)
 
 
@@ -544,17 +529,6 @@ _TEXT: dict[str, Callable[[str, str], bool]] = {
     "startsWith": str.startswith,
     "endsWith": str.endswith,
     "contains": str.__contains__,
-}
-_COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
-    "==": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-    "+": lambda left, right: left + right,
-    "-": lambda left, right: left - right,
-    "*": lambda left, right: left * right,
 }
 
 

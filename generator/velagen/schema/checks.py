@@ -12,11 +12,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
-from velagen.cue import Binary, Call, Expr, Ident, Lit, Selector, Unary
+from velagen.cue import Binary, Call, Expr, Ident, Lit, Selector, Unary, negated
+from velagen.operators import OPERATORS
 from velagen.schema.model import Node, Refusal
 from velagen.schema.patterns import PatternError, matches, to_re2
+from velagen.schema.terms import Constant, Operation, Path
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:\.\d+)?)|(?P<string>\"(?:[^\"\\]|\\.)*\")|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
@@ -25,16 +27,6 @@ _TOKEN = re.compile(
 _STRENGTH = {
     "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "=~": 3, "!~": 3, "+": 4, "-": 4, "*": 5,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Path:
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Constant:
-    value: Any
 
 
 @dataclass(frozen=True)
@@ -48,14 +40,7 @@ class _Not:
     of: _Term
 
 
-@dataclass(frozen=True)
-class _Operation:
-    op: str
-    left: _Term
-    right: _Term
-
-
-_Term = _Path | _Constant | _Length | _Not | _Operation
+_Term: TypeAlias = "Path | Constant | _Length | _Not | Operation[_Term]"
 
 
 class _Bad(Exception):  # noqa: N818  # caught in this file
@@ -94,7 +79,7 @@ class _Parser:
         left = self.unary()
         while _STRENGTH.get(self.peek()[1], 0) > strength and self.peek()[0] == "op":
             op = self.take()[1]
-            left = _Operation(op, left, self.binary(_STRENGTH[op]))
+            left = Operation(op, left, self.binary(_STRENGTH[op]))
         return left
 
     def unary(self) -> _Term:
@@ -103,11 +88,11 @@ class _Parser:
         kind, text = self.take()
         match kind:
             case "number":
-                return _Constant(float(text) if "." in text else int(text))
+                return Constant(float(text) if "." in text else int(text))
             case "string":
-                return _Constant(json.loads(text))
+                return Constant(json.loads(text))
             case "name" if text in ("true", "false", "null"):
-                return _Constant({"true": True, "false": False, "null": None}[text])
+                return Constant({"true": True, "false": False, "null": None}[text])
             case "name" if text == "len" and self.peek() == ("op", "("):
                 self.take("(")
                 inside = self.binary(0)
@@ -137,7 +122,7 @@ class _Parser:
                 text = json.loads(text)
                 self.take("]")
             steps = (*steps, text)
-        return _Path(steps)
+        return Path(steps)
 
 
 @dataclass(frozen=True)
@@ -153,13 +138,13 @@ class Check:
         seen: set[tuple[str, ...]] = set()
         while stack:
             match stack.pop():
-                case _Path(steps=steps):
+                case Path(steps=steps):
                     if steps not in seen:
                         seen.add(steps)
                         yield steps
                 case _Length(of=of) | _Not(of=of):
                     stack.append(of)
-                case _Operation(left=left, right=right):
+                case Operation(left=left, right=right):
                     stack += [right, left]
 
     def guards(self) -> Iterator[tuple[str, ...]]:
@@ -181,17 +166,17 @@ class Check:
 
         def build(term: _Term) -> Expr:
             match term:
-                case _Path(steps=steps):
+                case Path(steps=steps):
                     return self.reference(ref, steps)
-                case _Constant(value=value):
+                case Constant(value=value):
                     return Lit(value)
                 case _Length(of=of):
                     return Call(Ident("len"), (build(of),))
                 case _Not(op=op, of=of):
                     return Unary(op, build(of))
-                case _Operation(op=op, left=left, right=_Constant(value=str() as text)) if op in ("=~", "!~"):
+                case Operation(op=op, left=left, right=Constant(value=str() as text)) if op in ("=~", "!~"):
                     return Binary(op, build(left), Lit(to_re2(text), raw=True))
-                case _Operation(op=op, left=left, right=right):
+                case Operation(op=op, left=left, right=right):
                     return Binary(op, build(left), build(right))
             raise TypeError(term)
 
@@ -199,19 +184,7 @@ class Check:
 
     def broken(self, ref: Expr) -> Expr:
         """The opposite of cue(): true where the rule is broken, written as a person would."""
-        opposite = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "=~": "!~", "!~": "=~"}
-
-        def negated(term: _Term) -> Expr:
-            match term:
-                case _Operation(op=("||" | "&&") as op, left=left, right=right):
-                    return Binary("&&" if op == "||" else "||", negated(left), negated(right))
-                case _Operation(op=op, left=left, right=right) if op in opposite:
-                    return Check(_Operation(opposite[op], left, right), "").cue(ref)
-                case _Not(op="!", of=of):
-                    return Check(of, "").cue(ref)
-            return Unary("!", Check(term, "").cue(ref))
-
-        return negated(self.term)
+        return negated(self.cue(ref))
 
     def holds(self, instance: Any) -> bool:
         """Whether *instance* satisfies the rule; true where a property it reads is absent or of another type."""
@@ -224,9 +197,9 @@ class Check:
 
         def value_of(term: _Term) -> Any:
             match term:
-                case _Path(steps=steps):
+                case Path(steps=steps):
                     return read(steps)
-                case _Constant(value=value):
+                case Constant(value=value):
                     return value
                 case _Length(of=of):
                     inner = value_of(of)
@@ -235,11 +208,11 @@ class Check:
                     return not value_of(of)
                 case _Not(of=of):
                     return -value_of(of)
-                case _Operation(op="||", left=left, right=right):
+                case Operation(op="||", left=left, right=right):
                     return value_of(left) or value_of(right)
-                case _Operation(op="&&", left=left, right=right):
+                case Operation(op="&&", left=left, right=right):
                     return value_of(left) and value_of(right)
-                case _Operation(op=op, left=left, right=right):
+                case Operation(op=op, left=left, right=right):
                     return _apply(op, value_of(left), value_of(right))
             raise TypeError(term)
 
@@ -250,28 +223,9 @@ class Check:
 
 
 def _apply(op: str, left: Any, right: Any) -> Any:
-    match op:
-        case "==":
-            return left == right
-        case "!=":
-            return left != right
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
-        case "=~":
-            return matches(right, left)
-        case "!~":
-            return not matches(right, left)
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-    return left * right
+    if op in ("=~", "!~"):
+        return matches(right, left) is (op == "=~")
+    return OPERATORS[op](left, right)
 
 
 def parse_check(node: Node, index: int, entry: Any) -> Check:
@@ -296,8 +250,8 @@ def parse_check(node: Node, index: int, entry: Any) -> Check:
     stack: list[_Term] = [term]
     while stack:
         match stack.pop():
-            case _Operation(op=("=~" | "!~") as op, right=right) as operation:
-                if not isinstance(right, _Constant) or not isinstance(right.value, str):
+            case Operation(op=("=~" | "!~") as op, right=right) as operation:
+                if not isinstance(right, Constant) or not isinstance(right.value, str):
                     raise Refusal(node, "x-checks", f"a pattern in quotes must follow {op}", instead)
                 try:
                     to_re2(right.value)
@@ -306,7 +260,7 @@ def parse_check(node: Node, index: int, entry: Any) -> Check:
                         node, "x-checks", f"{right.value[:80]!r} is not a pattern that CUE takes: {error}"
                     ) from error
                 stack.append(operation.left)
-            case _Operation(left=left, right=right):
+            case Operation(left=left, right=right):
                 stack += [left, right]
             case _Length(of=of) | _Not(of=of):
                 stack.append(of)

@@ -6,11 +6,11 @@ refused and not guessed.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from velagen.operators import OPERATORS
 from velagen.template import expression as e
 from velagen.template.body import Each, Items, When
 from velagen.template.places import MisuseError
@@ -123,7 +123,7 @@ class _Evaluator:
             return left and self.value(node.right)
         if node.op == "||":
             return left or self.value(node.right)
-        return _OPERATORS[node.op](left, self.value(node.right))
+        return OPERATORS[node.op](left, self.value(node.right))
 
 
 def _entry(of: Any, key: Any) -> Any:
@@ -139,18 +139,6 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-_OPERATORS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-}
 #: The words that mean the same in Python, one for one.
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "length": lambda of: len(of.encode()) if isinstance(of, str) else len(of),

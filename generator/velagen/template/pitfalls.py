@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
+from velagen.operators import OPERATORS
 from velagen.template.expression import Expression, is_constant
 from velagen.template.places import MisuseError
 
@@ -18,8 +19,7 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "is not": operator.is_not,
     "in": lambda one, many: one in many,
     "not in": lambda one, many: one not in many,
-    "==": operator.eq,
-    "!=": operator.ne,
+    **OPERATORS,
 }
 _ASKED_BY_KEY = frozenset({"get", "setdefault", "pop"})
 _OF_TEXT: Mapping[str, str] = {
