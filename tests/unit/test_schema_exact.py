@@ -125,7 +125,7 @@ def test_what_a_rule_says() -> None:
         ("self.a == oldSelf.a", "no past"),
         ("self.l.all(x, x == 'a')", "'x' is not read here"),
         ("self.s.matches('[[:alpha:]]')", "another thing in RE2"),
-        ("self.gone > 1", "no property of a known type"),
+        ("self.gone > 1", "not a property of known type"),
         ("self.a == self.s", "two types"),
         ("self.s < 'x'", "not as greater"),
         ("1 == 1", "reads no property"),
