@@ -19,8 +19,7 @@ NO_TEMPLATE = (
 
 
 def _pod(field: str) -> str:
-    """What the predictor takes as a pod's spec does; no property of ours says it."""
-    return f"write the trait json-merge-patch: {{spec: {{predictor: {{{field}: …}}}}}}"
+    return f"write pod.{field} of the component"
 
 
 def _container(field: str) -> str:
@@ -35,12 +34,12 @@ _ALL_PODS = f"it sends to all pods of the model alike, past transformer and cana
 _OLD_INGRESS = f"it writes an Ingress of a version that Kubernetes has dropped in 1.22; {_ROUTE}"
 _SCALING = "write the trait autoscale, which knows the Deployment's name"
 _VOLUMES = (
-    "for a model on a volume write modelUri: pvc://CLAIM/PATH; for another volume write the trait json-merge-patch: "
-    "{spec: {predictor: {volumes: […], model: {volumeMounts: […]}}}}"
+    "for a model on a volume write modelUri: pvc://CLAIM/PATH; for another volume write pod.volumes and "
+    "pod.volumeMounts of the component"
 )
 
 INSTEAD_OF = {
-    "affinity": f"write nodeSelector and tolerations of the component, or {_pod('affinity')}",
+    "affinity": "write nodeSelector, tolerations or pod.affinity of the component",
     "command": f"write args of the component, which are added to the server's own, or {_container('command')}",
     "configmap": _VOLUMES,
     "container-image": "write runtimeVersion of the component (the image's tag), or servingRuntime for another image",
@@ -55,21 +54,21 @@ INSTEAD_OF = {
     "ingress": _OLD_INGRESS,
     "ingress-1-20": _ALL_PODS,
     "init-container": _pod("initContainers"),
-    "k8s-update-strategy": _pod("deploymentStrategy"),
+    "k8s-update-strategy": "write the trait json-merge-patch: {spec: {predictor: {deploymentStrategy: …}}}",
     "lifecycle": _container("lifecycle"),
     "nocalhost": "it is for a program that is being written, and a model server is not: drop the trait",
-    "node-affinity": f"write nodeSelector of the component, or {_pod('affinity')}",
+    "node-affinity": "write nodeSelector or pod.affinity of the component",
     "podsecuritycontext": _pod("securityContext"),
     "pure-ingress": _OLD_INGRESS,
     "pvc": _VOLUMES,
     "resource": "write resources of the component",
     "scaler": "write minReplicas of the component, or the trait autoscale",
-    "securitycontext": f"write runAsUser of the component, or {_container('securityContext')}",
+    "securitycontext": "write runAsUser, pod.security or pod.containerSecurityContext of the component",
     "service-account": "write serviceAccount of the component",
     "service-binding": "write env of the component with valueFrom: {secretKeyRef: {name: …, key: …}}",
-    "sidecar": _pod("containers"),
+    "sidecar": _pod("sidecars"),
     "startup-probe": f"write warmup or readiness of the component, or {_container('startupProbe')}",
     "storage": _VOLUMES,
-    "topologyspreadconstraints": _pod("topologySpreadConstraints"),
+    "topologyspreadconstraints": "write pod.spread or pod.topologySpreadConstraints of the component",
     "volumes": _VOLUMES,
 }

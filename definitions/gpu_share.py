@@ -152,9 +152,14 @@ gpu_share = Trait(
             "write gpu-share once)",
         ),
         refuse(
-            given(limits["nvidia.com/gpu.shared"]) | given(predictor.schedulerName),
+            given(limits["nvidia.com/gpu.shared"]),
             "gpu-share gives the part of a GPU itself: drop nvidia.com/gpu.shared from the component's "
             "resources.limits, and write gpu-share once",
+        ),
+        refuse(
+            given(predictor.schedulerName) & one_of(p.mode, "volcano", "kai"),
+            f"gpu-share with mode: {p.mode} has a scheduler of its own: drop pod.schedulerName from the component (and "
+            "write gpu-share once)",
         ),
         refuse(
             divides_equally & ((sum_of_shares > 1.01) | (sum_of_shares < 0.99)),

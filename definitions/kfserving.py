@@ -19,6 +19,7 @@ from _kserve import (
     longest_name,
     script,
 )
+from _pod import SERVER, is_restricted, labels, mounts, pod_checks, spec_of
 from _runtimes import (
     GRPC_PORTS,
     GRPC_PREFIXES,
@@ -195,14 +196,18 @@ lifecycle = {
         )
     }
 }
-#: What Kubernetes gives by itself, and the time above: requests under way have as long as ever.
-grace = {
-    when(~is_knative): {
-        "terminationGracePeriodSeconds": comment(
-            "Kubernetes' own 30, and the seconds for which a pod goes on answering (preStop below).", 30 + DRAIN
-        )
+
+
+def grace(own: Reference) -> dict[object, Value]:
+    """What Kubernetes gives by itself, and the time above: requests under way have as long as ever."""
+    return {
+        when(~is_knative & missing(own.pod.terminationGracePeriodSeconds)): {
+            "terminationGracePeriodSeconds": comment(
+                "Kubernetes' own 30, and the seconds for which a pod goes on answering (preStop below).", 30 + DRAIN
+            )
+        }
     }
-}
+
 
 # Flags and environment --------------------------------------------------------------------------------------------
 
@@ -236,6 +241,8 @@ model_env = [
 #: repository into an emptyDir, with dynamic_batching merged into each config.pbtxt, and becomes the runtime's own
 #: command, which KServe still appends as arguments. The settings stand in the command: a change rolls the pods.
 TRITON_LINKS = "/mnt/batching-models"
+LINKS = "batching-models"
+is_batching = is_triton & given(p.dynamicBatching)
 triton_settings = {
     "preferred_batch_size": p.dynamicBatching.preferredBatchSizes,
     "max_queue_delay_microseconds": p.dynamicBatching.maxQueueDelayMicroseconds,
@@ -273,16 +280,37 @@ def container_resources(resources: Reference) -> Value:
 
     KServe merges them into its own (the runtimes' and, for other containers, inferenceservice-config's: 1 CPU and 2Gi,
     requested and at most), where a limit below the request is refused by Kubernetes. So what is given for one of the
-    two holds for the other too.
+    two holds for the other too; of devices Kubernetes takes nothing else. The CRD takes no fraction that is a number,
+    so amounts become texts; devices, whose names have a prefix, stay as they are.
     """
     requests, limits = resources.requests, resources.limits
 
     def amounts(own: Reference, other: Reference) -> Value:
-        return {when(given(own)): {each(own): lambda name, amount: {name: amount}}} | {
-            when(given(other[name]) & missing(own[name])): {name: other[name]} for name in ("cpu", "memory")
+        return {
+            when(given(own)): {
+                each(own, where=is_device): lambda name, amount: {name: amount},
+                each(own, where=lambda name, amount: ~is_device(name, amount)): lambda name, amount: {
+                    name: f"{amount}"
+                },
+            },
+            when(given(other.cpu) & missing(own.cpu)): {"cpu": f"{other.cpu}"},
+            when(given(other.memory) & missing(own.memory)): {"memory": f"{other.memory}"},
         }
 
-    return {"requests": amounts(requests, limits), "limits": amounts(limits, requests)}
+    def is_device(name: Expression, _: Expression) -> Expression:
+        return contains_text(name, "/")
+
+    return {
+        "requests": amounts(requests, limits),
+        "limits": amounts(limits, requests)
+        | {
+            when(given(requests)): {
+                each(
+                    requests, where=lambda name, amount: is_device(name, amount) & missing(limits[name])
+                ): lambda name, amount: {name: amount}
+            }
+        },
+    }
 
 
 #: KServe copies the InferenceService's labels and annotations to the pods' template, where the component's own win
@@ -312,9 +340,17 @@ still_annotations = let(dict.fromkeys(_STILL_ANNOTATIONS, ""))
 # have all but the first (config/runtimes/*.yaml); vLLM's, whose image is root's, lacks runAsNonRoot too.
 
 SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
-#: For the pod: a container's own comes before it, and storage-initializer and KServe's agent have it too. Knative takes
-#: it for a container alone (serving pkg/apis/serving/fieldmask.go, PodSecurityContextMask).
-pod_security = {when(~is_knative): {"securityContext": SECCOMP}}
+
+
+def pod_security(own: Reference) -> dict[object, Value]:
+    """For the pod: a container's own comes before it, and storage-initializer and KServe's agent have it too.
+
+    Knative takes seccomp's for a container alone (serving pkg/apis/serving/fieldmask.go, PodSecurityContextMask).
+    """
+    return {
+        when(~is_knative & missing(own.pod.securityContext) & is_restricted(own)): {"securityContext": SECCOMP},
+        when(given(own.pod.securityContext)): {"securityContext": own.pod.securityContext},
+    }
 
 
 def security(is_root: Value) -> Value:
@@ -328,8 +364,20 @@ def security(is_root: Value) -> Value:
 
 #: Without runAsUser the runtime's own stands, of which we know nothing where it is not one of KServe's.
 model_security = {
-    when(given(p.runAsUser)): {"securityContext": {"runAsUser": p.runAsUser, **security(p.runAsUser == 0)}},
-    when(missing(p.runAsUser) & is_knative & (family != "other")): {"securityContext": SECCOMP},
+    when(given(p.pod.containerSecurityContext)): {"securityContext": p.pod.containerSecurityContext},
+    when(given(p.runAsUser)): {
+        "securityContext": {
+            "runAsUser": p.runAsUser,
+            when(is_restricted(p)): security(p.runAsUser == 0),
+        }
+    },
+    when(
+        missing(p.runAsUser)
+        & missing(p.pod.containerSecurityContext)
+        & is_knative
+        & (family != "other")
+        & is_restricted(p)
+    ): {"securityContext": SECCOMP},
 }
 
 
@@ -338,14 +386,17 @@ def companion(own: Reference) -> Value:
     return {
         "minReplicas": optional(own.minReplicas),
         "maxReplicas": optional(own.maxReplicas),
-        "labels": still_labels,
-        "annotations": still_annotations,
-        **grace,
-        **pod_security,
+        "labels": labels(own.pod.labels, still_labels),
+        "annotations": labels(own.pod.annotations, still_annotations),
+        "nodeSelector": optional(own.pod.nodeSelector),
+        "tolerations": optional(own.pod.tolerations),
+        **spec_of(own),
+        **grace(own),
+        **pod_security(own),
         when(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
         "containers": [
             {
-                "name": "kserve-container",
+                "name": SERVER,
                 "image": own.image,
                 "command": optional(own.command),
                 "args": [each(own.args, lambda arg: arg), "--model_name", served_name],
@@ -362,11 +413,17 @@ def companion(own: Reference) -> Value:
                         ),
                     ]
                 },
+                "envFrom": optional(own.envFrom),
+                **mounts(own),
                 when(given(own.resources)): {"resources": container_resources(own.resources)},
-                "securityContext": {
-                    "runAsUser": optional(own.runAsUser),
-                    **security(first_given(own.runAsUser, 1) == 0),
+                when(missing(own.pod.containerSecurityContext) & is_restricted(own)): {
+                    "securityContext": {
+                        "runAsUser": optional(own.runAsUser),
+                        **security(first_given(own.runAsUser, 1) == 0),
+                    }
                 },
+                when(given(own.runAsUser) & ~is_restricted(own)): {"securityContext": {"runAsUser": own.runAsUser}},
+                when(given(own.pod.containerSecurityContext)): {"securityContext": own.pod.containerSecurityContext},
                 **lifecycle,
                 when(given(own.readinessPath)): {
                     "readinessProbe": {
@@ -377,7 +434,8 @@ def companion(own: Reference) -> Value:
                         "successThreshold": 1,
                     }
                 },
-            }
+            },
+            each(own.pod.sidecars, lambda container: container),
         ],
     }
 
@@ -568,13 +626,18 @@ kfserving = Component(
                 "timeout": optional(p.timeoutSeconds),
                 "containerConcurrency": optional(p.containerConcurrency),
                 "serviceAccountName": optional(p.serviceAccount),
-                "nodeSelector": optional(p.nodeSelector),
-                "tolerations": optional(p.tolerations),
-                **grace,
-                **pod_security,
-                "labels": still_labels,
+                when(given(p.nodeSelector)): {"nodeSelector": p.nodeSelector},
+                when(given(p.pod.nodeSelector)): {"nodeSelector": p.pod.nodeSelector},
+                when(given(p.tolerations)): {"tolerations": p.tolerations},
+                when(given(p.pod.tolerations)): {"tolerations": p.pod.tolerations},
+                # Links to the models, and their configurations with dynamic batching; no data.
+                **spec_of(p, own_volume=when(is_batching, {"name": LINKS, "emptyDir": {}}), is_made=is_batching),
+                **grace(p),
+                **pod_security(p),
+                when(given(p.pod.sidecars)): {"containers": p.pod.sidecars},
+                "labels": labels(p.pod.labels, still_labels),
                 "annotations": {
-                    each(still_annotations): lambda key, value: {key: value},
+                    **labels(p.pod.annotations, still_annotations),
                     when(p.scrape & ~is_knative & (family != "tensorflow") & (family != "other")): {
                         "prometheus.io/scrape": "true",
                         "prometheus.io/port": choose(family, METRICS_PORTS, f"{HTTP_PORT}"),
@@ -601,14 +664,16 @@ kfserving = Component(
                             },
                         }
                     },
-                    when(is_triton & given(p.dynamicBatching)): {
+                    when(is_batching): {
                         "command": comment(
                             "Triton has no flag for batching, and /mnt/models is read-only: the program links the "
                             "models into a volume, with dynamic_batching in each config.pbtxt, and becomes Triton.",
                             ["python3", "-c", script("triton_batching.py"), to_json(triton_settings)],
                         ),
-                        "volumeMounts": [{"name": "batching-models", "mountPath": TRITON_LINKS}],
                     },
+                    **mounts(
+                        p, own_mount=when(is_batching, {"name": LINKS, "mountPath": TRITON_LINKS}), is_made=is_batching
+                    ),
                     when((name_flag != "") | given(p.args)): {
                         "args": [
                             when(name_flag != "", f"{name_flag}={served_name}"),
@@ -616,6 +681,7 @@ kfserving = Component(
                         ]
                     },
                     when((family == "mlflow") | given(p.env)): {"env": model_env},
+                    "envFrom": optional(p.envFrom),
                     when(given(p.resources)): {"resources": container_resources(p.resources)},
                     **model_security,
                     # reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go
@@ -644,12 +710,6 @@ kfserving = Component(
                             "Sends the sample until the model has answered it as often as asked.", startup_probe
                         )
                     },
-                },
-                when(is_triton & given(p.dynamicBatching)): {
-                    "volumes": comment(
-                        "Links to the models, and their configurations with dynamic batching; no data.",
-                        [{"name": "batching-models", "emptyDir": {}}],
-                    )
                 },
                 when(given(p.logger)): {"logger": {"url": p.logger.url, "mode": p.logger.mode}},
                 when(given(p.batcher)): {
@@ -740,6 +800,7 @@ kfserving = Component(
             "containerConcurrency needs deploymentMode: knative",
         ),
         refuse(length(flags) > 0, f"{flags[0]}"),
+        *pod_checks(),
         refuse(
             (family == "mlflow") & given(p.args[0]) & matches(p.args[0], "^-"),
             "args are MLServer's whole command with runtime mlflow, and flags alone start nothing: set MLServer by env "

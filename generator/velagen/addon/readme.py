@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from velagen.addon.properties import DEEPEST, SchemaView, options_of, types_of
+from velagen.schema.opened import OPEN
 
 _HEADINGS = (
     ("component", "Components"),
@@ -101,7 +102,8 @@ def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
                 default,
                 str(one.schema.get("description") or one.schema.get("title", "")),
             )
-            if depth >= DEEPEST:
+            # What is open at render is Kubernetes' own: its fields are told once, and what is in them nowhere.
+            if depth >= DEEPEST or (one.schema.get(OPEN) and prefix):
                 continue
             kinds = types_of(one.schema)
             if "object" in kinds:

@@ -20,6 +20,7 @@ from velagen.check.crds import use_project_crds
 from velagen.definition.build import BuiltAddonTemplate, BuiltDefinition, build
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
+from velagen.schema.opened import at_render
 
 #: What a project may bring along as it is, and the suffixes KubeVela reads there (kubevela pkg/addon/addon.go).
 _COPIED = {
@@ -177,7 +178,7 @@ def _generated(
     for one in definitions:
         module, schema = f"definitions/{one.source.name}", f"schemas/{one.name}.json"
         files[f"definitions/{one.name}.cue"] = _cue(one.cue, module, schema)
-        form = ui_schema(one.schema.document)
+        form = ui_schema(at_render(one.schema).document)
         if form:
             # KubeVela names the ConfigMap by this file's name, VelaUX looks it up by it.
             files[f"schemas/{one.type.replace('-', '')}-uischema-{one.name}.yaml"] = _yaml(form, schema)

@@ -30,6 +30,7 @@ from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
 from velagen.schema.model import pointer_token
+from velagen.schema.opened import at_render, unsure
 from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type, top_fields
 from velagen.template.functions import to_json
 from velagen.template.places import Key
@@ -157,7 +158,7 @@ def _addon_defaults(sources: Iterable[Source]) -> tuple[dict[Definition, dict[st
 def _definition(
     source: Source, definition: Definition, schemas: ObjectSchemas, version: str, bound: frozenset[DefinitionType]
 ) -> tuple[BuiltDefinition, _Builder]:
-    compiled = compile_schema(source.schema, faces=True)
+    compiled = compile_schema(at_render(source.schema), faces=True)
     kind = DEFINITION_TYPES[type(definition)]
     builder = _Builder(source, definition, compiled, schemas, version, is_bound=kind in bound)
     built = BuiltDefinition(
@@ -187,7 +188,7 @@ class _Builder:
     ) -> None:
         self._source, self._definition, self._compiled, self._schemas = source, definition, compiled, schemas
         self._version, self._is_bound = version, is_bound
-        self._parameter = parameter_type(source.schema.shape)
+        self._parameter = parameter_type(unsure(source.schema).shape)
         self._problems: list[Problem] = []
         #: Names that no intermediate may have.
         self._avoid: frozenset[str] = frozenset()

@@ -1,0 +1,272 @@
+"""The pod of each part of a model: what users write in ``pod``, beside what the component puts there itself.
+
+Sources: KServe v0.20.0 pkg/controller/v1beta1/inferenceservice/components (each part takes a pod's spec field by field)
+and utils/utils.go (a model's pod is merged into the ServingRuntime's, volumes by name, mounts by path),
+config/runtimes; Kubernetes core/v1 PodSpec, Pod Security Standards.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from velagen import (
+    choose,
+    comment,
+    each,
+    first_given,
+    given,
+    length,
+    let,
+    matches,
+    refuse,
+    replace_pattern,
+    replace_text,
+    to_json,
+    when,
+)
+from velagen import parameter as p
+from velagen.schema.opened import PLAIN, json_pattern
+from velagen.template.body import Refusal, When
+from velagen.template.expression import Expression, Reference, Value
+
+_FIELDS = json.loads((Path(__file__).parents[1] / "schemas" / "pod.json").read_text(encoding="utf-8"))["$defs"]
+
+#: What of ``pod`` is a word of ours, or is added to: all else goes to KServe as it is.
+_OURS = (
+    "volumes",
+    "volumeMounts",
+    "sharedMemory",
+    "spread",
+    "sidecars",
+    "labels",
+    "annotations",
+    "security",
+    "securityContext",
+    "containerSecurityContext",
+    "nodeSelector",
+    "tolerations",
+)
+
+#: The volume of /dev/shm is called as that of KServe's own runtimes (vllm, huggingface), with which it is merged.
+SHM = "devshm"
+SHM_PATH = "/dev/shm"
+MODELS_PATH = "/mnt/models"
+#: The model server's container, and the one of a transformer that stands beside it.
+SERVER, COLLOCATED = "kserve-container", "transformer-container"
+
+NODE_LABELS = {"zone": "topology.kubernetes.io/zone", "node": "kubernetes.io/hostname"}
+
+
+def spec_of(
+    own: Reference, *, own_volume: When | None = None, is_made: Expression | None = None
+) -> dict[object, Value]:
+    """What of ``pod`` goes into a part's pod spec, beside labels, annotations and containers.
+
+    *own_volume* is a volume of the component's, which is there where *is_made*.
+    """
+    pod = own.pod
+    wanted = given(pod.volumes) | given(pod.sharedMemory)
+    return {
+        when(given(pod)): {
+            each(pod, where=lambda name, _: ~matches(name, f"^({'|'.join(_OURS)})$")): lambda name, value: {
+                name: value
+            },
+            when(given(pod.spread)): {
+                "topologySpreadConstraints": comment(
+                    "Among the pods of the same part and version: of the labels in matchLabelKeys each pod's own value "
+                    "counts.",
+                    [
+                        {
+                            "maxSkew": 1,
+                            "topologyKey": choose(pod.spread, NODE_LABELS),
+                            "whenUnsatisfiable": "ScheduleAnyway",
+                            "labelSelector": {"matchExpressions": [{"key": "component", "operator": "Exists"}]},
+                            "matchLabelKeys": ["app", "pod-template-hash"],
+                        }
+                    ],
+                )
+            },
+        },
+        when(wanted if is_made is None else wanted | is_made): {
+            "volumes": [
+                each(pod.volumes, lambda volume: volume),
+                when(
+                    given(pod.sharedMemory),
+                    {"name": SHM, "emptyDir": {"medium": "Memory", "sizeLimit": pod.sharedMemory}},
+                ),
+                *([] if own_volume is None else [own_volume]),
+            ]
+        },
+    }
+
+
+def mounts(own: Reference, *, own_mount: When | None = None, is_made: Expression | None = None) -> dict[object, Value]:
+    """Where the container sees the volumes."""
+    pod = own.pod
+    wanted = given(pod.volumeMounts) | given(pod.sharedMemory)
+    return {
+        when(wanted if is_made is None else wanted | is_made): {
+            "volumeMounts": [
+                each(pod.volumeMounts, lambda mount: mount),
+                when(given(pod.sharedMemory), {"name": SHM, "mountPath": SHM_PATH}),
+                *([] if own_mount is None else [own_mount]),
+            ]
+        }
+    }
+
+
+def labels(own: Reference, still: Reference) -> dict[object, Value]:
+    """The pods' labels, or annotations by the same way: KubeVela's own made still, and the user's."""
+    return {
+        each(still): lambda key, value: {key: value},
+        when(given(own)): {each(own): lambda key, value: {key: value}},
+    }
+
+
+def is_restricted(own: Reference) -> Expression:
+    """Whether the pods run under Pod Security restricted, as far as it is in the component's hand."""
+    return first_given(own.pod.security, "restricted") == "restricted"
+
+
+# What is refused ----------------------------------------------------------------------------------------------------
+
+
+#: What envFrom is called among the fields of a pod, which it is not.
+_ENV_FROM = "envFrom of the container"
+#: Fields with a sentence of their own.
+_JUDGED = ("sharedMemory", "spread", "security")
+
+
+def _patterns() -> dict[str, str]:
+    """By field of ``pod``: what its JSON looks like, made plain."""
+    ours = {_ENV_FROM: json_pattern(_FIELDS["envFrom"])[1:-1], **dict.fromkeys(_JUDGED, ".*")}
+    names = sorted({*_FIELDS} - {"envFrom", "fieldRef", "resourceFieldRef", "fileKeyRef", "sidecars"})
+    free = {"type": "object", "additionalProperties": {"type": "string"}}
+    ours |= dict.fromkeys(("labels", "annotations"), json_pattern(free)[1:-1])
+    return {name: json_pattern(_usual(name))[1:-1] for name in names} | ours
+
+
+#: Kinds of volume that are read to the bottom; of the others, most of them gone from Kubernetes, the name alone.
+_USUAL = (
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "hostPath",
+    "nfs",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+)
+
+
+def _usual(field: str) -> dict[str, Any]:
+    schema: dict[str, Any] = _FIELDS[field]
+    if field != "volumes":
+        return schema
+    kinds = schema["items"]["properties"]
+    read = {name: one if name in (*_USUAL, "name") else {"type": "object"} for name, one in kinds.items()}
+    return {**schema, "items": {**schema["items"], "properties": read}}
+
+
+pod_fields = let(
+    comment(
+        "What Kubernetes has in each field, as a pattern over the value's JSON: the API server drops a field that it "
+        "does not know without a word.",
+        _patterns(),
+    )
+)
+pods_given = let(
+    comment(
+        "What users pass on to Kubernetes, by part.",
+        [
+            item
+            for part, own in (("", p), ("transformer.", p.transformer), ("explainer.", p.explainer))
+            for item in (
+                when(given(own.pod), {"at": f"{part}pod.", "pod": own.pod, "runsAs": given(own.runAsUser)}),
+                when(given(own.envFrom), {"at": part, "pod": {_ENV_FROM: own.envFrom}, "runsAs": False}),
+            )
+        ],
+    )
+)
+
+
+def _plain(value: Value) -> Expression:
+    text: Expression = to_json(value)
+    for pattern, new in PLAIN:
+        text = replace_pattern(text, pattern, new)
+    return text
+
+
+def _refused(one: Reference) -> Value:
+    """The sentences about one part's pod."""
+    pod, at = one.pod, one.at
+    own_volumes = [each(pod.volumes, lambda volume: volume, where=lambda volume: first_given(volume.name, "") == SHM)]
+    own_servers = [each(pod.sidecars, lambda one: one, where=lambda one: first_given(one.name, "") == SERVER)]
+    return [
+        each(
+            pod,
+            lambda name, _: (
+                f"{at}{name} is not a field of a pod, or holds one that Kubernetes does not have there, or a "
+                "value of another type: velagen check says which"
+            ),
+            where=lambda name, value: (
+                ~matches(
+                    _plain(value),
+                    f"^(?:{first_given(pod_fields[replace_text(name, 'sidecars', 'initContainers')], '-')})$",
+                )
+            ),
+        ),
+        when(
+            given(pod.sharedMemory) & ~matches(to_json(pod.sharedMemory), '^"[0-9]+([.][0-9]+)?[kMGT]i?"$'),
+            f"{at}sharedMemory must be an amount of memory with a unit of Kubernetes, such as 8Gi",
+        ),
+        when(
+            ~matches(to_json(first_given(pod.spread, "zone")), '^"(zone|node)"$'),
+            f"{at}spread must be zone or node; for a rule of your own write {at}topologySpreadConstraints",
+        ),
+        when(
+            ~matches(to_json(first_given(pod.security, "runtime")), '^"(restricted|runtime)"$'),
+            f"{at}security must be restricted or runtime; for fields of your own write {at}securityContext and "
+            f"{at}containerSecurityContext",
+        ),
+        when(
+            given(pod.spread) & given(pod.topologySpreadConstraints),
+            f"{at}spread and {at}topologySpreadConstraints set the same field: keep one of them",
+        ),
+        when(
+            given(pod.sharedMemory) & (length(own_volumes) > 0),
+            f"{at}sharedMemory makes the volume {SHM}, mounted at {SHM_PATH}: drop the volume of that name, or "
+            "sharedMemory",
+        ),
+        when(
+            given(pod.containerSecurityContext) & one.runsAs,
+            f"{at}containerSecurityContext sets the container's user, and runAsUser does: write it in the former",
+        ),
+        when(
+            length(own_servers) > 0,
+            f"{at}sidecars may not hold {SERVER}, which is the part's own container: give it another name",
+        ),
+    ]
+
+
+pods_refused = let([each(pods_given, _refused)])
+pod_refused = let([each(pods_refused, lambda found: found[0], where=lambda found: length(found) > 0)])
+
+
+def pod_checks() -> list[Refusal]:
+    """What pods may not hold."""
+    return [
+        refuse(length(pod_refused) > 0, f"{pod_refused[0]}"),
+        refuse(
+            given(p.nodeSelector) & given(p.pod.nodeSelector),
+            "nodeSelector and pod.nodeSelector set the same field: keep one of them",
+        ),
+        refuse(
+            given(p.tolerations) & given(p.pod.tolerations),
+            "tolerations and pod.tolerations set the same field: keep one of them",
+        ),
+    ]
