@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from velagen.errors import Problem
+from velagen.kubevela import VERSIONS
 from velagen.project import Project
 from velagen.report import show_diff, show_problems
 
@@ -24,10 +26,11 @@ project_option = click.option(
 def build_command(folder: Path | None, *, check: bool) -> None:
     """Write addon/NAME/ from metadata.yaml, schemas/ and definitions/."""
     # Imported here, so that --help and the other commands don't wait for it.
-    from velagen.addon.write import render_addon, stale_diff, write_addon
+    from velagen.addon.write import stale_diff, write_addon
 
     project = Project.find(folder)
-    files = render_addon(project, tell=show_problems)
+    files, warnings = _built(project)
+    show_problems(warnings)
     name = project.addon.relative_to(project.root)
     if not check:
         changed = write_addon(project, files)
@@ -39,6 +42,24 @@ def build_command(folder: Path | None, *, check: bool) -> None:
         click.echo(f"{name} is stale: run velagen build and commit what it writes", err=True)
         sys.exit(1)
     click.echo(f"{name} is what a build would write", err=True)
+
+
+def _built(project: Project) -> tuple[dict[str, bytes], list[Problem]]:
+    """The addon's files and the warnings of its schemas; what was built of the same sources before is kept."""
+    from velagen.check.kept import Kept
+
+    kept = Kept(project, VERSIONS)
+    found = kept.addon()
+    if found is None:
+        from velagen.addon.write import render_addon
+
+        before = set(sys.modules)
+        warnings: list[Problem] = []
+        files = render_addon(project, tell=warnings.extend)
+        loaded = [getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before]
+        kept.keep_addon(files, warnings, filter(None, loaded))
+        found = files, warnings
+    return found
 
 
 @click.command("package", epilog="Example: velagen package --out dist --url https://addons.example.org")

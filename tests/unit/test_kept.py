@@ -90,6 +90,43 @@ def test_a_module_from_elsewhere_that_changes_is_another_question(
         sys.modules.pop("velagen_test_team", None)
 
 
+def build(project: Project, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["build", "--project", str(project.root), *options])
+    return done.exit_code, done.output
+
+
+def test_an_addon_of_the_same_sources_is_built_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build(project)[0] == 0
+    files = {path: path.read_bytes() for path in project.addon.rglob("*") if path.is_file()}
+    some = project.addon / "metadata.yaml"
+    with monkeypatch.context() as patch:
+        patch.setattr("velagen.addon.write.render_addon", None)
+        assert "unchanged" in build(project)[1]
+        # What was built is compared with the folder, whatever has become of that.
+        some.write_text("other")
+        assert build(project, "--check")[0] == 1
+        assert "written" in build(project)[1]
+    assert {path: path.read_bytes() for path in files} == files
+    definition = project.definitions / "server.py"
+    definition.write_text(definition.read_text() + "\nWRONG = parameter.no_such_thing +\n")
+    assert build(project)[0] == 1
+
+
+@pytest.mark.parametrize("folder", ["views", "resources"])
+def test_a_file_that_an_addon_copies_is_one_of_its_sources(project: Project, folder: str) -> None:
+    assert build(project)[0] == 0
+    (project.root / folder).mkdir(exist_ok=True)
+    (project.root / folder / "new.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: new}\n")
+    assert "written" in build(project)[1]
+    assert (project.addon / folder / "new.yaml").is_file()
+
+
+def test_warnings_of_a_build_are_told_each_time(project: Project) -> None:
+    warning = Problem("odd", Place("a.json", 1, 2, "/x"), "write less", "warning")
+    Kept(project, VERSIONS).keep_addon({"a": b"\x00"}, [warning], [])
+    assert Kept(project, VERSIONS).addon() == ({"a": b"\x00"}, [warning])
+
+
 def test_a_verdict_is_kept_by_content_and_an_error_is_not(project: Project, tmp_path: Path) -> None:
     warning = Problem("odd", Place("a.json", 1, 2, "/x"), "write less", "warning")
     Kept(project, VERSIONS).keep_verdict([warning])

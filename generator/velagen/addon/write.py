@@ -9,18 +9,16 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from velagen.addon.metadata import checked_metadata
-from velagen.addon.readme import readme, written
-from velagen.addon.uischema import ui_schema
-from velagen.check.crds import use_project_crds
-from velagen.definition.build import BuiltAddonTemplate, BuiltDefinition, build
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.schema.opened import at_render
+
+if TYPE_CHECKING:
+    from velagen.definition.build import BuiltAddonTemplate, BuiltDefinition
 
 #: What a project may bring along as it is, and the suffixes KubeVela reads there (kubevela pkg/addon/addon.go).
 _COPIED = {
@@ -47,6 +45,11 @@ def render_addon(
     Source: generateDefinitionRevision of kubevela pkg/controller/core.oam.dev/v1beta1/core/revison.go.
     Raises VelagenError with the problems of metadata.yaml, the schemas and the definitions together.
     """
+    # What is built is often known: then a folder is only compared.
+    from velagen.addon.metadata import checked_metadata
+    from velagen.check.crds import use_project_crds
+    from velagen.definition.build import build
+
     problems: list[Problem] = []
 
     def part(make: Callable[[], Any]) -> Any:
@@ -112,6 +115,8 @@ def write_addon(project: Project, files: Mapping[str, bytes] | None = None) -> b
 
 def _refuse_foreign(target: Path, there: Files, wanted: Files) -> None:
     """Raise VelagenError for each file in the addon folder that neither this build nor the last one wrote."""
+    from velagen.addon.readme import written
+
     last = written(there.get("README.md", b"").decode(errors="replace"))
     if there and last is None:
         raise VelagenError(
@@ -162,6 +167,9 @@ def _generated(
     template: BuiltAddonTemplate,
     copied: Files,
 ) -> Files:
+    from velagen.addon.readme import readme
+    from velagen.addon.uischema import ui_schema
+
     files = {
         "metadata.yaml": _yaml(metadata, "metadata.yaml"),
         "template.cue": _cue(template.template_cue, "definitions/addon.py"),

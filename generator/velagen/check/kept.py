@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import velagen
-from velagen.check.catalog import Known
 from velagen.errors import Place, Problem
 from velagen.kubevela import VERSIONS
 from velagen.project import Project
-from velagen.schema.model import parse_schema
 from velagen.tools import cache_dir
+
+if TYPE_CHECKING:
+    from velagen.check.catalog import Known
 
 #: Raise it where what is kept changes its form.
 _FORM = 2
-#: Answers that are kept; beyond, the oldest go.
+#: Folders of a project that an addon has copies of.
+_COPIED = ("resources", "config-templates", "views")
+#: Answers of a kind that are kept; beyond, the oldest go.
 _MOST = 60
-_OURS = re.compile(r"(definitions|verdict|cue)-[0-9a-f]{32}\.json")
+_OURS = re.compile(r"(addon|definitions|verdict|cue)-[0-9a-f]{32}\.json")
 #: How the name of a file begins that is being written, and seconds after which nobody writes it any more.
 _PART = ".writing-"
 _ABANDONED = 3600.0
@@ -42,6 +46,10 @@ class Kept:
 
     def definitions(self) -> list[Known] | None:
         """The project's definitions as an application's author meets them; None where they must be built first."""
+        # A build only asks for files.
+        from velagen.check.catalog import Known
+        from velagen.schema.model import parse_schema
+
         entry = self._entry()
         if entry is None:
             return None
@@ -85,12 +93,26 @@ class Kept:
         if all(one["schema"] for one in found):
             _write(self._file("definitions", self._sources), {"definitions": found, "loaded": _states(loaded)})
 
+    def addon(self) -> tuple[dict[str, bytes], list[Problem]] | None:
+        """The addon's files and the warnings of their build; None where it must be built first."""
+        found = _read(self._file("addon", self._built_from))
+        if not isinstance(found, dict) or found["loaded"] != _states(found["loaded"]):
+            return None
+        files = {path: base64.b64decode(content) for path, content in found["files"].items()}
+        return files, list(map(_problem, found["warnings"]))
+
+    def keep_addon(self, files: Mapping[str, bytes], warnings: Iterable[Problem], loaded: Iterable[str]) -> None:
+        """Keep what was built; *loaded* as for the definitions."""
+        contents = {path: base64.b64encode(content).decode() for path, content in files.items()}
+        kept = {"files": contents, "warnings": [asdict(one) for one in warnings], "loaded": _states(loaded)}
+        _write(self._file("addon", self._built_from), kept)
+
     def verdict(self) -> list[Problem] | None:
         """What was said of the addon; None where nobody looked yet."""
         found = _read(self._file("verdict", self._all))
         if not isinstance(found, list):
             return None
-        return [Problem(one["message"], Place(**one["place"]), one["hint"], one["severity"]) for one in found]
+        return list(map(_problem, found))
 
     def keep_verdict(self, problems: Iterable[Problem]) -> None:
         """Keep what was said, unless there is an error: its reason may lie outside the files (time)."""
@@ -106,9 +128,14 @@ class Kept:
         return _digest([_own_state(), str(root), *_contents(root, named)])
 
     @cached_property
+    def _built_from(self) -> str:
+        """Everything that an addon is made of."""
+        return _digest([self._sources, *_contents(self.project.root, _COPIED)])
+
+    @cached_property
     def _all(self) -> str:
         root = self.project.root
-        named = ["addon", "resources", "config-templates", "views", "README.md"]
+        named = ["addon", *_COPIED, "README.md"]
         entry = self._entry()
         loaded = sorted(entry["loaded"].items()) if entry else []
         return _digest([self._sources, *map(str, loaded), *self.versions, *_contents(root, named)])
@@ -116,6 +143,10 @@ class Kept:
     @staticmethod
     def _file(what: str, key: str) -> Path:
         return cache_dir() / "checked" / f"{what}-{key}.json"
+
+
+def _problem(kept: Mapping[str, Any]) -> Problem:
+    return Problem(kept["message"], Place(**kept["place"]), kept["hint"], kept["severity"])
 
 
 def holds(text: str) -> bool:
@@ -189,6 +220,7 @@ def _write(file: Path, value: object) -> None:
         for part in there:
             if part.name.startswith(_PART) and part.stat().st_mtime < time.time() - _ABANDONED:
                 part.unlink(missing_ok=True)  # its writer was killed
-        kept = [one for one in there if _OURS.fullmatch(one.name)]
+        what = file.name.partition("-")[0]
+        kept = [one for one in there if (ours := _OURS.fullmatch(one.name)) and ours[1] == what]
         for old in sorted(kept, key=lambda one: one.stat().st_mtime_ns)[:-_MOST]:
             old.unlink(missing_ok=True)
