@@ -5,6 +5,7 @@ from __future__ import annotations
 from _rollout_analysis import bounds, check, has_answer, requests_seen, seen_now, why
 from _rollout_history import appended, labels
 from _rollout_seen import (
+    SETTINGS,
     candidate,
     candidate_name,
     component,
@@ -14,12 +15,12 @@ from _rollout_seen import (
     route_asked,
     rules,
     second_of,
-    settings,
+    stable_target,
     state_name,
     stored,
     target,
 )
-from _rollout_state import begin, stable_target
+from _rollout_state import begin
 
 from velagen import (
     Reference,
@@ -62,6 +63,8 @@ line = let(
         }
     )
 )
+is_shadow = let(transitions.is_shadow(following, rules))
+settings_now = to_json({**{name: rules[name] for name in SETTINGS}, "route": route_asked})
 history_then = let(first_given(stored.history, ""))
 
 is_done = phase == "done"
@@ -74,7 +77,11 @@ kept = let(
         "revision": if_else(p.tidy, first_given(stored.revision, ""), context.appRevision),
         "why": if_else(check == "inconclusive", why, first_given(stored.why, "")),
         "session": if_else(p.tidy, first_given(stored.session, ""), context.stepSessionID),
-        "settings": if_else(p.tidy, first_given(stored.settings, "{}"), to_json({**settings, "route": route_asked})),
+        "settings": if_else(
+            p.tidy,
+            first_given(stored.settings, "{}"),
+            settings_now,
+        ),
         "history": if_else(row == "", history_then, appended(history_then, line)),
     }
 )
@@ -121,7 +128,7 @@ as_candidate = {
     ],
 }
 is_of_revision = revision_of(candidate) == context.appRevision
-wants_candidate = one_of(phase, "prepare", "warm", "step") & ~is_of_revision
+wants_candidate = one_of(phase, "prepare", "warm", "step", "pause") & ~is_of_revision
 wants_component = one_of(phase, "deploy", "promote", "done") & ~p.tidy
 
 

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from _rollout_seen import answer, component, route_asked, rules
-from _routes import KSERVE_GATEWAY
+from _rollout_hosts import (
+    IN_CLUSTER,
+    foreign_routes,
+    gateway_name,
+    gateway_namespace,
+    hosts,
+    is_istio,
+    shared,
+    traits_of_component,
+    twice,
+)
+from _rollout_seen import answer, component, live, phase_then, route_asked, rules, stable_target, target
 
-from velagen import cases, contains, contains_text, each, first_given, given, length, let, matches, missing
+from velagen import (
+    cases,
+    contains,
+    contains_text,
+    each,
+    first_given,
+    given,
+    join,
+    length,
+    let,
+    matches,
+    missing,
+    one_of,
+)
 from velagen import parameter as p
+from velagen.rollout import transitions
 from velagen.template.expression import Expression
 
 queries = first_given(p.analysis.queries, [])
-hosts = first_given(route_asked.hosts, [])
-gateway_name = first_given(route_asked.gateway.name, KSERVE_GATEWAY[1])
-gateway_namespace = first_given(route_asked.gateway.namespace, KSERVE_GATEWAY[0])
-is_istio = let(first_given(route_asked.provider, "gateway-api") == "istio")
 
 
 def rises(number: Expression, one: Expression) -> Expression:
@@ -23,10 +43,11 @@ def rises(number: Expression, one: Expression) -> Expression:
 
 #: Steps that are not above the one before.
 falling = let([each(rules.steps, lambda _, one: one, where=lambda number, one: ~rises(number, one))])
-traits_of_component = [each(first_given(component.traits, []), lambda trait: first_given(trait.type, ""))]
+#: A step of 0 % where nothing is measured, and that nobody lets pass.
+is_blind = contains(rules.steps, 0) & (rules.shadow == 0) & ~contains(rules.pauseAt, 0)
+no_steps = let([each(rules.pauseAt, lambda one: one, where=lambda one: ~contains(rules.steps, one))])
 unbounded = let([each(queries, lambda one: one.name, where=lambda one: missing(one.atLeast) & missing(one.atMost))])
-is_in_cluster = r"[.]svc([.]|$)|[.]cluster[.]local$"
-foreign = let([each(hosts, lambda host: host, where=lambda host: matches(host, is_in_cluster))])
+foreign = let([each(hosts, lambda host: host, where=lambda host: matches(host, IN_CLUSTER))])
 nothing_measured = (
     (p.analysis.successRatio == 0)
     & (p.analysis.latency.timesStable == 0)
@@ -34,6 +55,9 @@ nothing_measured = (
     & (length(queries) == 0)
 )
 
+
+#: Where a version is about to be brought in. Before a first deployment KServe has not named the model yet.
+needs_hosts = given(live.metadata.uid) & (stable_target != target) & one_of(phase_then, "", *transitions.ENDS)
 
 #: The first of them is said, and nothing is created.
 refusal = let(
@@ -57,9 +81,33 @@ refusal = let(
         ),
         (length(falling) > 0, f"steps must rise, and {falling[0]} does not: write [10, 30, 60]"),
         (
-            ~is_istio & (length(hosts) == 0),
-            "route.hosts is missing: a Gateway API route needs the host names that clients call, for example "
-            "hosts: [sentiment.example.com] (or write provider: istio, which splits inside the mesh)",
+            is_blind,
+            "steps begins with 0, where nobody's requests reach the new version and nothing can be measured: add "
+            "pauseAt: [0] (a person lets it go on) or shadow: {} (it gets copies of the requests)",
+        ),
+        (
+            length(no_steps) > 0,
+            f"pauseAt holds {no_steps[0]}, which is not in steps: write a percentage that is",
+        ),
+        (
+            length(twice) > 0,
+            f"another step, {twice[0]}, rolls out {p.component} too: write one step for it (and one with tidy: true)",
+        ),
+        (
+            length(shared) > 0,
+            f"route.hosts holds {shared[0]}, and so does another component's route: their requests could not be told "
+            "apart; write a host name of its own for each",
+        ),
+        (
+            length(foreign_routes) > 0,
+            f"the HTTPRoute {foreign_routes[0]} in this namespace is for a host of {p.component} at the same gateway "
+            f"({join(hosts, ', ')}), and both would split its requests: write another host, or delete that route",
+        ),
+        (
+            ~is_istio & (length(hosts) == 0) & needs_hosts,
+            "route.hosts is missing, and KServe gives the model no address outside the cluster: write the host names "
+            "that clients call, for example hosts: [sentiment.example.com] (or provider: istio, which splits inside "
+            "the mesh)",
         ),
         (
             is_istio & given(route_asked.gateway) & (length(hosts) == 0),

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from _rollout_next import phase, properties, weight
-from _rollout_refusals import hosts
-from _rollout_seen import answer, candidate_name, found_routes, live, namespace, route_asked, stable_name, weights
-from _routes import HTTP, backend, destination, http_route, virtual_service
+from _rollout_hosts import beside_kserve, gateway_name, gateway_namespace, hosts
+from _rollout_next import is_shadow, phase, properties, weight
+from _rollout_seen import (
+    answer,
+    candidate_name,
+    found_routes,
+    live,
+    namespace,
+    route_asked,
+    rules,
+    stable_name,
+    target,
+    weights,
+)
+from _routes import GRPC_REQUEST, HTTP, backend, destination
 
 from velagen import (
     cases,
     comment,
     each,
     first_given,
+    floor,
     given,
     if_else,
     length,
@@ -31,10 +43,49 @@ has_grpc = let((entry == "predictor") & (length(ports) > 1))
 grpc_port = first_given(ports[1].containerPort, 9000)
 #: The candidate is a backend as soon as it is ready, before its first request: a proxy may hear of a route before it
 #: knows where the backends are, and answers 503 meanwhile. Earlier it may not have a Service yet.
-is_split = let(one_of(phase, "warm", "step", "promote", "settle", "return", "drain"))
+is_split = let(one_of(phase, "warm", "step", "pause", "promote", "settle", "return", "drain"))
 domain = f"{namespace}.svc.cluster.local"
 stable_host = f"{stable_name}-{entry}.{domain}"
+candidate_host = f"{candidate_name}-{entry}.{domain}"
 route_name = f"{p.component}-rollout"
+
+# ---------------------------------------------------------------- who gets the candidate in any case
+
+matched = route_asked.match
+#: The candidate's answers set it; another rollout's has another value.
+AFFINITY_COOKIE = f"{p.component}-rollout"
+sets_cookie = given(route_asked.affinity)
+seconds_kept = floor(first_given(route_asked.affinity.seconds, 3600))
+set_cookie = f"{AFFINITY_COOKIE}={target}; Max-Age={seconds_kept}; Path=/; HttpOnly"
+#: Not while the candidate is about to be taken away.
+has_testers = let((given(matched) | sets_cookie) & one_of(phase, "step", "pause", "promote", "settle"))
+
+
+def in_cookies(name: Value, value: Value) -> str:
+    """The header cookie where it has this one; gateways match it as a whole."""
+    return f"(.*; ?)?{name}={value}(;.*)?"
+
+
+cookies = let(
+    [
+        when(
+            given(matched.cookie),
+            in_cookies(first_given(matched.cookie.name, ""), first_given(matched.cookie.value, "")),
+        ),
+        when(sets_cookie, in_cookies(AFFINITY_COOKIE, target)),
+    ]
+)
+headers_matched = let(
+    [
+        each(
+            first_given(matched.headers, []),
+            lambda one: {"name": first_given(one.name, ""), "value": first_given(one.value, "")},
+        )
+    ]
+)
+has_headers = length(headers_matched) > 0
+
+# ---------------------------------------------------------------- drift
 
 found_version = first_given(
     answer("seen", "httpRoute").value.metadata.resourceVersion,
@@ -43,8 +94,17 @@ found_version = first_given(
 )
 
 
-wanted_weights = let(to_json(cases((is_split, [100 - weight, weight]), otherwise=[100])))
-drifted = let([each(found_routes, weights, where=lambda of: weights(of) != wanted_weights)])
+of_split = let(to_json(cases((is_split, [100 - weight, weight]), otherwise=[100])))
+#: Rule by rule, as they are written below.
+wanted_weights = let(
+    [
+        when(has_grpc & has_testers, "[100]"),
+        when(has_grpc, of_split),
+        when(has_testers, "[100]"),
+        of_split,
+    ]
+)
+has_drifted = let((length(found_routes) > 0) & (to_json([each(found_routes, weights)]) != to_json(wanted_weights)))
 
 
 def route_metadata(name: Value) -> dict[object, Value]:
@@ -52,7 +112,7 @@ def route_metadata(name: Value) -> dict[object, Value]:
     return {
         "name": name,
         "namespace": namespace,
-        when(length(drifted) > 0): {
+        when(has_drifted): {
             "annotations": {
                 "rollout.velagen/written-over": comment(
                     "An equal object is not written, and what somebody changed by hand would stay.",
@@ -63,47 +123,151 @@ def route_metadata(name: Value) -> dict[object, Value]:
     }
 
 
-def backends(port: Value) -> Value:
-    """Both versions, for a route of Gateway API."""
+# ---------------------------------------------------------------- Gateway API
+
+#: KServe's own route is for ^/.*$ of the same host, and for gRPC's path. Of two regular expressions the longer one is
+#: asked first by Contour, Envoy Gateway and Istio; Gateway API itself leaves that to them.
+ANY_PATH: dict[object, Value] = {when(beside_kserve): {"path": {"type": "RegularExpression", "value": "^/(.*)$"}}}
+ANY_GRPC_PATH: dict[object, Value] = {
+    when(beside_kserve): {"path": {"type": "RegularExpression", "value": "^/(inference[.]GRPCInferenceService/.*|.*)$"}}
+}
+
+
+def matches_of_testers(path: dict[object, Value], *also: Value) -> Value:
+    """What a tester's request looks like, for a route of Gateway API."""
     return [
-        backend(f"{stable_name}-{entry}", port, 100 - weight),
-        when(is_split, backend(f"{candidate_name}-{entry}", port, weight)),
+        when(
+            has_headers,
+            {
+                **path,
+                "headers": [
+                    *also,
+                    each(headers_matched, lambda one: {"type": "Exact", "name": one.name, "value": one.value}),
+                ],
+            },
+        ),
+        each(
+            cookies,
+            lambda one: {
+                **path,
+                "headers": [*also, {"type": "RegularExpression", "name": "cookie", "value": one}],
+            },
+        ),
     ]
 
 
-def destinations(port: Value) -> Value:
-    """The same for Istio."""
-    return [
-        destination(stable_host, port, 100 - weight),
-        when(is_split, destination(f"{candidate_name}-{entry}.{domain}", port, weight)),
-    ]
+def of_candidate(port: Value, share: Value) -> dict[object, Value]:
+    """The candidate as a backend."""
+    add = {"add": [{"name": "Set-Cookie", "value": set_cookie}]}
+    return {
+        **backend(f"{candidate_name}-{entry}", port, share),
+        when(sets_cookie): {"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": add}]},
+    }
 
 
-def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object, Value]) -> Expression:
-    """Istio's route for the hosts *of* at one *gateway*."""
-    value = virtual_service(
-        route_metadata(name),
-        of,
-        gateway,
-        seen_by,
-        http=destinations(HTTP),
-        grpc=destinations(grpc_port),
-        has_grpc=has_grpc,
-    )
-    return operation("vela/kube", "#Apply", {"value": value})
+def split_rule(port: Value) -> dict[object, Value]:
+    """Both versions by their weights, and copies for the candidate."""
+    mirror = {"backendRef": {"name": f"{candidate_name}-{entry}", "port": port}, "percent": rules.shadow}
+    return {
+        "backendRefs": [
+            backend(f"{stable_name}-{entry}", port, 100 - weight),
+            when(is_split, of_candidate(port, weight)),
+        ],
+        when(is_shadow): {"filters": [{"type": "RequestMirror", "requestMirror": mirror}]},
+    }
 
 
 gateway_route = operation(
     "vela/kube",
     "#Apply",
     {
-        "value": http_route(
-            route_metadata(route_name),
-            route_asked.gateway,
-            [each(hosts, lambda host: host)],
-            http=backends(HTTP),
-            grpc=backends(grpc_port),
-            has_grpc=has_grpc,
-        )
+        "value": {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": route_metadata(route_name),
+            "spec": {
+                "parentRefs": [{"name": gateway_name, "namespace": gateway_namespace}],
+                "hostnames": [each(hosts, lambda host: host)],
+                "rules": [
+                    when(
+                        has_grpc & has_testers,
+                        {
+                            "matches": matches_of_testers(ANY_GRPC_PATH, GRPC_REQUEST),
+                            "backendRefs": [of_candidate(grpc_port, 100)],
+                        },
+                    ),
+                    when(
+                        has_grpc,
+                        {"matches": [{**ANY_GRPC_PATH, "headers": [GRPC_REQUEST]}], **split_rule(grpc_port)},
+                    ),
+                    when(
+                        has_testers,
+                        {"matches": matches_of_testers(ANY_PATH), "backendRefs": [of_candidate(HTTP, 100)]},
+                    ),
+                    {when(beside_kserve): {"matches": [ANY_PATH]}, **split_rule(HTTP)},
+                ],
+            },
+        }
     },
 )
+
+# ---------------------------------------------------------------- Istio
+
+GRPC_OF_ISTIO: dict[object, Value] = {"content-type": {"prefix": "application/grpc"}}
+
+
+def testers_of_istio(also: dict[object, Value]) -> Value:
+    """The same for Istio."""
+    return [
+        when(
+            has_headers,
+            {"headers": {**also, each(headers_matched): lambda _, one: {f"{one.name}": {"exact": one.value}}}},
+        ),
+        each(cookies, lambda one: {"headers": {**also, "cookie": {"regex": one}}}),
+    ]
+
+
+def destination_of_candidate(port: Value, share: Value) -> dict[object, Value]:
+    """The candidate as a destination."""
+    return {
+        **destination(candidate_host, port, share),
+        when(sets_cookie): {"headers": {"response": {"add": {"Set-Cookie": set_cookie}}}},
+    }
+
+
+def split_of_istio(port: Value) -> dict[object, Value]:
+    """Both versions by their weights, and copies for the candidate."""
+    return {
+        "route": [
+            destination(stable_host, port, 100 - weight),
+            when(is_split, destination_of_candidate(port, weight)),
+        ],
+        when(is_shadow): {
+            "mirror": {"host": candidate_host, "port": {"number": port}},
+            "mirrorPercentage": {"value": rules.shadow},
+        },
+    }
+
+
+def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object, Value]) -> Expression:
+    """Istio's route for the hosts *of* at one *gateway*."""
+    value = {
+        "apiVersion": "networking.istio.io/v1beta1",
+        "kind": "VirtualService",
+        "metadata": route_metadata(name),
+        "spec": {
+            "hosts": of,
+            "gateways": [gateway],
+            **seen_by,
+            "http": [
+                when(
+                    has_grpc & has_testers,
+                    {"match": testers_of_istio(GRPC_OF_ISTIO), "route": [destination_of_candidate(grpc_port, 100)]},
+                ),
+                when(has_grpc, {"match": [{"headers": GRPC_OF_ISTIO}], **split_of_istio(grpc_port)}),
+                when(has_testers, {"match": testers_of_istio({}), "route": [destination_of_candidate(HTTP, 100)]}),
+                split_of_istio(HTTP),
+            ],
+        },
+    }
+    return operation("vela/kube", "#Apply", {"value": value})

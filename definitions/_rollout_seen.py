@@ -26,6 +26,7 @@ from velagen import (
     split,
     to_json,
     trim_suffix,
+    when,
 )
 from velagen import parameter as p
 from velagen.template.expression import Expression, Value
@@ -50,6 +51,9 @@ def answer(group: str, name: str) -> Reference:
 
 
 stored = let(first_given(answer("seen", "state").value.data, {}))
+state_then = let(from_json(first_given(stored.state, "{}")))
+phase_then = let(first_given(state_then.phase, ""))
+stable_target = let(first_given(stored.stable, ""))
 settings_then = let(from_json(first_given(stored.settings, "{}")))
 SETTINGS = (
     "steps",
@@ -61,15 +65,31 @@ SETTINGS = (
     "deadline",
     "warmUp",
     "settle",
+    "pauseAt",
+    "shadow",
 )
 #: In no schema: KubeVela makes no OpenAPI schema of a list with a default.
 STEPS = first_given(p.steps, [10, 30, 60])
 #: The step that tidies up goes by what the first one was told.
-settings = {
-    name: if_else(p.tidy, first_given(settings_then[name], asked_for), asked_for)
-    for name, asked_for in ((name, getattr(p, name) if name != "steps" else STEPS) for name in SETTINGS)
+ASKED = {name: getattr(p, name) for name in SETTINGS} | {
+    "steps": STEPS,
+    "pauseAt": first_given(p.pauseAt, []),
+    "shadow": first_given(p.shadow.percent, 0),
 }
-rules = let({**settings, "steps": [each(settings["steps"], floor)]})
+settings = {
+    name: if_else(p.tidy, first_given(settings_then[name], asked_for), asked_for) for name, asked_for in ASKED.items()
+}
+rules = let(
+    {
+        **settings,
+        "steps": [
+            when((floor(settings["shadow"]) > 0) & (first_given(settings["steps"][0], 0) > 0), 0),
+            each(settings["steps"], floor),
+        ],
+        "pauseAt": [each(settings["pauseAt"], floor)],
+        "shadow": floor(settings["shadow"]),
+    }
+)
 route_asked = let(if_else(p.tidy, first_given(settings_then.route, {}), first_given(p.route, {})))
 
 component = let(first_given(answer("seen", "components").value[p.component], {}))

@@ -11,20 +11,21 @@ from _rollout_seen import (
     is_whole,
     live,
     live_is_absent,
+    phase_then,
     revision_of,
     rules,
+    stable_target,
+    state_then,
     stored,
     target,
     trouble,
 )
 
-from velagen import cases, context, first_given, floor, from_json, given, if_else, let, one_of
+from velagen import cases, context, first_given, floor, given, if_else, let, one_of
 from velagen import parameter as p
 from velagen.rollout import transitions
 from velagen.template.expression import Expression
 
-state_then = let(from_json(first_given(stored.state, "{}")))
-phase_then = let(first_given(state_then.phase, ""))
 same_session = first_given(stored.session, "") == context.stepSessionID
 
 
@@ -41,7 +42,6 @@ had = let(
         "errors": if_else(same_session, of_state("errors"), 0),
     }
 )
-stable_target = let(first_given(stored.stable, ""))
 has_ended = one_of(phase_then, *transitions.ENDS)
 is_changed = let(
     ~p.tidy
@@ -56,6 +56,8 @@ is_run_again = (phase_then == "failed") & ~same_session
 in_place = let(
     cases((stable_target != "", stable_target == target), (phase_then == "deploy", True), otherwise=live_is_absent)
 )
+#: The run that reaches this has passed the operation that suspends the workflow: a person resumed it.
+is_paused = let(is_fit & (phase_then == "pause") & ~is_changed & ~p.tidy)
 waited = let(
     cases(
         (
@@ -76,10 +78,13 @@ before_check = let(
         & is_ready(live)
         & is_whole(answer("there", "liveDeployment").value),
         "routed": is_routed_away,
+        "resumed": is_paused,
         "waited": waited,
         "trouble": trouble,
     }
 )
 is_due = let(is_fit & ~is_changed & ~p.tidy & transitions.due(had, before_check, rules))
+#: At which share it is paused.
+paused_at = transitions.weight(had, rules)
 marked = let(transitions.asking(had, before_check, rules))
 begin = let({name: if_else(is_due, marked[name], had[name]) for name in transitions.BLANK})

@@ -19,12 +19,12 @@ KSERVE_GATEWAY = ("kserve", "kserve-ingress-gateway")
 GRPC_REQUEST = {"type": "RegularExpression", "name": "content-type", "value": "^application/grpc.*"}
 
 
-def backend(name: Value, port: Value, weight: Value) -> dict[str, Value]:
+def backend(name: Value, port: Value, weight: Value) -> dict[object, Value]:
     """A Service with its share of the requests, for a route of Gateway API."""
     return {"name": name, "port": port, "weight": weight}
 
 
-def destination(host: Value, port: Value, weight: Value) -> dict[str, Value]:
+def destination(host: Value, port: Value, weight: Value) -> dict[object, Value]:
     """The same for Istio."""
     return {"destination": {"host": host, "port": {"number": port}}, "weight": weight}
 

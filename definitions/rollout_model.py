@@ -26,12 +26,14 @@ What KubeVela's engine makes necessary (sources: github.com/kubevela/workflow, g
 from __future__ import annotations
 
 from _rollout_analysis import check, question, why
+from _rollout_hosts import gateway_name, gateway_namespace, hosts, is_istio
 from _rollout_next import (
     KEPT,
     as_candidate,
     following,
     is_named,
     is_over,
+    is_shadow,
     kept,
     knows_stable,
     phase,
@@ -42,7 +44,7 @@ from _rollout_next import (
     wants_component,
     weight,
 )
-from _rollout_refusals import gateway_name, gateway_namespace, hosts, is_fit, is_istio, refusal
+from _rollout_refusals import is_fit, refusal
 from _rollout_route import gateway_route, route_name, service_of_istio, stable_host
 from _rollout_seen import (
     candidate_is_ready,
@@ -50,6 +52,7 @@ from _rollout_seen import (
     component,
     namespace,
     now_at,
+    phase_then,
     read,
     route_asked,
     rules,
@@ -60,7 +63,7 @@ from _rollout_seen import (
     trouble,
     written_at,
 )
-from _rollout_state import begin, is_due, is_run_again, phase_then, waited
+from _rollout_state import begin, is_due, is_paused, is_run_again, paused_at, waited
 
 from velagen import (
     WorkflowStep,
@@ -96,6 +99,7 @@ counted = f"{following.passed} of {rules.checks} checks passed, {following.faile
 said_why = first_given(stored.why, "")
 silent_why = let(if_else(check == "inconclusive", why, said_why))
 silence = if_else(following.silent > 0, f", {following.silent} without a verdict ({silent_why})", "")
+copies = if_else(is_shadow, f", and copies of {rules.shadow} %", "")
 message = let(
     choose(
         phase,
@@ -103,8 +107,10 @@ message = let(
             "deploy": f"{stable_name} is being deployed{in_wait}",
             "prepare": f"{candidate_name} is getting ready, without traffic yet{trouble}{in_wait}",
             "warm": f"{candidate_name} is warming up, without traffic yet",
-            "step": f"{weight} % of the traffic goes to {candidate_name}, step {following.step + 1} of "
+            "step": f"{weight} % of the traffic goes to {candidate_name}{copies}, step {following.step + 1} of "
             f"{length(rules.steps)}: {counted}{silence}{comes_near}",
+            "pause": f"{weight} % of the traffic goes to {candidate_name}, and a person lets it go on: "
+            f"vela workflow resume {context.appName} -n {namespace}",
             "promote": f"all checks passed: {candidate_name} has all traffic while {stable_name} becomes the new "
             f"version{in_wait}",
             "settle": f"{stable_name} is the new version, and is about to take the traffic over",
@@ -178,16 +184,30 @@ rollout_model = WorkflowStep(
             "components": operation("vela/oam", "#LoadComponets", {}),
             "live": read("serving.kserve.io/v1beta1", "InferenceService", stable_name),
             when(is_istio): {"virtualService": read("networking.istio.io/v1beta1", "VirtualService", route_name)},
-            when(~is_istio): {"httpRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", route_name)},
+            when(~is_istio): {
+                "httpRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", route_name),
+                "kserveRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", stable_name),
+            },
         },
         "there": {
             when(missing(stored.target) & ~is_istio): {
-                "gateway": read("gateway.networking.k8s.io/v1", "Gateway", gateway_name, gateway_namespace)
+                "gateway": read("gateway.networking.k8s.io/v1", "Gateway", gateway_name, gateway_namespace),
+                "routes": operation(
+                    "vela/kube",
+                    "#List",
+                    {
+                        "resource": {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"},
+                        "filter": {"namespace": namespace},
+                    },
+                ),
+            },
+            when(first_given(stored.revision, "") != context.appRevision): {
+                "app": read("core.oam.dev/v1beta1", "Application", context.appName)
             },
             when(one_of(phase_then, "deploy", "promote", "settle")): {
                 "liveDeployment": read("apps/v1", "Deployment", f"{stable_name}-predictor"),
             },
-            when(one_of(phase_then, "prepare", "warm", "step")): {
+            when(one_of(phase_then, "prepare", "warm", "step", "pause")): {
                 "candidate": read("serving.kserve.io/v1beta1", "InferenceService", candidate_name),
                 "candidateDeployment": read("apps/v1", "Deployment", f"{candidate_name}-predictor"),
             },
@@ -196,6 +216,12 @@ rollout_model = WorkflowStep(
             when(written_at != ""): {
                 "now": operation("vela/time", "#DateToTimestamp", {"date": now_at}),
                 "written": operation("vela/time", "#DateToTimestamp", {"date": written_at}),
+            },
+        },
+        "pause": {
+            when(is_paused): {
+                # The engine remembers by this name that a person resumed it.
+                f"at-{paused_at}-percent-until-vela-workflow-resume": operation("vela/builtin", "#Suspend", {}),
             },
         },
         "ask": {
@@ -229,7 +255,7 @@ rollout_model = WorkflowStep(
                     ),
                 },
             },
-            when(is_fit & ~is_istio): {"http": gateway_route},
+            when(is_fit & ~is_istio & (length(hosts) > 0)): {"http": gateway_route},
         },
         "gone": {
             when(is_fit & is_over): {

@@ -162,7 +162,7 @@ class Rollout:
 
         return look
 
-    def wait(self, phase: str, revision: str, timeout: float = 90) -> None:
+    def wait(self, phase: str, revision: str, timeout: float = 150) -> None:
         try:
             self.cluster.wait_for(self.ended(phase, revision=revision), f"{revision} {phase}", timeout)
         except TimeoutError as error:
@@ -383,12 +383,184 @@ def test_after_a_rollback_that_succeeds_drift_is_undone(rollout: Rollout, cluste
     cluster.wait_for(lambda: rollout.served() == "s3://models/m/1", "drift undone", 90)
 
 
+def fresh(cluster: Cluster, metrics: Metrics, **settings: Any) -> Rollout:
+    """Version 1 is stable under these settings."""
+    found = Rollout(cluster, metrics, **settings)
+    found.up(1)
+    found.wait("done", "app-v1")
+    return found
+
+
+def rules(cluster: Cluster) -> list[dict[str, Any]]:
+    """The rules of the route."""
+    found: list[dict[str, Any]] = (cluster.get(*ROUTE) or {"spec": {"rules": []}})["spec"]["rules"]
+    return found
+
+
+@pytest.mark.both
+def test_two_lines_split_the_address_that_kserve_gives(cluster: Cluster, metrics: Metrics) -> None:
+    rollout = Rollout(cluster, metrics)
+    del rollout.settings["route"]
+    rollout.up(1)
+    rollout.wait("done", "app-v1")
+    rollout.up(2)
+    cluster.wait_for(lambda: rollout.weight == 20, "20 %", 60)
+    found = cluster.inference_service("m")
+    route = cluster.get(*ROUTE)
+    assert found is not None
+    assert route is not None
+    assert [f"http://{host}" for host in route["spec"]["hostnames"]] == [found["status"]["url"]]
+    # KServe's own route for the same host has the path ^/.*$; of two expressions the longer one is asked first.
+    assert route["spec"]["rules"][0]["matches"] == [{"path": {"type": "RegularExpression", "value": "^/(.*)$"}}]
+    rollout.wait("done", "app-v2")
+    assert rollout.served() == "s3://models/m/2"
+
+
+def kserve_route(host: str) -> dict[str, Any]:
+    """As KServe writes it for the model m where Gateway API is on; here it is off."""
+    return {
+        "apiVersion": ROUTE[0],
+        "kind": ROUTE[1],
+        "metadata": {"name": "m"},
+        "spec": {
+            "parentRefs": [{"name": "own", "namespace": "kserve"}],
+            "hostnames": [host, "m-team.example.org", "models.example.com"],
+            "rules": [{"matches": [{"path": {"type": "RegularExpression", "value": "^/.*$"}}]}],
+        },
+    }
+
+
+def test_hosts_and_gateway_are_those_of_kserves_route(cluster: Cluster, metrics: Metrics) -> None:
+    gateway = cluster.api.get("gateway.networking.k8s.io/v1", "Gateway", "kserve-ingress-gateway", "kserve")
+    assert gateway is not None
+    own = {**gateway, "metadata": {"name": "own", "namespace": "kserve"}}
+    cluster.api.apply({key: own[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+    made = kserve_route("m.models.example.com")
+    made["metadata"]["namespace"] = cluster.namespace
+    cluster.api.apply(made)
+    rollout = Rollout(cluster, metrics)
+    del rollout.settings["route"]
+    rollout.up(1)
+    rollout.wait("done", "app-v1")
+    route = cluster.get(*ROUTE)
+    assert route is not None
+    # The domain itself is all models'.
+    assert route["spec"]["hostnames"] == ["m.models.example.com", "m-team.example.org"]
+    assert [(one["namespace"], one["name"]) for one in route["spec"]["parentRefs"]] == [("kserve", "own")]
+
+
+@pytest.mark.both
+def test_a_person_lets_it_go_on(cluster: Cluster, metrics: Metrics) -> None:
+    rollout = fresh(cluster, metrics, pauseAt=[20])
+    rollout.up(2)
+    cluster.wait_for(lambda: rollout.workflow.get("suspend"), "the workflow suspended", 120)
+    assert (rollout.phase, rollout.weight) == ("pause", 20)
+    assert "vela-workflow-resume" in rollout.message
+    asked = len(metrics.asked)
+    # Nobody but a person ends it: not the controller's start either.
+    kill(cluster.lab)
+    time.sleep(5)
+    assert (rollout.phase, rollout.weight, len(metrics.asked)) == ("pause", 20, asked)
+    cluster.vela("workflow", "resume", "app", "-n", cluster.namespace)
+    rollout.wait("done", "app-v2")
+    assert rollout.served() == "s3://models/m/2"
+    assert len(metrics.asked) > asked
+
+
+def test_terminate_in_a_pause_is_tidied_up(cluster: Cluster, metrics: Metrics) -> None:
+    rollout = Rollout(cluster, metrics, tidy=True, pauseAt=[20])
+    rollout.up(1)
+    rollout.wait("done", "app-v1")
+    rollout.up(2)
+    cluster.wait_for(lambda: rollout.workflow.get("suspend"), "the workflow suspended", 120)
+    cluster.vela("workflow", "terminate", "app", "-n", cluster.namespace)
+    cluster.wait_for(lambda: rollout.phase == "failed" and rollout.weight == 0, "taken back", 60)
+    assert rollout.served() == "s3://models/m/1"
+
+
+TESTERS = {
+    "headers": [{"name": "x-tester", "value": "yes"}, {"name": "x-team", "value": "a"}],
+    "cookie": {"name": "tester", "value": "1"},
+}
+
+
+def test_blue_green_testers_see_the_new_version_first(cluster: Cluster, metrics: Metrics) -> None:
+    route = {"hosts": ["m.example.com"], "match": TESTERS, "affinity": {"seconds": 60}}
+    rollout = fresh(cluster, metrics, steps=[0, 100], pauseAt=[0], route=route)
+    assert len(rules(cluster)) == 1
+    rollout.up(2, protocol="both")
+    cluster.wait_for(lambda: rollout.workflow.get("suspend"), "the workflow suspended", 120)
+    assert metrics.asked == []
+    testers, others = rules(cluster)[-2:]
+    assert [[header["name"] for header in one["headers"]] for one in testers["matches"]] == [
+        ["x-tester", "x-team"],
+        ["cookie"],
+        ["cookie"],
+    ]
+    assert re.fullmatch(testers["matches"][1]["headers"][0]["value"], "a=b; tester=1; c=d")
+    assert not re.fullmatch(testers["matches"][1]["headers"][0]["value"], "a=b; other-tester=1")
+    assert [(one["name"], one["weight"]) for one in testers["backendRefs"]] == [("m-canary-predictor", 100)]
+    assert [one["weight"] for one in others["backendRefs"]] == [100, 0]
+    # Who was answered by the new version stays with it.
+    (modifier,) = others["backendRefs"][1]["filters"]
+    cookie = modifier["responseHeaderModifier"]["add"][0]["value"]
+    assert "Max-Age=60" in cookie
+    assert re.fullmatch(testers["matches"][2]["headers"][0]["value"], cookie.split(";")[0])
+    cluster.vela("workflow", "resume", "app", "-n", cluster.namespace)
+    rollout.wait("done", "app-v2")
+    assert all("headers" not in str(one["backendRefs"]) for one in rules(cluster))
+    assert "x-tester" not in str(rules(cluster))
+
+
+def test_a_shadow_gets_copies_and_is_judged(cluster: Cluster, metrics: Metrics) -> None:
+    rollout = fresh(cluster, metrics, steps=[50], shadow={"percent": 30}, checks=2)
+    rollout.up(2)
+    cluster.wait_for(lambda: "filters" in str(rules(cluster)), "copies", 60)
+    (rule,) = rules(cluster)
+    assert rule["filters"][0]["requestMirror"]["backendRef"]["name"] == "m-canary-predictor"
+    assert rule["filters"][0]["requestMirror"]["percent"] == 30
+    assert rollout.weight == 0
+    cluster.wait_for(lambda: metrics.asked, "a check", 90)
+    cluster.wait_for(lambda: rollout.weight == 50, "50 %", 60)
+    assert "filters" not in str(rules(cluster))
+    metrics.answer = BAD
+    rollout.wait("failed", "app-v2")
+
+
+def test_a_bad_shadow_never_gets_a_request(cluster: Cluster, metrics: Metrics) -> None:
+    rollout = fresh(cluster, metrics, shadow={})
+    metrics.answer = BAD
+    rollout.up(2)
+    rollout.wait("failed", "app-v2")
+    assert "at 0 %" in rollout.message
+    assert rollout.served() == "s3://models/m/1"
+
+
+def test_istio_has_the_same_routes(cluster: Cluster, metrics: Metrics) -> None:
+    route = {"provider": "istio", "match": TESTERS, "affinity": {}}
+    rollout = fresh(cluster, metrics, route=route, steps=[20], shadow={"percent": 30}, pauseAt=[0])
+    name = ("networking.istio.io/v1beta1", "VirtualService", "m-rollout")
+    rollout.up(2)
+    cluster.wait_for(lambda: rollout.workflow.get("suspend"), "the workflow suspended", 120)
+    testers, others = (cluster.get(*name) or {})["spec"]["http"]
+    assert testers["match"][0]["headers"] == {"x-tester": {"exact": "yes"}, "x-team": {"exact": "a"}}
+    assert re.fullmatch(testers["match"][1]["headers"]["cookie"]["regex"], "tester=1")
+    candidate = f"m-canary-predictor.{cluster.namespace}.svc.cluster.local"
+    assert testers["route"][0]["destination"]["host"] == candidate
+    assert (others["mirror"]["host"], others["mirrorPercentage"]) == (candidate, {"value": 30})
+    assert [one["weight"] for one in others["route"]] == [100, 0]
+    assert "Set-Cookie" in others["route"][1]["headers"]["response"]["add"]
+    cluster.vela("workflow", "resume", "app", "-n", cluster.namespace)
+    rollout.wait("done", "app-v2")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"component": "other"}, "the application has no component other"),
         ({"steps": [20, 10]}, "steps must rise, and 10 does not"),
-        ({"route": {}}, "route.hosts is missing"),
+        ({"steps": [0, 20]}, "steps begins with 0"),
+        ({"pauseAt": [30]}, "pauseAt holds 30, which is not in steps"),
         ({"route": {"hosts": ["m.default.svc"]}}, "m.default.svc, a Service's name inside the cluster"),
         (
             {"route": {"hosts": ["m.example.com"], "gateway": {"name": "g", "namespace": "h"}}},

@@ -14,6 +14,7 @@ import pytest
 from velagen.check.apps import check_application
 from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
+from velagen.check.steps import check_steps
 from velagen.definition.build import BuiltDefinition, build_definitions
 from velagen.documents import Document, read_documents
 from velagen.kubevela import VERSIONS
@@ -58,6 +59,7 @@ def test_velagen_check_refuses_it(case: Path, kubevela: str) -> None:
     says, _, _ = wanted(case)
     document, outcome = rendered(case, kubevela)
     problems = [*check_application(document, catalog(kubevela)), *outcome.problems]
+    problems += check_steps(document, catalog(kubevela), kubevela)
     found = [problem for problem in problems if says in f"{problem.message} {problem.hint}"]
     assert found, f"said instead: {[problem.message for problem in problems]}"
     assert found[0].severity == "error"

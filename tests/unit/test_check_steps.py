@@ -25,7 +25,9 @@ def catalog() -> Catalog:
     return Catalog.of(of_project(build_definitions(Project(ROOT))))
 
 
-def said(tmp_path: Path, settings: dict[str, Any], component: dict[str, Any], kubevela: str) -> list[str]:
+def said(
+    tmp_path: Path, settings: dict[str, Any], component: dict[str, Any], kubevela: str, *others: dict[str, Any]
+) -> list[str]:
     properties = {"component": "m", "route": HOSTS, **settings}
     file = tmp_path / "app.yaml"
     application = {
@@ -33,11 +35,20 @@ def said(tmp_path: Path, settings: dict[str, Any], component: dict[str, Any], ku
         "kind": "Application",
         "metadata": {"name": "a"},
         "spec": {
-            "components": [{"name": "m", "type": "kfserving", "properties": {"runtime": "sklearn"}, **component}],
+            "components": [
+                {"name": "m", "type": "kfserving", "properties": {"runtime": "sklearn"}, **component},
+                {
+                    "name": "n",
+                    "type": "kfserving",
+                    "properties": {"runtime": "sklearn"},
+                    "traits": [{"type": "canary", "properties": {"weight": 1, "route": {"hosts": ["n.example.com"]}}}],
+                },
+            ],
             "workflow": {
                 "steps": [
                     {"name": "rollout", "type": "rollout-model", "properties": properties},
                     {"name": "wait", "type": "suspend"},
+                    *others,
                 ]
             },
         },
@@ -45,8 +56,9 @@ def said(tmp_path: Path, settings: dict[str, Any], component: dict[str, Any], ku
     file.write_text(json.dumps(application))
     (document,) = read_documents(file)
     problems = check_steps(document, catalog(), kubevela)
-    assert all(one.place.pointer == "/spec/workflow/steps/0/properties" for one in problems)
-    return [one.message for one in problems]
+    mine = [one for one in problems if one.place.pointer == "/spec/workflow/steps/0/properties"]
+    assert others or mine == problems
+    return [one.message for one in mine]
 
 
 @pytest.mark.parametrize("kubevela", VERSIONS)
@@ -57,7 +69,9 @@ def said(tmp_path: Path, settings: dict[str, Any], component: dict[str, Any], ku
         ({}, {"type": "webservice"}, "works on a component of type kfserving, and m is of type webservice"),
         ({"steps": [20, 10]}, {}, "steps must rise, and 10 does not"),
         ({"steps": [10, 10]}, {}, "steps must rise, and 10 does not"),
-        ({"route": {}}, {}, "route.hosts is missing: a Gateway API route"),
+        ({"steps": [0, 50]}, {}, "steps begins with 0, where nobody's requests reach the new version"),
+        ({"steps": [10, 50], "pauseAt": [20]}, {}, "pauseAt holds 20, which is not in steps"),
+        ({"route": {"hosts": ["a.example.com", "n.example.com"]}}, {}, "route.hosts holds n.example.com, and so does"),
         ({"route": {"provider": "istio", "gateway": {"name": "g", "namespace": "n"}}}, {}, "at a gateway clients call"),
         ({"route": {"hosts": ["m.default.svc"]}}, {}, "m.default.svc, a Service's name inside the cluster"),
         ({"deadline": 60, "interval": 30, "checks": 3}, {}, "the 3 checks of a step take 90 s"),
@@ -76,7 +90,38 @@ def test_a_refusal_is_told(
 
 @pytest.mark.parametrize("kubevela", VERSIONS)
 @pytest.mark.parametrize(
-    "settings", [{}, {"tidy": True, "route": {}}, {"route": {"provider": "istio"}}, {"steps": [1, 100]}]
+    "settings",
+    [
+        {},
+        {"tidy": True, "route": {}},
+        {"route": {"provider": "istio"}},
+        {"route": {}},  # the host is the one that KServe gives the model
+        {"steps": [1, 100]},
+        {"steps": [0, 100], "pauseAt": [0]},
+        {"steps": [10, 100], "pauseAt": [0, 100], "shadow": {}},
+        {"route": {"match": {"cookie": {"name": "t", "value": "1"}}, "affinity": {}}},
+    ],
 )
 def test_what_is_right_is_not_refused(tmp_path: Path, settings: dict[str, Any], kubevela: str) -> None:
     assert said(tmp_path, settings, {}, kubevela) == []
+
+
+@pytest.mark.parametrize("kubevela", VERSIONS)
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"component": "m", "route": {"hosts": ["o.example.com"]}}, "another step, other, rolls out m too"),
+        ({"component": "n", "route": HOSTS}, "route.hosts holds m.example.com, and so does another component's"),
+        ({"component": "n", "route": {"hosts": ["o.example.com"]}}, ""),
+        ({"component": "m", "tidy": True}, ""),
+    ],
+)
+@pytest.mark.parametrize("in_group", [False, True])
+def test_two_rollouts_of_an_application(
+    tmp_path: Path, other: dict[str, Any], words: str, in_group: bool, kubevela: str
+) -> None:
+    step: dict[str, Any] = {"name": "other", "type": "rollout-model", "properties": other}
+    if in_group:
+        step = {"name": "group", "type": "step-group", "subSteps": [step]}
+    messages = said(tmp_path, {}, {}, kubevela, step)
+    assert [words in one for one in messages] == ([True] if words else [])

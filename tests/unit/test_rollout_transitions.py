@@ -26,10 +26,15 @@ LONG = 3_000
 
 def settings_of(pick: random.Random) -> dict[str, Any]:
     """What a user may write."""
+    shadow = pick.choice([0, 0, 0, 50])
     steps = sorted(pick.sample(range(1, 101), pick.randint(1, 5)))
+    if shadow or pick.random() < 0.2:
+        steps = [0, *steps]
     interval = pick.choice([5, 30, 60])
     return {
         "steps": steps,
+        "shadow": shadow,
+        "pauseAt": pick.sample([*steps, 7], pick.randint(0, 1)),
         "interval": interval,
         "checks": pick.randint(1, 4),
         "failureLimit": pick.randint(1, 4),
@@ -48,6 +53,7 @@ def sight(pick: random.Random, state: dict[str, Any], how: dict[str, Any], luck:
         "ready": pick.random() < luck["ready"],
         "live": pick.random() < luck["live"],
         "routed": pick.random() < luck["live"],
+        "resumed": state["phase"] == "pause",
         "waited": pick.choice([0, 1, 4, 10, how["interval"], 2 * how["interval"], how["deadline"]]),
         "trouble": pick.choice(["", ": ModelLoadFailed"]),
     }
@@ -103,9 +109,10 @@ def test_every_history_ends_and_its_weights_are_right(seed: int) -> None:
             assert weight <= t.share(before, how), row
         if weight > t.share(before, how):
             # More traffic only by readiness, by passed checks enough, and never in the run in which one failed.
-            assert row in ("warm", "step passed", "last step passed"), row
+            assert row in ("warm", "step passed", "last step passed", "pause over", "last pause over"), row
             assert seen["check"] in ("good", "none")
-            assert row == "warm" or before["passed"] + 1 >= how["checks"]
+            assert row == "warm" or seen["resumed"] or before["passed"] + 1 >= how["checks"]
+            assert seen["ready"] or not seen["resumed"]
         if after["phase"] == "failed":
             assert weight == 0
             assert after["reason"], row
@@ -117,6 +124,7 @@ def test_every_history_ends_and_its_weights_are_right(seed: int) -> None:
 def test_without_any_answer_nothing_is_promoted(seed: int) -> None:
     pick = random.Random(seed)
     how = settings_of(pick)
+    how |= {"steps": [one for one in how["steps"] if one], "pauseAt": [], "shadow": 0}
     state: dict[str, Any] = dict(t.BLANK)
     state, _ = t.step(state, {**t.unseen(), "changed": True}, how)
     queries = 0
@@ -161,6 +169,14 @@ def test_without_any_answer_nothing_is_promoted(seed: int) -> None:
         ({"phase": "return"}, {"waited": 600}, "routed"),  # one that says nothing
         ({"phase": "drain"}, {"waited": 4}, ""),
         ({"phase": "drain"}, {"waited": 5}, "returned"),
+        # A person decides, whatever was measured; and what is not ready any more gets nothing by it.
+        ({"phase": "step", "step": 1, "passed": 1}, {"check": "good"}, "paused"),
+        ({"phase": "pause", "step": 1}, {"waited": 90_000, "ready": True}, ""),
+        ({"phase": "pause", "step": 1}, {"resumed": True, "ready": True}, "pause over"),
+        ({"phase": "pause", "step": 2}, {"resumed": True, "ready": True}, "last pause over"),
+        ({"phase": "pause", "step": 1}, {"resumed": True}, ""),
+        ({"phase": "pause", "step": 1}, {"resumed": True, "waited": 900}, "not ready in time"),
+        ({"phase": "pause", "step": 1}, {"aborted": True}, "stopped"),
         ({"phase": "promote"}, {"aborted": True}, "stopped"),
         ({"phase": "failed"}, {"aborted": True}, ""),
         ({"phase": "halfway"}, {}, "not known"),  # of a later release
@@ -168,10 +184,28 @@ def test_without_any_answer_nothing_is_promoted(seed: int) -> None:
 )
 def test_rows(state: dict[str, Any], seen: dict[str, Any], row: str) -> None:
     how = {**settings_of(random.Random(1)), "steps": [10, 30, 60], "checks": 2, "failureLimit": 3, "deadline": 600}
+    how |= {"pauseAt": [30], "shadow": 0, "onInconclusive": "hold"}
     after, name = t.step({**t.BLANK, **state}, {**t.unseen(), **seen}, how)
     assert name == row
     if name == "failed":
         assert after["reason"] == "P99 412 ms > 300 ms in 3 checks at 10 %"
+
+
+@pytest.mark.parametrize(
+    ("how", "row"),
+    [
+        ({"pauseAt": [0]}, "paused without traffic"),
+        ({"pauseAt": []}, "never measured"),  # refused when it is written, and it may be changed in mid-rollout
+        ({"pauseAt": [0], "shadow": 20}, ""),
+    ],
+)
+def test_a_step_of_0_percent(how: dict[str, Any], row: str) -> None:
+    how = {**settings_of(random.Random(1)), "steps": [0, 100], "shadow": 0, **how}
+    state = {**t.BLANK, "phase": "step"}
+    seen = {**t.unseen(), "ready": True, "waited": how["interval"]}
+    assert t.is_due(state, seen, how) == (how["shadow"] > 0)
+    after, name = t.step(state, seen, how)
+    assert (name, t.share(after, how)) == (row, 0)
 
 
 def test_the_graph_has_no_dead_end() -> None:
@@ -207,6 +241,7 @@ def as_cue() -> str:
         "due": t.due(p.state, p.seen, p.rules),
         "mark": t.asking(p.state, p.seen, p.rules),
         "weight": t.weight(p.state, p.rules),
+        "shadow": t.is_shadow(p.state, p.rules),
     }
     struct = compiler.body(body, UNKNOWN, "step")
     assert compiler.problems == []
@@ -240,5 +275,6 @@ def test_cue_says_the_same_over_thousands_of_histories(version: CueVersion) -> N
                     "due": t.is_due(state, seen, how),
                     "mark": t.mark(state, seen, how),
                     "weight": t.share(state, how),
+                    "shadow": t.mirrors(state, how),
                 }
                 assert got == expected, (state, seen, how)

@@ -1,8 +1,9 @@
 """What a workflow step of the project says of an application before it asks the cluster anything.
 
 ``vela dry-run`` renders no steps. So a step's template is evaluated with its properties and the application's
-components, as :func:`velagen.operation` ``#LoadComponets`` would give them; no other operation is answered but those
-that only compute. A ``#Fail`` that is reached so is certain, and its message is told.
+components, as :func:`velagen.operation` ``#LoadComponets`` would give them, and with the application itself where it is
+read; no other operation is answered but those that only compute. A ``#Fail`` that is reached so is certain, and its
+message is told.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _TOP_FIELD: Final = re.compile(r"^\t(\w+): ", re.MULTILINE)
 #: In place of KubeVela's packages: what an operation gives without a cluster.
 _STAND_INS: Final[Mapping[str, str]] = {
     "oam.#LoadComponets": "{$returns: value: _components, ...}",
+    "kube.#Read": '{$params: {...}, if $params.value.kind == "Application" {$returns: value: _application}, ...}',
     "util.#ConvertString": '{$params: bt: bytes, $returns: str: "\\($params.bt)", ...}',
     "builtin.#Fail": "{$fails: true, ...}",
 }
@@ -59,6 +61,7 @@ def _refusals(oracle: Oracle, part: Part, known: Known, application: Mapping[str
     given = {
         "parameter": part.content.get("properties") or {},
         "_components": {one.name: one.content for one in parts(application, "component")},
+        "_application": application,
         "context": {
             "name": "app",
             "appName": "app",
@@ -83,7 +86,7 @@ def _offline(text: str) -> str | None:
     named = re.compile(rf"\b(?:{'|'.join(packages)})\.#\w+")
     inside = named.sub(lambda name: f"({_STAND_INS.get(name[0], _UNANSWERED)})", body[1])
     head = _IMPORT.sub("", text[: text.index(")\n") + 2]) if re.search(r"^import \(", text, re.MULTILINE) else ""
-    return f"{head}\n{inside}\n_components: {{...}}\n"
+    return f"{head}\n{inside}\n_components: {{...}}\n_application: {{...}}\n"
 
 
 def _fields_that_fail(text: str) -> Iterator[str]:

@@ -7,7 +7,8 @@ them out in Python, for simulations and tests. Nothing here reads a clock or a c
 
     deploy ─ deployed ─────────────────────────────────────────────────────────┐
     prepare ─ ready → warm ─ warmed → step 0 ─ up → step 1 … ─ last → promote    │
-                                       │                        │ in place      │
+                                       │        ↓  ↑ resumed    │ in place      │
+                                       │        pause           │               │
                                        │                      settle ─ settled  │
                                        │                        │               v
                                        └─ failed ←── overdue   return → drain → done
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 from velagen.template import expression as e
 from velagen.template.evaluate import evaluate
-from velagen.template.functions import cases, first_given, if_else, length, minimum, one_of
+from velagen.template.functions import cases, contains, first_given, if_else, length, minimum, one_of
 
 #: Of the state as it is stored; a later table reads the states of this one.
 VERSION: Final = 1
@@ -43,7 +44,19 @@ BLANK: Final[Mapping[str, int | str]] = {
     "held": 0,
     "reason": "",
 }
-PHASES: Final = ("deploy", "prepare", "warm", "step", "promote", "settle", "return", "drain", "done", "failed")
+PHASES: Final = (
+    "deploy",
+    "prepare",
+    "warm",
+    "step",
+    "pause",
+    "promote",
+    "settle",
+    "return",
+    "drain",
+    "done",
+    "failed",
+)
 #: Any phase, known or not.
 ANY: Final = ("",)
 #: Those in which nothing happens any more.
@@ -74,6 +87,8 @@ def unseen() -> dict[str, Any]:
         "live": False,
         # Whoever serves the route knows both versions as its backends, and that the candidate gets nothing.
         "routed": False,
+        # A person let a pause end.
+        "resumed": False,
         # Seconds since the state was last written.
         "waited": 0,
         # What a check said: none, good, bad or inconclusive; and why.
@@ -110,13 +125,15 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
     gives_up = (rules.onInconclusive == "rollback") & (state.silent + 1 >= rules.inconclusiveLimit)
     enough = state.passed + 1 >= rules.checks
     is_last = state.step + 1 >= length(rules.steps)
+    pauses = contains(rules.pauseAt, now)
     overdue = seen.waited >= rules.deadline
     why = if_else(unanswered, "the endpoint of the metrics does not answer", seen.why)
 
     def fails(reason: e.Value) -> dict[str, e.Value]:
         return {"phase": "failed", "asked": 0, "reason": reason}
 
-    moving = ("prepare", "warm", "step", "promote", "settle", "return", "drain")
+    moving = ("prepare", "warm", "step", "pause", "promote", "settle", "return", "drain")
+    waiting = ("prepare", "warm", "pause")
     return (
         Row("deployed anew", ANY, seen.changed & seen.inPlace, {**fresh, "phase": "deploy"}),
         Row("begun", ANY, seen.changed, {**fresh, "phase": "prepare"}),
@@ -131,7 +148,7 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
         ),
         Row(
             "not ready in time",
-            ("prepare", "warm"),
+            waiting,
             overdue & ~seen.ready,
             fails(f"it was not ready within {rules.deadline} s{seen.trouble}"),
         ),
@@ -141,6 +158,21 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
             overdue & ~seen.routed,
             fails(f"the gateway did not say within {rules.deadline} s that it knows the route to it"),
         ),
+        # Nobody's requests go to it, so only a person can say that it is good.
+        Row("paused without traffic", ("step",), _is_idle(state, rules) & pauses, {**new_step, "phase": "pause"}),
+        Row(
+            "never measured",
+            ("step",),
+            _is_idle(state, rules),
+            fails("a step of 0 % has nothing that could be measured, and nobody who lets it pass: see pauseAt"),
+        ),
+        Row("last pause over", ("pause",), seen.resumed & seen.ready & is_last, {**new_step, "phase": "promote"}),
+        Row(
+            "pause over",
+            ("pause",),
+            seen.resumed & seen.ready,
+            {**new_step, "phase": "step", "step": state.step + 1},
+        ),
         # A failed check never leads to more traffic: from here up a step is only reached by passed ones in a row.
         Row(
             "failed",
@@ -149,6 +181,7 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
             fails(f"{seen.why} in {state.failed + 1} checks at {now} %"),
         ),
         Row("check failed", ("step",), bad, {**verdict, "passed": 0, "failed": state.failed + 1}),
+        Row("paused", ("step",), good & enough & pauses, {**new_step, "phase": "pause"}),
         Row("last step passed", ("step",), good & enough & is_last, {**new_step, "phase": "promote"}),
         Row("step passed", ("step",), good & enough, {**new_step, "step": state.step + 1}),
         Row("check passed", ("step",), good, {**verdict, "passed": state.passed + 1}),
@@ -197,6 +230,7 @@ def due(state: e.Reference, seen: e.Reference, rules: e.Reference) -> e.Expressi
     """Whether a check is to be made in this run."""
     return (
         (state.phase == "step")
+        & ~_is_idle(state, rules)
         & (state.asked == 0)
         & (state.errors < len(BACK_OFF))
         & (seen.waited >= minimum(rules.interval * _patience(state), rules.deadline))
@@ -237,7 +271,19 @@ def weight(state: e.Reference, rules: e.Reference) -> e.Expression:
     """The candidate's share of the traffic, in per cent, while this is the state."""
     # The list may have become shorter in mid-rollout.
     at = first_given(rules.steps[minimum(state.step, length(rules.steps) - 1)], 0)
-    return cases((state.phase == "step", at), (one_of(state.phase, "promote", "settle"), 100), otherwise=0)
+    return cases(
+        (one_of(state.phase, "step", "pause"), at), (one_of(state.phase, "promote", "settle"), 100), otherwise=0
+    )
+
+
+def is_shadow(state: e.Reference, rules: e.Reference) -> e.Expression:
+    """Whether the candidate gets copies of the requests, and no request of its own."""
+    return one_of(state.phase, "step", "pause") & (weight(state, rules) == 0) & (rules.shadow > 0)
+
+
+def _is_idle(state: e.Reference, rules: e.Reference) -> e.Expression:
+    """Whether nothing that reaches the candidate could be measured."""
+    return (weight(state, rules) == 0) & (rules.shadow == 0)
 
 
 def _patience(state: e.Reference) -> e.Expression:
@@ -254,13 +300,16 @@ def _holds(row: Row, state: e.Reference) -> e.Expression:
 # ---------------------------------------------------------------- in Python
 
 
+#: What need not be written.
+_WITHOUT: Final[Mapping[str, Any]] = {"pauseAt": [], "shadow": 0}
 _ROWS = table(state, seen, rules)
 _MARK, _WEIGHT, _DUE = asking(state, seen, rules), weight(state, rules), due(state, seen, rules)
+_SHADOW = is_shadow(state, rules)
 
 
 def step(before: Mapping[str, Any], what: Mapping[str, Any], how: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The state after one run of the step, and the name of the row that was taken (empty: none)."""
-    given = {"state": before, "seen": what, "rules": how}
+    given = {"state": before, "seen": what, "rules": {**_WITHOUT, **how}}
     for row in _ROWS:
         if ("" in row.phases or before["phase"] in row.phases) and evaluate(row.when, given):
             changes = {key: evaluate(value, given) for key, value in row.then.items()}
@@ -270,15 +319,20 @@ def step(before: Mapping[str, Any], what: Mapping[str, Any], how: Mapping[str, A
 
 def is_due(before: Mapping[str, Any], what: Mapping[str, Any], how: Mapping[str, Any]) -> bool:
     """Whether this run makes a check."""
-    return bool(evaluate(_DUE, {"state": before, "seen": what, "rules": how}))
+    return bool(evaluate(_DUE, {"state": before, "seen": what, "rules": {**_WITHOUT, **how}}))
 
 
 def mark(before: Mapping[str, Any], what: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
     """The state that is stored before a check's query is sent."""
-    found: dict[str, Any] = evaluate(_MARK, {"state": before, "seen": what, "rules": how})
+    found: dict[str, Any] = evaluate(_MARK, {"state": before, "seen": what, "rules": {**_WITHOUT, **how}})
     return found
 
 
 def share(of: Mapping[str, Any], how: Mapping[str, Any]) -> int:
     """The candidate's weight in per cent."""
-    return int(evaluate(_WEIGHT, {"state": of, "rules": how}))
+    return int(evaluate(_WEIGHT, {"state": of, "rules": {**_WITHOUT, **how}}))
+
+
+def mirrors(of: Mapping[str, Any], how: Mapping[str, Any]) -> bool:
+    """Whether the candidate gets copies of the requests."""
+    return bool(evaluate(_SHADOW, {"state": of, "rules": {**_WITHOUT, **how}}))
