@@ -22,7 +22,7 @@ def promtool() -> str:
 
 def run(*arguments: str | Path) -> str:
     """What it says; it must be content."""
-    done = subprocess.run([promtool(), *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([promtool(), *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -18,7 +18,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from velagen.monitoring.rules import INFO, NAMED, ROUTES, Alert, Group, Rule, failed, key_of, selected, summed
+from velagen.monitoring.rules import (
+    INFO,
+    NAMED,
+    ROUTES,
+    Alert,
+    Group,
+    Growth,
+    Rule,
+    between,
+    failed,
+    growth_of,
+    key_of,
+    rate,
+    selected,
+    summed,
+)
 from velagen.monitoring.sources import MILLISECONDS, SOURCES, Histogram, Route, Source
 
 Slo = Literal["availability", "latency"]
@@ -244,13 +259,13 @@ def _availability(route: Route) -> tuple[Rule, ...]:
     return (
         Rule(
             f"{REQUESTS}:rate1m",
-            all_of(lambda one: summed(one, one.requests, "1m")),
+            all_of(lambda one: summed(one, one.requests, "1m", growth_of(one))),
             "Requests a second that count for the objective, over one minute.",
             labels,
         ),
         Rule(
             f"{BAD}:rate1m",
-            all_of(lambda one: failed(one, "1m")),
+            all_of(lambda one: failed(one, "1m", growth_of(one))),
             "Requests a second that failed, over one minute.",
             labels,
         ),
@@ -261,7 +276,7 @@ def _latency(route: Route) -> tuple[Rule, ...]:
     """Requests, and those of them that are not in the bucket which the objective's label le names."""
     found = [(one, one.histogram) for one in SOURCES.values() if one.route == route and one.histogram]
     sources = [(one, histogram) for one, histogram in found if histogram.bounds]
-    asked = _first(_owned(one, summed(one, histogram.requests, "1m")) for one, histogram in sources)
+    asked = _first(_owned(one, summed(one, histogram.requests, "1m", _pace(histogram))) for one, histogram in sources)
     in_buckets = _first(_owned(one, _buckets(one, histogram), "le") for one, histogram in sources)
     bound = f"on ({', '.join((*OWNER, 'le'))}) group_left () ({_wanted('latency', route, 'le')} * 0 + 1)"
     # Prometheus 3 writes 250.0 where 2 wrote 250.
@@ -285,8 +300,14 @@ def _latency(route: Route) -> tuple[Rule, ...]:
     )
 
 
+def _pace(histogram: Histogram) -> Growth:
+    """How growth is told: a histogram's own count is born with its buckets, and another counter may be older."""
+    return between if histogram.asked else rate
+
+
 def _buckets(source: Source, histogram: Histogram) -> str:
-    return f"sum by ({key_of(source, 'le')}) ({selected(source, f'{histogram.name}_bucket', histogram.where, '1m')})"
+    buckets = selected(source, f"{histogram.name}_bucket", histogram.where, "1m", _pace(histogram))
+    return f"sum by ({key_of(source, 'le')}) ({buckets})"
 
 
 def _first(expressions: Iterable[str]) -> str:

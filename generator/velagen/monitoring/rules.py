@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
+from velagen.monitoring.scrape import SLOWEST
 from velagen.monitoring.sources import GPU, MIB, SOURCES, Histogram, Mean, Route, Series, Source
 
 #: Whose a series is. The label version is the InferenceService's name (see `velagen.monitoring.scrape`).
@@ -37,6 +38,10 @@ NAMED: Final = {
     ),
 }
 INFO: Final = "model:info"
+#: How a counter's growth in a second is told, from its selector and the window.
+Growth = Callable[[str, str], str]
+#: Of the windows in which growth is counted.
+SECONDS: Final = {"1m": 60, "5m": 300}
 #: A GPU that a pod holds.
 _HELD: Final = '{pod!=""}'
 
@@ -245,8 +250,52 @@ def key_of(source: Source, *more: str) -> str:
     return ", ".join(("namespace", "version", *more)) if source.name in NAMED else _by(*more)
 
 
-def selected(source: Source, name: str, where: str, window: str = "") -> str:
-    """A series of models alone, under the labels of :func:`_key`; with a window its growth in a second."""
+def rate(counter: str, window: str) -> str:
+    """A counter's growth in a second as Prometheus guesses it: what it saw, extended to the window's ends.
+
+    Two counters of the same requests differ by some per cent in this, the more the younger they are, and what a series
+    begins with is not seen. Source: promql/functions.go, extrapolatedRate.
+    """
+    return f"rate({counter}[{window}])"
+
+
+def counted(counter: str, window: str) -> str:
+    """A counter's growth in a second: what it has now less what it had, and nothing that is guessed.
+
+    It had nothing where it is new on a target that was scraped without it. On a target that is new itself it had what
+    it was first seen with. Where it began anew meanwhile, or no target is known, :func:`rate` tells.
+    """
+    last, least = (f"{name}_over_time({counter}[{window}])" for name in ("last", "min"))
+    # From a look before the window: what is new in the window's first look must not pass for older.
+    longer = f"{SECONDS[window] + SLOWEST:g}s"
+    scrapes = f"max by (job, instance) (sum_over_time(up[{longer}]))"
+    always = f"count_over_time({counter}[{longer}]) >= bool on (job, instance) group_left () {scrapes}"
+    grown = f"({last} - ({counter} offset {window} or {least} * ({always}))) / {SECONDS[window]}"
+    return f"({grown} unless resets({counter}[{window}]) > 0 or {rate(counter, window)})"
+
+
+def between(counter: str, window: str) -> str:
+    """The same for less work, for the many series of a histogram: nothing where the target itself is new.
+
+    Where it began anew meanwhile it is what it has counted since.
+    """
+    before = f"{counter} offset {window}"
+    born = f"{counter} and on (job, instance) (up offset {window} == 1)"
+    return f"(({counter} - {before} >= 0 or {born}) / {SECONDS[window]})"
+
+
+def present(counter: str, window: str) -> str:
+    """Nothing, as a number, for each counter that there is."""
+    return f"last_over_time({counter}[{window}]) * 0"
+
+
+def growth_of(source: Source) -> Growth:
+    """How growth of a source's counters is told, where one is divided by another."""
+    return counted if source.born_late else rate
+
+
+def selected(source: Source, name: str, where: str, window: str = "", growth: Growth = rate) -> str:
+    """A series of models alone, under the labels of :func:`key_of`; with a window its growth in a second."""
     parts = [where] if where else []
     if source.name in NAMED:
         parts += dict.fromkeys(f'{label}=~"{expression}"' for label, expression, _, _ in NAMED[source.name])
@@ -254,15 +303,15 @@ def selected(source: Source, name: str, where: str, window: str = "") -> str:
         parts.append(_MODEL)
     expr = f"{name}{{{','.join(parts)}}}"
     if window:
-        expr = f"rate({expr}[{window}])"
+        expr = growth(expr, window)
     for label, expression, target, part in NAMED.get(source.name, ()):
         expr = f'label_replace({expr}, "{target}", "{part}", "{label}", "{expression}")'
     return expr
 
 
-def summed(source: Source, series: Sequence[Series], window: str = "") -> str:
+def summed(source: Source, series: Sequence[Series], window: str = "", growth: Growth = rate) -> str:
     """Several series added up; one that is absent counts as nothing as long as another is there."""
-    each = [selected(source, one.name, one.where, window) for one in series]
+    each = [selected(source, one.name, one.where, window, growth) for one in series]
     if len(each) > 1:
         # Set operators take series of equal labels for the same one.
         each = [f'label_replace({one}, "addend", "{number}", "", "")' for number, one in enumerate(each)]
@@ -273,9 +322,9 @@ def _rate(source: Source, series: Sequence[Series], window: str) -> str:
     return _own(source, summed(source, series, window))
 
 
-def failed(source: Source, window: str) -> str:
+def failed(source: Source, window: str, growth: Growth = rate) -> str:
     """Errors a second; none where there are requests and the series of errors is absent."""
-    return f"({summed(source, source.errors, window)} or {summed(source, source.requests, window)} * 0)"
+    return f"({summed(source, source.errors, window, growth)} or {summed(source, source.requests, window, present)})"
 
 
 def _errors_rate(source: Source) -> str | None:
@@ -285,7 +334,8 @@ def _errors_rate(source: Source) -> str | None:
 def _errors_ratio(source: Source) -> str | None:
     if not source.errors:
         return None
-    return _own(source, f"{failed(source, '5m')} / ({summed(source, source.requests, '5m')} > 0)")
+    growth = growth_of(source)
+    return _own(source, f"{failed(source, '5m', growth)} / ({summed(source, source.requests, '5m', growth)} > 0)")
 
 
 def _percentile(source: Source, histogram: Histogram, share: float) -> str:

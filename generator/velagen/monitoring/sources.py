@@ -70,6 +70,8 @@ class Source:
     requests: tuple[Series, ...]
     #: Counters of requests that failed by the server's fault.
     errors: tuple[Series, ...] = ()
+    #: Whether a counter is there only once it has counted, as those with a label of the outcome are.
+    born_late: bool = False
     histogram: Histogram | None = None
     mean: Mean | None = None
     #: Gauges: requests being worked on, and requests that wait.
@@ -151,6 +153,7 @@ _ALL: Final = (
         fact="mlserver/handlers/dataplane.py, mlserver/rest/app.py; seen on MLServer 1.7.1",
         requests=(Series("model_infer_request_success_total"), Series("model_infer_request_failure_total")),
         errors=(Series("model_infer_request_failure_total"),),
+        born_late=True,
         histogram=Histogram(
             "rest_server_request_duration_seconds",
             where='path=~".+/infer"',
@@ -206,6 +209,7 @@ _ALL: Final = (
         fact="tensorflow/serving servables/tensorflow/util.cc",
         requests=(Series(_TENSORFLOW_COUNT),),
         errors=(Series(_TENSORFLOW_COUNT, 'status!="OK"'),),
+        born_late=True,
         histogram=Histogram(":tensorflow:serving:request_latency", MICROSECONDS),
         mean=Mean(":tensorflow:serving:request_latency_sum", ":tensorflow:serving:request_latency_count", MICROSECONDS),
         note="Only with --monitoring_config_file, which KServe's runtime does not set.",
@@ -217,6 +221,7 @@ _ALL: Final = (
         fact="Envoy docs, cluster statistics; seen on Contour 1.33 with Envoy 1.40",
         requests=_ENVOY_REQUESTS,
         errors=(Series("envoy_cluster_upstream_rq_xx", 'envoy_response_code_class="5"'),),
+        born_late=True,
         histogram=Histogram(
             "envoy_cluster_upstream_rq_time", MILLISECONDS, bounds=_ENVOY_BOUNDS, asked=_ENVOY_REQUESTS
         ),
@@ -233,6 +238,7 @@ _ALL: Final = (
         fact="istio.io standard metrics",
         requests=(Series("istio_requests_total", 'reporter="destination"'),),
         errors=(Series("istio_requests_total", 'reporter="destination",response_code=~"5.."'),),
+        born_late=True,
         histogram=Histogram(_ISTIO_TIME, MILLISECONDS, 'reporter="destination"', bounds=_ENVOY_BOUNDS),
         mean=Mean(f"{_ISTIO_TIME}_sum", f"{_ISTIO_TIME}_count", MILLISECONDS, 'reporter="destination"'),
         note="Needs a sidecar, or a waypoint in ambient mode. Counted at the pod: a request that reaches none is not "
@@ -245,6 +251,7 @@ _ALL: Final = (
         fact="knative.dev/serving v0.48.1 pkg/queue/request_metric.go",
         requests=(Series(f"{_KNATIVE_TIME}_count"),),
         errors=(Series(f"{_KNATIVE_TIME}_count", 'http_response_status_code=~"5.."'),),
+        born_late=True,
         histogram=Histogram(_KNATIVE_TIME, bounds=_CLIENT_BOUNDS),
         mean=Mean(f"{_KNATIVE_TIME}_sum", f"{_KNATIVE_TIME}_count"),
         inflight=Series("kn_serving_queue_depth"),

@@ -51,15 +51,16 @@ def counted(lab: KindLab, what: What, route: str, space: str) -> dict[str, float
 
 
 def looked(lab: KindLab, space: str) -> None:
-    """Wait until Prometheus has looked at a namespace's models and at the gateway, and at the rules after that."""
+    """Wait until Prometheus has looked at a namespace's models and at the gateway, and each answered that did before.
+
+    On a busy machine a look may take longer than Prometheus waits: it says nothing then.
+    """
     moment = time.time()
     pods = f'up{{namespace=~"{space}|projectcontour",job="pods"}}'
-
-    def seen() -> bool:
-        found = asked(lab, f"min(timestamp({pods}))")
-        return bool(found) and found[0][1] > moment
-
-    wait_until(seen, what="Prometheus' next look", timeout=60, every=0.5)
+    missed = f"count(max_over_time({pods}[1m]) == 1 unless ({pods} == 1 and timestamp({pods}) > {moment:.3f}))"
+    wait_until(
+        lambda: not asked(lab, missed) and asked(lab, pods), what="Prometheus' next look", timeout=150, every=0.5
+    )
 
 
 def percentile(seen: list[Seen], share: float) -> float:
@@ -87,7 +88,7 @@ def window(lab: KindLab, space: str, *routes: str) -> Iterator[dict[tuple[str, W
         found[route, what] = {version: now[version] - before[route, what].get(version, 0) for version in now}
 
 
-def holds(lab: KindLab, query: str, right: Any, what: str, timeout: float = 30) -> float:
+def holds(lab: KindLab, query: str, right: Any, what: str, timeout: float = 60) -> float:
     """Wait until an expression has a value that is right, and give it; where it never is, say what it was."""
     last: list[Any] = [None]
 

@@ -189,8 +189,6 @@ def test_the_numbers_are_the_clients_own(watched: Watched) -> None:
     client = watched.client("numbers")
     mine = f'namespace="{space}",version="numbers"'
     asks = [body(milliseconds) for milliseconds in [FAIL, *MIXED[::4]] * 4]  # spread over the time
-    # Envoy has no series of failures before the first one, which its rate therefore does not see.
-    assert client.send(PATH, body(FAIL)).status_code == 500
     with window(lab, space, "server", "envoy") as grown:
         start = time.perf_counter()
         watched.seen = [once(client, PATH, one, start) for one in asks]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import yaml
-from tests.e2e.kind.measured import apart, holds, number, percentile, window
+from tests.e2e.kind.measured import apart, counted, holds, number, percentile, window
 from tests.e2e.kind.serving import SMALL, Client, Seen, once, run_in_image, wait_ready
 
 from velagen.lab import wait_until
@@ -349,17 +349,15 @@ GOOD, BAD = 120, 30
 def test_what_was_asked_is_what_is_counted(world: World) -> None:
     """All six, by server and gateway: requests and errors exactly, the share of errors and the median as they are."""
     lab, space = world.lab, world.space
-    seen: dict[str, list[Seen]] = {}
-    # Envoy has no series of failures before the first one, which its rate therefore does not see.
-    for case in CASES:
-        path, _ = asks(case, world.rows[:1])
-        assert Client(lab, space, case.name).send(path, REFUSED[case.runtime]).status_code == 500
+    seen: dict[str, list[Seen]] = {case.name: [] for case in CASES}
+    senders = [(case, Client(lab, space, case.name), *asks(case, world.rows[:1])) for case in CASES]
     with window(lab, space, "server", "envoy") as grown:
-        for case in CASES:
-            client = Client(lab, space, case.name)
-            path, body = asks(case, world.rows[:1])
-            turns = [REFUSED[case.runtime] if turn % (GOOD // BAD + 1) == 0 else body for turn in range(GOOD + BAD)]
-            seen[case.name] = [once(client, path, turn, 0) for turn in turns]
+        # All at once, and failures spread over the time: a slow machine's window may hold a part of it.
+        for turn in range(GOOD + BAD):
+            fails = turn % (GOOD // BAD + 1) == GOOD // BAD
+            for case, client, path, body in senders:
+                seen[case.name].append(once(client, path, REFUSED[case.runtime] if fails else body, 0))
+    ever = counted(lab, "requests", "envoy", space)
     for case in CASES:
         answers = [one.status for one in seen[case.name]]
         assert answers.count(200) == GOOD, case
@@ -371,9 +369,14 @@ def test_what_was_asked_is_what_is_counted(world: World) -> None:
             assert grown["server", "errors"][case.name] == BAD
         mine = f'namespace="{space}",version="{case.name}"'
         # The rules are looked at a moment after the counters.
-        share = holds(lab, f'model:errors:ratio5m{{{mine},route="envoy"}}', bool, "the share of errors")
-        # What other tests asked before counts too, which is little.
-        assert share == pytest.approx(BAD / (GOOD + BAD), abs=0.01)
+        # What other tests asked of it counts too, which is little and did not fail.
+        least = BAD / ever[case.name] - 0.01
+        holds(
+            lab,
+            f'model:errors:ratio5m{{{mine},route="envoy"}}',
+            lambda share, least=least: least < share < BAD / (GOOD + BAD) + 0.01,
+            f"a share of errors from {least:.3f} to {BAD / (GOOD + BAD)}",
+        )
         median = holds(lab, f'model:latency_seconds:p50{{{mine},route="envoy"}}', bool, "P50")
         own = percentile(seen[case.name], 0.5)
         print(f"{case.runtime}: P50 {median * 1000:.1f} ms by Envoy, {own * 1000:.1f} ms by the client")
