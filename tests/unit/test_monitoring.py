@@ -307,9 +307,10 @@ def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
         of_pod("kn_serving_invocation_duration_seconds_count", "0+10x40", http_response_status_code="500"),
         tests=[got("model:errors:ratio5m", "6m", of("knative", 0.25))],
     )
-    seen = {"envoy": by_gateway, "istio": by_mesh, "server": by_server, "knative": knative}
-    for route, of_route in seen.items():
-        holds(tmp_path, BY_ROUTE[route], of_route)
+    holds(tmp_path, BY_ROUTE["envoy"], by_gateway)
+    holds(tmp_path, BY_ROUTE["istio"], by_mesh)
+    holds(tmp_path, BY_ROUTE["server"], by_server)
+    holds(tmp_path, BY_ROUTE["knative"], knative)
 
 
 def test_a_pod_that_is_gone_leaves_no_ghost(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from velagen.monitoring.objectives import Objective, objective_rules, of_compone
 from velagen.monitoring.rules import INFO, Group, Rule, recording_rules, rules_file
 
 SHARE = "model:errors:ratio5m"
-OBJECTIVES = tuple(
-    Objective("shop", "m", "team", slo, "envoy", "90", "30d", bound, bound)
-    for slo, bound in (("availability", ""), ("latency", "250"))
+OBJECTIVES = (
+    Objective("shop", "m", "team", "availability", "envoy", "90", "30d"),
+    Objective("shop", "m", "team", "latency", "envoy", "90", "30d", "250", "250"),
 )
 
 

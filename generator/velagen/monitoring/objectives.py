@@ -27,14 +27,13 @@ from velagen.monitoring.rules import (
     Growth,
     Rule,
     between,
-    failed,
     growth_of,
     key_of,
     rate,
     selected,
     summed,
 )
-from velagen.monitoring.sources import MILLISECONDS, SOURCES, Histogram, Route, Source
+from velagen.monitoring.sources import MILLISECONDS, SOURCES, Histogram, Route, Series, Source
 
 Slo = Literal["availability", "latency"]
 SLOS: Final[tuple[Slo, ...]] = ("availability", "latency")
@@ -251,21 +250,25 @@ def _owned(source: Source, expr: str, *more: str) -> str:
 def _availability(route: Route) -> tuple[Rule, ...]:
     sources = [one for one in SOURCES.values() if one.route == route and one.errors]
 
-    def all_of(expr: Callable[[Source], str]) -> str:
-        return f"({_first(_owned(one, expr(one)) for one in sources)}) and on ({', '.join(OWNER)}) {wanted}"
+    def all_of(series: Callable[[Source], Sequence[Series]]) -> str:
+        return _first(_owned(one, summed(one, series(one), "1m", growth_of(one))) for one in sources)
 
-    wanted = _wanted("availability", route)
+    whose = ", ".join(OWNER)
+    wanted = f"and on ({whose}) {_wanted('availability', route)}"
     labels = {"slo": "availability", "route": route}
+    requests = f"{REQUESTS}:rate1m"
+    counted = ",".join(f'{key}="{value}"' for key, value in labels.items())
     return (
         Rule(
-            f"{REQUESTS}:rate1m",
-            all_of(lambda one: summed(one, one.requests, "1m", growth_of(one))),
+            requests,
+            f"({all_of(lambda one: one.requests)}) {wanted}",
             "Requests a second that count for the objective, over one minute.",
             labels,
         ),
         Rule(
             f"{BAD}:rate1m",
-            all_of(lambda one: failed(one, "1m", growth_of(one))),
+            # Just where requests are known, as both are averaged over what is known.
+            f"({all_of(lambda one: one.errors)}) {wanted} or sum by ({whose}) ({requests}{{{counted}}}) * 0",
             "Requests a second that failed, over one minute.",
             labels,
         ),

@@ -322,20 +322,19 @@ def _rate(source: Source, series: Sequence[Series], window: str) -> str:
     return _own(source, summed(source, series, window))
 
 
-def failed(source: Source, window: str, growth: Growth = rate) -> str:
-    """Errors a second; none where there are requests and the series of errors is absent."""
-    return f"({summed(source, source.errors, window, growth)} or {summed(source, source.requests, window, present)})"
-
-
 def _errors_rate(source: Source) -> str | None:
-    return _own(source, failed(source, "1m")) if source.errors else None
+    """None where there are requests and the series of errors is absent."""
+    if not source.errors:
+        return None
+    return _own(source, f"({summed(source, source.errors, '1m')} or {summed(source, source.requests, '1m')} * 0)")
 
 
 def _errors_ratio(source: Source) -> str | None:
     if not source.errors:
         return None
     growth = growth_of(source)
-    return _own(source, f"{failed(source, '5m', growth)} / ({summed(source, source.requests, '5m', growth)} > 0)")
+    errors, asked = (summed(source, series, "5m", growth) for series in (source.errors, source.requests))
+    return _own(source, f"({errors} or {summed(source, source.requests, '5m', present)}) / ({asked} > 0)")
 
 
 def _percentile(source: Source, histogram: Histogram, share: float) -> str:
