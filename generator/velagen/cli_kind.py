@@ -66,6 +66,26 @@ def kind_up(
     click.echo(f"export GATEWAY={lab.url('gateway')}")
 
 
+def why_no_kind() -> list[str]:
+    """Why no kind cluster can be started here; nothing where one can."""
+    import os
+
+    from velagen.lab.images import archive_path, why_not
+    from velagen.lab.kind.capability import lacking
+    from velagen.lab.kind.engine import Engine, _daemon, cannot_start
+    from velagen.tools import this_platform
+
+    try:
+        if Engine().answers():
+            return []
+    except VelagenError:
+        return ["the docker client is not on PATH"]
+    reasons = cannot_start(lacking(), uid=os.geteuid(), daemon=_daemon(), firewall=True, platform=this_platform())
+    if not reasons and why_not() and not archive_path("node").exists():
+        reasons = [str(why_not())]
+    return list(reasons)
+
+
 def kind_status(name: str, folder: Path | None) -> None:
     """Show a kind lab's nodes and the pods that are not ready. Exits 1 where it is not up, or a node is not ready."""
     from velagen.lab.api import condition

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from velagen.cli_kind import kind_down, kind_lab, kind_status, kind_up, lab_prune
+from velagen.cli_kind import kind_down, kind_lab, kind_status, kind_up, lab_prune, why_no_kind
 from velagen.errors import Problem, VelagenError
 from velagen.kubevela import VERSIONS
 
@@ -244,7 +244,7 @@ def lab_kubeconfig(name: str, folder: Path | None, *, kind: bool) -> None:
     click.echo(lab.kubeconfig)
 
 
-@click.command("demo")
+@click.group("demo", invoke_without_command=True, epilog="Example: velagen demo rollout")
 @_name
 @_dir
 @click.option(
@@ -259,11 +259,14 @@ def lab_kubeconfig(name: str, folder: Path | None, *, kind: bool) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A finished addon, in the place of building the project's own.",
 )
-def demo(name: str, folder: Path | None, app: Path | None, addon: Path | None) -> None:
+@click.pass_context
+def demo(context: click.Context, name: str, folder: Path | None, app: Path | None, addon: Path | None) -> None:
     """Show the whole path: control plane, build, `vela addon enable`, `vela up`, InferenceService Ready.
 
     Example: velagen demo
     """
+    if context.invoked_subcommand is not None:
+        return
     from velagen.lab.demo import demo as run
     from velagen.project import Project
 
@@ -278,3 +281,44 @@ def demo(name: str, folder: Path | None, app: Path | None, addon: Path | None) -
         Console(),
         build=addon is None,
     )
+
+
+@demo.command("rollout", epilog="Example: velagen demo rollout --embedded")
+@_name
+@_dir
+@click.option(
+    "--kind/--embedded",
+    "kind",
+    default=None,
+    help="On real nodes and pods (Docker), or on the control plane alone.  [default: --kind where Docker runs]",
+)
+def demo_rollout(name: str, folder: Path | None, *, kind: bool | None) -> None:
+    """Show a good version of a model being promoted and a bad one going back, by examples/rollout.yaml.
+
+    It takes less than five minutes on a lab that is up; one that is not is started first. With --kind requests come
+    in at a fixed rate and are counted; with --embedded nothing serves, and the numbers of checks are the demo's own.
+    """
+    from velagen.project import Project
+    from velagen.rollout_demo import Embedded, OnKind
+    from velagen.rollout_demo import demo as run
+
+    example = Project.find().root / "examples" / "rollout.yaml"
+    console = Console()
+    if kind is None:
+        reasons = why_no_kind()
+        kind = not reasons
+        if reasons:
+            console.print(f"No kind cluster can be started ({'; '.join(reasons)}): this is the embedded lab.")
+    if kind:
+        if not kind_lab(name, folder).running:
+            kind_up(name, folder)
+        run(example, OnKind(kind_lab(name, folder)), console)
+        return
+    from velagen.lab.vela import vela
+
+    control = _lab(name, folder)
+    control.up()
+    vela(control.kubeconfig, "addon", "enable", Project.find().addon, "-y", timeout=300)
+    stage = Embedded(control)
+    with stage.numbers():
+        run(example, stage, console)
