@@ -32,6 +32,17 @@ def scaler(name: str, values: str, of: str = "keda-hpa-m-autoscale", **labels: s
     return series(name, values, namespace="team", horizontalpodautoscaler=of, **labels)
 
 
+def rollout(values: str, phase: str, check: str = "none", of: str = "m") -> Input:
+    told = {"component": of, "phase": phase, "check": check, "weight": "10"}
+    labels = {f"label_rollout_velagen_{name}": value for name, value in told.items()}
+    return series(CLUSTER.rollout, values, namespace="team", configmap=f"{of}-rollout", **labels)
+
+
+def written(values: str) -> Input:
+    """The version of the object, which grows whenever the step writes its state."""
+    return series(CLUSTER.rollout_version, values, namespace="team", configmap="m-rollout")
+
+
 #: What is there when all is well: the pods are available and scraped.
 WELL = [deployment(CLUSTER.available, "1x240"), deployment(CLUSTER.wanted, "1x240"), of_pod("up", "1x240")]
 
@@ -96,6 +107,32 @@ def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
         "ModelRolloutStuck": seen(
             "ModelRolloutStuck", deployment(CLUSTER.deployment_condition, broken.format(0, 1), **stuck)
         ),
+        "of the step, whose controller is gone": case(
+            [*WELL, rollout("1x90 stale", "step", "good"), rollout("_x91 1x30", "done"), written("7x20 8x70 9x30")],
+            rings("20m"),
+            # It wrote at 21 minutes.
+            rings("60m"),
+            rings("80m", "ModelRolloutStuck"),
+            rings("100m"),
+        ),
+        "ModelRolledBack": case(
+            [
+                *WELL,
+                rollout("1x9 stale", "step", "bad"),
+                rollout("_x10 1x20 stale", "failed"),
+                rollout("_x31 1x30", "done"),
+            ],
+            rings("9m"),
+            rings("10m", "ModelRolledBack"),
+            rings("28m", "ModelRolledBack"),
+            rings("40m"),
+        ),
+        "ModelRolloutInconclusive": case(
+            [*WELL, rollout("1x9 _x20 1x30", "step", "good"), rollout("_x10 1x19 stale", "step", "inconclusive")],
+            rings("19m"),
+            rings("28m", "ModelRolloutInconclusive"),
+            rings("40m"),
+        ),
         "ModelScalerHasNoAnswer": seen(
             "ModelScalerHasNoAnswer",
             scaler(CLUSTER.scaler_condition, broken.format(0, 1), **silent),
@@ -157,6 +194,29 @@ def test_what_looks_like_it_does_not_ring(tmp_path: Path) -> None:
                     for name in (CLUSTER.scaler_now, CLUSTER.scaler_least, CLUSTER.scaler_most)
                 ),
             ],
+            rings("30m"),
+        ),
+        "a rollout that goes on, and one that has ended": case(
+            [
+                *WELL,
+                rollout("1x120", "step", "good"),
+                written("0+1x120"),
+                rollout("1x120", "done", of="other"),
+                series(CLUSTER.rollout_version, "3x120", namespace="team", configmap="other-rollout"),
+            ],
+            rings("30m"),
+            rings("110m"),
+        ),
+        "a rollout that has just begun": case(
+            [*WELL, rollout("_x50 1x30", "prepare"), written("_x50 4x30")], rings("60m"), rings("78m")
+        ),
+        "rollouts whose labels are not told": case(
+            [*WELL, series(CLUSTER.rollout, "1x120", namespace="team", configmap="m-rollout"), written("3x120")],
+            rings("110m"),
+        ),
+        "a check without a verdict, now and then": case(
+            [*WELL, rollout("1x9 stale", "step", "inconclusive"), rollout("_x10 1x30", "step", "good")],
+            rings("9m"),
             rings("30m"),
         ),
         "loaded for the first time, for less than five minutes": case(

@@ -24,6 +24,9 @@ _GPU: Final = 'resource=~"nvidia_com_.+"'
 #: Past its progressDeadlineSeconds a Deployment makes no progress; an autoscaler that gets no metric does not scale.
 _STUCK: Final = 'condition="Progressing",status="false"'
 _SILENT: Final = 'condition="ScalingActive",status="false"'
+_ROLLOUT_SILENT: Final = 'label_rollout_velagen_check="inconclusive"'
+#: A rollout writes its state at each check. It may take half an hour, its default deadline, until a version is ready.
+_ROLLOUT_MOVES: Final = "45m"
 #: So long ago a model must have been available, and wanted ever since: not one that is loaded, nor one that was scaled
 #: to zero and is called again. After that ModelNotReady has rung for a while.
 _BEFORE: Final = "10m"
@@ -81,10 +84,25 @@ def alerts() -> Group:
             ),
             Alert(
                 "ModelRolloutStuck",
-                f"{_deployment(CLUSTER.deployment_condition, _STUCK)} > 0",
+                f"{_deployment(CLUSTER.deployment_condition, _STUCK)} > 0 or {_unmoved_rollout()}",
                 "1m",
                 "warning",
                 f"The rollout of the model {_WHOSE} makes no progress",
+            ),
+            Alert(
+                "ModelRolledBack",
+                f"{_rollout(_phase('failed'))} > 0",
+                # The step has decided, after checks of its own.
+                "0s",
+                "warning",
+                f"The new version of the model {_WHOSE} was taken back",
+            ),
+            Alert(
+                "ModelRolloutInconclusive",
+                f"{_rollout(_phase('step'), _ROLLOUT_SILENT)} > 0",
+                "10m",
+                "warning",
+                f"The checks of the new version of the model {_WHOSE} say nothing",
             ),
             Alert(
                 "ModelScalerHasNoAnswer",
@@ -158,6 +176,26 @@ def _scaler(name: str, *where: str) -> str:
     matchers = ",".join((f'horizontalpodautoscaler=~"{_SCALER}"', *where))
     expr = _named(f"{name}{{{matchers}}}", "horizontalpodautoscaler", _SCALER)
     return f"max by (namespace, version) ({expr})"
+
+
+def _phase(name: str, operator: str = "=") -> str:
+    return f'label_rollout_velagen_phase{operator}"{name}"'
+
+
+def _rollout(*where: str) -> str:
+    """The rollouts by the step rollout-model whose state is so."""
+    series = f"{CLUSTER.rollout}{{{','.join(where)}}}"
+    return f"max by (namespace, version) ({_named(series, 'label_rollout_velagen_component', '(.+)')})"
+
+
+def _unmoved_rollout() -> str:
+    """One that was under way this long ago and has written nothing since."""
+    same = "on (namespace, configmap)"
+    version = CLUSTER.rollout_version
+    there = f" and {same} {version} offset {_ROLLOUT_MOVES}"
+    still = f" unless {same} changes({version}[{_ROLLOUT_MOVES}]) > 0"
+    series = f"({CLUSTER.rollout}{{{_phase('done|failed|', '!~')}}}{there}{still})"
+    return f"max by (namespace, version) ({_named(series, 'label_rollout_velagen_component', '(.+)')}) > 0"
 
 
 def _pods(name: str, *where: str) -> str:

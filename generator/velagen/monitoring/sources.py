@@ -289,7 +289,7 @@ GPU: Final = GpuSource()
 
 @dataclass(frozen=True)
 class ClusterSource:
-    """What kube-state-metrics says of pods, Deployments and autoscalers, by the names of these objects."""
+    """What kube-state-metrics says of pods, Deployments, autoscalers and the state of rollouts, by their names."""
 
     available: str = "kube_deployment_status_replicas_available"
     wanted: str = "kube_deployment_spec_replicas"
@@ -306,6 +306,9 @@ class ClusterSource:
     scaler_now: str = "kube_horizontalpodautoscaler_status_current_replicas"
     scaler_least: str = "kube_horizontalpodautoscaler_spec_min_replicas"
     scaler_most: str = "kube_horizontalpodautoscaler_spec_max_replicas"
+    #: Of the ConfigMap that holds a rollout's state; the labels are told where --metric-labels-allowlist names them.
+    rollout: str = "kube_configmap_labels"
+    rollout_version: str = "kube_configmap_metadata_resource_version"
     fact: str = "kube-state-metrics docs/metrics"
 
     @property
@@ -315,6 +318,10 @@ class ClusterSource:
 
 
 CLUSTER: Final = ClusterSource()
+#: The labels of a rollout's state (definitions/_rollout_history.py).
+ROLLOUT_LABELS: Final = tuple(f"rollout.velagen/{name}" for name in ("component", "phase", "weight", "check"))
+#: What kube-state-metrics is to be started with.
+ROLLOUT_FLAG: Final = f"--metric-labels-allowlist=configmaps=[{','.join(ROLLOUT_LABELS)}]"
 
 #: Time that a model server spent computing: the counter's name -> seconds in one unit of it.
 BUSY: Final = {name: 1 / units for source in _ALL for name, units in source.busy}

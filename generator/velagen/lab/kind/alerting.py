@@ -16,6 +16,7 @@ from velagen.lab.kind.prometheus import (
     digest,
     workload,
 )
+from velagen.monitoring.sources import ROLLOUT_FLAG
 
 Thing = dict[str, Any]
 
@@ -23,7 +24,7 @@ Thing = dict[str, Any]
 WEBHOOK = "alert-webhook"
 WEBHOOK_PORT = 8080
 #: What the alerts of velagen.monitoring read of kube-state-metrics, by API group.
-_READ = {"": ["pods"], "apps": ["deployments"], "autoscaling": ["horizontalpodautoscalers"]}
+_READ = {"": ["pods", "configmaps"], "apps": ["deployments"], "autoscaling": ["horizontalpodautoscalers"]}
 
 
 def configuration() -> Thing:
@@ -110,7 +111,7 @@ def state_metrics() -> list[Thing]:
         "name": "kube-state-metrics",
         "image": recipes()["kube-state-metrics"].references[0],
         "imagePullPolicy": "IfNotPresent",
-        "args": [f"--resources={kinds}", f"--port={STATE_PORT}"],
+        "args": [f"--resources={kinds}", f"--port={STATE_PORT}", ROLLOUT_FLAG],
         "ports": [{"name": "http", "containerPort": STATE_PORT}],
         "readinessProbe": {
             "httpGet": {"path": "/healthz", "port": STATE_PORT},
