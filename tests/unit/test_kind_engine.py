@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from velagen.errors import VelagenError
-from velagen.lab.kind import engine
-from velagen.lab.kind.engine import Engine, cannot_start, command, find, undo
+from velagen.lab.kind import machine
+from velagen.lab.kind.engine import Engine, cannot_start, command, find
+from velagen.lab.kind.machine import undo
 from velagen.lab.process import Process
 from velagen.tools.report import Reporter
 
@@ -113,4 +114,4 @@ def test_the_chains_of_another_engine_stay() -> None:
 def test_only_interfaces_that_docker_names_are_taken_away() -> None:
     before = {"lo", "eth0", "veth0000001"}
     now = before | {"veth12c1b82", "br-e6e1b6c68bb9", "veth12345678", "cni0", "br-lan"}
-    assert engine.left_behind(before, now) == ["br-e6e1b6c68bb9", "veth12c1b82"]
+    assert machine.left_behind(before, now) == ["br-e6e1b6c68bb9", "veth12c1b82"]

@@ -21,7 +21,7 @@ import pytest
 
 from velagen.errors import VelagenError
 from velagen.lab import wait_until
-from velagen.lab.kind import KindLab, KindOptions, engine
+from velagen.lab.kind import KindLab, KindOptions, engine, machine
 from velagen.lab.kind.cluster import _State
 from velagen.lab.kind.engine import Engine, find
 from velagen.lab.process import marked, stop
@@ -112,11 +112,11 @@ class Machine:
         code = f"""
             import sys
             from pathlib import Path
-            from velagen.lab.kind import engine
+            from velagen.lab.kind import engine, machine
             from velagen.tools.report import Reporter
-            engine._others = lambda: []
-            engine._FORWARD = Path("/nowhere")
-            engine._LINKS = Path("/nowhere")
+            machine.daemons = lambda: []
+            machine._FORWARD = Path("/nowhere")
+            machine._LINKS = Path("/nowhere")
             print(engine.find(Reporter(), Path({str(state)!r})).host, flush=True)
             sys.stdin.read()
         """
@@ -146,9 +146,9 @@ def machine(short: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setenv("VELAGEN_CACHE", str(short / "cache"))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     # Engines of others on this machine are none of these tests' business, and its network stays as it is.
-    monkeypatch.setattr(engine, "_others", list)
-    monkeypatch.setattr(engine, "_FORWARD", short / "nowhere")
-    monkeypatch.setattr(engine, "_LINKS", short / "nowhere")
+    monkeypatch.setattr(machine, "daemons", list)
+    monkeypatch.setattr(machine, "_FORWARD", short / "nowhere")
+    monkeypatch.setattr(machine, "_LINKS", short / "nowhere")
     monkeypatch.setattr(engine, "cannot_start", lambda *_, **__: [])
     monkeypatch.setattr(engine, "lacking", tuple)
     monkeypatch.setattr(engine, "check_disk", lambda *_: None)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -21,6 +19,7 @@ from velagen.errors import Problem, VelagenError
 from velagen.lab import folder as folders
 from velagen.lab.home import write_state
 from velagen.lab.images import check_disk
+from velagen.lab.kind import machine
 from velagen.lab.kind.capability import NEEDED, lacking
 from velagen.lab.process import MARK, Process, identity, marked, stop
 from velagen.tools import cache_dir, this_platform, tool
@@ -34,8 +33,6 @@ _ANSWER = 10.0
 #: What its folder's mark says, and what a daemon makes there.
 _CALLED = "Docker engine"
 _MADE = ("daemon.json", "docker.pid", "docker.sock", "dockerd.log", "data/", "run/")
-#: Where Debian keeps daemons, which is not always on a user's PATH.
-_SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
 
 @dataclass
@@ -163,7 +160,7 @@ class Engine:
         # containerd of the killed engine would hold the socket and the locks.
         stop(marked(self.mark), patience=3)
         # A second daemon would clear the chains of the one that runs.
-        if not folder.is_dir() or _others():
+        if not folder.is_dir() or machine.daemons():
             return False
         # Where nobody reaps orphans, a killed containerd stays as a zombie, and its pid file makes dockerd wait for it.
         for pid_file in ("docker.pid", "run/containerd/containerd.pid"):
@@ -176,7 +173,7 @@ class Engine:
 
     def _spawn(self) -> None:
         if self.process is not None and self.folder is not None:
-            self.process.env = {**os.environ, MARK: self.mark, "PATH": _path()}
+            self.process.env = {**os.environ, MARK: self.mark, "PATH": machine.search_path()}
             self.process.spawn(Path(self.folder) / "dockerd.log", Path(self.folder))
             # Not to be written down: it may hold what others must not read.
             self.process.env = {}
@@ -210,12 +207,12 @@ class Engine:
         stop([self.process], patience=20)
         stop(marked(self.mark), patience=1)
         if folders.owner(folder) == _CALLED:
-            _kill_containers(folder)
+            machine.kill_containers(folder)
             # A volume may be a folder of somebody's that is mounted there.
-            if _unmount_below(folder):
+            if machine.unmount_below(folder):
                 folders.clear(folder, _MADE, forget=True)
-        if not _others():
-            restore(self.before)
+        if not machine.daemons():
+            machine.restore(self.before)
         _record().unlink(missing_ok=True)
 
     def as_data(self) -> dict[str, object]:
@@ -250,7 +247,7 @@ _INSTALL = "Install Docker; on Debian, as root: apt-get install docker.io iptabl
 
 
 def _daemon() -> str | None:
-    return shutil.which("dockerd") or shutil.which("dockerd", path=os.pathsep.join(_SBIN))
+    return shutil.which("dockerd") or shutil.which("dockerd", path=machine.SBIN)
 
 
 def cannot_start(missing: Sequence[str], *, uid: int, daemon: str | None, firewall: bool, platform: str) -> list[str]:
@@ -336,12 +333,12 @@ def find(reporter: Reporter, user: Path) -> Engine:
                 )
             shared.engine._end()
         daemon = _daemon()
-        firewall = shutil.which("iptables", path=_path()) is not None
+        firewall = shutil.which("iptables", path=machine.search_path()) is not None
         missing = lacking()
         reasons = cannot_start(missing, uid=os.geteuid(), daemon=daemon, firewall=firewall, platform=this_platform())
         if not client:
             reasons.append("the docker client is not on PATH")
-        if others_ := _others():
+        if others_ := machine.daemons():
             reasons.append(f"dockerd runs already (pid {others_[0]}) on a socket that DOCKER_HOST does not name")
         if reasons or daemon is None:
             raise VelagenError(
@@ -414,7 +411,7 @@ def _start(daemon: str, missing: Sequence[str], reporter: Reporter, user: Path) 
         Process("dockerd", command(daemon, folder, wrapper)),
         str(folder),
         mark,
-        present(),
+        machine.present(),
     )
     try:
         engine._spawn()
@@ -429,121 +426,6 @@ def _start(daemon: str, missing: Sequence[str], reporter: Reporter, user: Path) 
         engine._end()
         raise VelagenError(Problem(f"dockerd does not answer; its last words:\n    {last}"))
     return engine
-
-
-def _path() -> str:
-    return os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
-
-
-_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-
-
-def present() -> dict[str, str]:
-    """Note what a daemon changes on the machine: forwarding, its policy, and the firewall's chains."""
-    noted = {}
-    if _FORWARD.exists():
-        noted["ip_forward"] = _FORWARD.read_text().strip()
-    for table_name in ("filter", "nat"):
-        noted[table_name] = _iptables("-t", table_name, "-S")
-    noted["links"] = " ".join(sorted(_links()))
-    return noted
-
-
-_LINKS = Path("/sys/class/net")
-
-
-def _links() -> set[str]:
-    return {path.name for path in _LINKS.iterdir()} if _LINKS.is_dir() else set()
-
-
-def left_behind(before: set[str], now: set[str]) -> list[str]:
-    """Give the interfaces that an engine left: new ones with the names Docker gives, and no other program."""
-    return sorted(name for name in now - before if re.fullmatch(r"veth[0-9a-f]{7}|br-[0-9a-f]{12}", name))
-
-
-def restore(before: Mapping[str, str]) -> None:
-    """Put back what `present` noted: rules and chains that were not there go, policies and forwarding return."""
-    for table_name in ("filter", "nat"):
-        if table_name not in before:
-            continue
-        for rule in undo(before[table_name], _iptables("-t", table_name, "-S")):
-            _iptables("-t", table_name, *rule)
-    if "links" in before and (ip := shutil.which("ip", path=_path())):
-        # An engine that was killed forgets the outer ends of its containers' cables.
-        for name in left_behind(set(before["links"].split()), _links()):
-            if not (_LINKS / name / "master").exists():
-                subprocess.run([ip, "link", "delete", name], check=False, capture_output=True)
-    if "ip_forward" in before and _FORWARD.read_text().strip() != before["ip_forward"]:
-        _FORWARD.write_text(before["ip_forward"] + "\n")
-
-
-def undo(before: str, after: str) -> list[list[str]]:
-    """Give the iptables arguments that lead from one listing (``iptables -S``) back to an earlier one.
-
-    Only what Docker makes is taken away: chains that begin with DOCKER, and rules that name one.
-    """
-    old = before.splitlines()
-    steps: list[list[str]] = []
-    chains = [line.split()[1] for line in after.splitlines() if line.startswith("-N DOCKER") and line not in old]
-    for line in after.splitlines():
-        fields = line.split()
-        if fields[:1] == ["-A"] and fields[1] not in chains and line not in old and any("DOCKER" in f for f in fields):
-            steps.append(["-D", *fields[1:]])
-    steps += [["-F", chain] for chain in chains]
-    steps += [["-X", chain] for chain in chains]
-    for line in old:
-        if line.startswith("-P") and line not in after.splitlines():
-            steps.append(line.split())
-    return steps
-
-
-def _others() -> list[int]:
-    """Give the pids of engines that run on this machine."""
-    found = []
-    for name in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            # One that ended and that nobody asked for is still listed, and runs no more.
-            if name.read_text().strip() == "dockerd" and identity(int(name.parent.name)):
-                found.append(int(name.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def _iptables(*arguments: str) -> str:
-    path = shutil.which("iptables", path=_path())
-    if path is None:
-        return ""
-    done = subprocess.run([path, "--wait", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout
-
-
-def _kill_containers(folder: Path) -> None:
-    """End containers whose engine is gone for good: of each, containerd notes the process all others end with."""
-    for note in folder.glob("run/containerd/daemon/io.containerd.runtime.v2.task/moby/*/init.pid"):
-        try:
-            pid = int(note.read_text())
-            # The pid may be another process's by now: a container's own is in a control group of its name.
-            if note.parent.name in (Path("/proc") / str(pid) / "cgroup").read_text():
-                os.kill(pid, signal.SIGKILL)
-        except (OSError, ValueError):
-            continue
-
-
-def _unmount_below(folder: Path) -> bool:
-    """Take away mounts that a killed daemon left; false where one stays, with files under it that are not its own."""
-    for point in sorted(_mounts_below(folder), reverse=True):
-        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
-    return not _mounts_below(folder)
-
-
-def _mounts_below(folder: Path) -> list[str]:
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():
-        return []
-    # fstab(5): a space is written as \040.
-    points = [line.split()[1].replace("\\040", " ") for line in mounts.read_text().splitlines()]
-    return [point for point in points if Path(point).is_relative_to(folder)]
 
 
 def registry_has(engine: Engine, reference: str, timeout: float = 20.0) -> bool:
