@@ -9,8 +9,8 @@ import pytest
 from velagen.errors import VelagenError
 from velagen.lab.images import identify, recipes, write_context
 from velagen.lab.kind import KindLab, KindOptions
-from velagen.lab.kind.cluster import _State
 from velagen.lab.kind.engine import Engine
+from velagen.lab.kind.state import KindState
 
 
 def written(name: str, folder: Path) -> list[str]:
@@ -65,7 +65,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr("velagen.lab.kind.cluster.tool", lambda name: programs / name)
     lab = KindLab("x", folder=tmp_path / "lab")
     lab.folder.mkdir()
-    _State("velagen-x", KindOptions(), Engine(), {}, assembled=False).write(lab.folder / "state.json")
+    KindState("velagen-x", KindOptions(), Engine(), {}, assembled=False).write(lab.folder / "state.json")
     return [str(log), str(tmp_path / "has"), str(lab.folder)]
 
 

@@ -49,7 +49,7 @@ def test_nothing_to_start_and_nothing_that_runs_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(engine, "_SBIN", ())
+    monkeypatch.setattr(machine, "SBIN", "")
     with pytest.raises(VelagenError, match=r"dockerd is not installed.*docker client(.|\n)*apt-get install docker\.io"):
         find(Reporter(), tmp_path / "state.json")
 

@@ -21,9 +21,10 @@ import pytest
 
 from velagen.errors import VelagenError
 from velagen.lab import wait_until
-from velagen.lab.kind import KindLab, KindOptions, engine, machine
-from velagen.lab.kind.cluster import _State
+from velagen.lab.kind import KindLab, KindOptions, engine
+from velagen.lab.kind import machine as machines
 from velagen.lab.kind.engine import Engine, find
+from velagen.lab.kind.state import KindState
 from velagen.lab.process import marked, stop
 from velagen.tools.report import Reporter
 
@@ -146,9 +147,9 @@ def machine(short: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setenv("VELAGEN_CACHE", str(short / "cache"))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     # Engines of others on this machine are none of these tests' business, and its network stays as it is.
-    monkeypatch.setattr(machine, "daemons", list)
-    monkeypatch.setattr(machine, "_FORWARD", short / "nowhere")
-    monkeypatch.setattr(machine, "_LINKS", short / "nowhere")
+    monkeypatch.setattr(machines, "daemons", list)
+    monkeypatch.setattr(machines, "_FORWARD", short / "nowhere")
+    monkeypatch.setattr(machines, "_LINKS", short / "nowhere")
     monkeypatch.setattr(engine, "cannot_start", lambda *_, **__: [])
     monkeypatch.setattr(engine, "lacking", tuple)
     monkeypatch.setattr(engine, "check_disk", lambda *_: None)
@@ -190,7 +191,7 @@ def test_a_lab_is_not_forgotten_while_its_engine_is_away(machine: Machine, monke
     there, elsewhere = f"unix://{machine.folder}/away.sock", f"unix://{machine.folder}/other.sock"
     lab = KindLab("unit", folder=machine.folder / "lab", options=KindOptions(layers=()))
     lab._claim()
-    _State("velagen-unit", KindOptions(layers=()), Engine(there), {}, ready=True).write(lab.folder / "state.json")
+    KindState("velagen-unit", KindOptions(layers=()), Engine(there), {}, ready=True).write(lab.folder / "state.json")
     monkeypatch.setenv("DOCKER_HOST", elsewhere)
     with pytest.raises(
         VelagenError, match=f"engine at {there} does not answer, and kind cluster velagen-unit is in it"

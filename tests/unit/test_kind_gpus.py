@@ -17,8 +17,8 @@ from velagen.gpusim.manifest import manifest
 from velagen.lab.images import assemble, recipes
 from velagen.lab.images.recipe import SITE, Part
 from velagen.lab.kind import KindLab, KindOptions, gpus
-from velagen.lab.kind.cluster import _State
 from velagen.lab.kind.engine import Engine
+from velagen.lab.kind.state import KindState
 
 MIG = "version: v1\nflags: {migStrategy: mixed}\n"
 
@@ -85,15 +85,15 @@ def test_what_the_plugin_would_refuse_is_refused_before_a_cluster_starts(
 def test_options_are_the_same_after_they_were_written_down(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     given = KindOptions(gpus=("t4x2", "l4"), gpu_config=gpus.shared(2))
-    _State("c", given, Engine(), {}).write(path)
-    read = _State.read(path)
+    KindState("c", given, Engine(), {}).write(path)
+    read = KindState.read(path)
     assert read is not None
     assert read.options == given
     # A lab that was started before there were GPUs.
     data = json.loads(path.read_text())
     del data["options"]["gpus"], data["options"]["gpu_config"]
     path.write_text(json.dumps(data))
-    read = _State.read(path)
+    read = KindState.read(path)
     assert read is not None
     assert read.options == KindOptions()
 

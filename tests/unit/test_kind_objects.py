@@ -15,21 +15,22 @@ from cryptography import x509
 from velagen.errors import VelagenError
 from velagen.kubevela import RELEASES, KubeVela
 from velagen.lab.images import recipes
-from velagen.lab.kind import KindLab, KindOptions, gateway, stack
+from velagen.lab.kind import LAYERS, NODE_PORTS, KindLab, KindOptions, gateway, kserve, kubevela, models, stack
 from velagen.lab.kind.certs import Pair, issue
-from velagen.lab.kind.cluster import _State, address, conflist, import_script, kind_config, routes
 from velagen.lab.kind.engine import Engine
+from velagen.lab.kind.nodes import address, conflist, import_script, kind_config, routes
+from velagen.lab.kind.state import KindState
 from velagen.lab.process import Process
 
 PAIR = Pair(b"certificate", b"key")
 
 
 def test_every_port_is_mapped_on_loopback_alone() -> None:
-    ports = {name: 20000 + at for at, name in enumerate(stack.NODE_PORTS)}
+    ports = {name: 20000 + at for at, name in enumerate(NODE_PORTS)}
     config = kind_config(KindOptions(), ports, [], assembled=True)
     (node,) = config["nodes"]
     mapped = {entry["containerPort"]: entry for entry in node["extraPortMappings"]}
-    assert set(mapped) == set(stack.NODE_PORTS.values())
+    assert set(mapped) == set(NODE_PORTS.values())
     assert {entry["listenAddress"] for entry in mapped.values()} == {"127.0.0.1"}
     assert config["networking"]["apiServerAddress"] == "127.0.0.1"
 
@@ -115,16 +116,16 @@ def test_an_address_is_ipv4() -> None:
 
 def test_a_state_survives_being_written_down(tmp_path: Path) -> None:
     engine = Engine("unix:///x", Process("dockerd", ["dockerd"], pid=7, identity="b/1"), "/x", "m", {"ip_forward": "0"})
-    given = _State("velagen-x", KindOptions(nodes=2, layers=("kubevela",)), engine, {"open": 1}, brought=["network"])
+    given = KindState("velagen-x", KindOptions(nodes=2, layers=("kubevela",)), engine, {"open": 1}, brought=["network"])
     given.write(tmp_path / "state.json")
-    assert _State.read(tmp_path / "state.json") == given
+    assert KindState.read(tmp_path / "state.json") == given
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"mark": 1}', "[]"])
 def test_a_state_nobody_of_ours_wrote_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
-    assert _State.read(tmp_path / "state.json") is None
+    assert KindState.read(tmp_path / "state.json") is None
 
 
 @pytest.mark.parametrize("name", ["", "UPPER", "a_b", "-a", "x" * 40])
@@ -145,7 +146,7 @@ def test_a_lab_that_is_not_up_says_how_to_start_it(tmp_path: Path) -> None:
 def test_other_options_than_those_it_runs_with_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "lab"
     folder.mkdir()
-    _State("velagen-x", KindOptions(addon="/one"), Engine(), {}, ready=True).write(folder / "state.json")
+    KindState("velagen-x", KindOptions(addon="/one"), Engine(), {}, ready=True).write(folder / "state.json")
     monkeypatch.setattr(KindLab, "running", True)
     with pytest.raises(VelagenError, match=r"addon: '/one', not '/other'\)(\n.*)*lab down --kind --name x --dir"):
         KindLab("x", folder=folder, options=KindOptions(addon="/other")).up()
@@ -153,7 +154,7 @@ def test_other_options_than_those_it_runs_with_are_named(tmp_path: Path, monkeyp
 
 
 def test_an_unknown_layer_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(VelagenError, match=", ".join(stack.LAYERS)):
+    with pytest.raises(VelagenError, match=", ".join(LAYERS)):
         stack.install(KindLab("x", folder=tmp_path), ["nonesuch"], None)
 
 
@@ -174,7 +175,7 @@ def test_webhooks_keep_their_path_and_call_the_service() -> None:
             {"clientConfig": {"service": {"name": "s", "namespace": "n", "path": "/mutate"}}},
         ],
     }
-    (thing,) = stack.in_cluster([given], "hooks", "space", b"pem")
+    (thing,) = kubevela.in_cluster([given], "hooks", "space", b"pem")
     clients = [hook["clientConfig"] for hook in thing["webhooks"]]
     assert [client["service"]["path"] for client in clients] == ["/validate/it", "/mutate"]
     assert {client["service"]["name"] for client in clients} == {"hooks"}
@@ -186,14 +187,14 @@ def test_webhooks_keep_their_path_and_call_the_service() -> None:
 def test_kserves_images_have_the_release_as_their_tag() -> None:
     text = json.dumps({"image": "kserve/storage-initializer:latest"})
     given = {"a": [{"image": "kserve/sklearnserver:latest"}, {"image": "vllm/vllm-openai:latest"}], "b": text}
-    assert stack.pinned(given) == {
+    assert kserve.pinned(given) == {
         "a": [{"image": "kserve/sklearnserver:v0.20.0"}, {"image": "vllm/vllm-openai:latest"}],
         "b": text.replace("latest", "v0.20.0"),
     }
 
 
 def test_kserves_controller_is_upstreams_without_the_proxy_and_the_certificate_manager() -> None:
-    things, hooks = stack.kserve_objects(stack._kustomized(), PAIR)
+    things, hooks = kserve.kserve_objects(kserve.kustomized(), PAIR)
     kinds = {thing["kind"] for thing in things}
     assert not kinds & {"CustomResourceDefinition", "Certificate", "Issuer"}
     (deployment,) = [thing for thing in things if thing["kind"] == "Deployment"]
@@ -232,16 +233,16 @@ def test_routes_to_models_go_to_the_gateway_that_is_made() -> None:
 
 def test_the_store_needs_no_secret_from_an_application() -> None:
     given = {"spec": {"container": {"name": "storage-initializer", "image": "x"}}}
-    container = stack.with_store(given)["spec"]["container"]
+    container = models.with_store(given)["spec"]["container"]
     (endpoint,) = [entry["value"] for entry in container["env"] if entry["name"] == "AWS_ENDPOINT_URL"]
-    (service,) = [thing for thing in stack.store_objects() if thing["kind"] == "Service"]
+    (service,) = [thing for thing in models.store_objects() if thing["kind"] == "Service"]
     assert endpoint == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:5000"
     assert "env" not in given["spec"]["container"]
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=str)
 def test_kubevelas_controller_is_of_the_release_and_starts_as_its_chart_has_it(release: KubeVela) -> None:
-    (deployment,) = (thing for thing in stack.vela_objects(PAIR, release.version) if thing["kind"] == "Deployment")
+    (deployment,) = (thing for thing in kubevela.vela_objects(PAIR, release.version) if thing["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     image = recipes()[f"vela-core-{release.version}"]
     assert container["image"] in image.references

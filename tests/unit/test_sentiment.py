@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from velagen.errors import Problem, VelagenError
-from velagen.lab.kind import stack
+from velagen.lab.kind import models, stack
 from velagen.lab.models import sentiment
 from velagen.lab.process import free_ports
 from velagen.model import check_model
@@ -249,7 +249,7 @@ def test_without_packages_the_lab_says_so_and_goes_on(monkeypatch: pytest.Monkey
 
 def test_another_model_starts_the_store_anew() -> None:
     def template(holds: str) -> object:
-        return stack.store_objects(holds)[0]["spec"]["template"]
+        return models.store_objects(holds)[0]["spec"]["template"]
 
     assert template("sentiment-1") == template("sentiment-1")
     assert template("sentiment-1") != template("sentiment-2")

@@ -15,7 +15,7 @@ from tests.e2e.kind.test_kind_ready import PROGRAM
 
 from velagen.lab import condition
 from velagen.lab.kind import KindLab
-from velagen.lab.kind.stack import RESYNC_SECONDS
+from velagen.lab.kind.kubevela import RESYNC_SECONDS
 
 BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [0]}]}
 REQUESTS = 200

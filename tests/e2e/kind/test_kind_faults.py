@@ -21,7 +21,8 @@ from tests.e2e.kind.test_kind_cluster import pod
 
 from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab
-from velagen.lab.kind.stack import RESYNC_SECONDS, store_objects
+from velagen.lab.kind.kubevela import RESYNC_SECONDS
+from velagen.lab.kind.models import store_objects
 from velagen.lab.vela import vela
 
 APPLICATION = "core.oam.dev/v1beta1", "Application"

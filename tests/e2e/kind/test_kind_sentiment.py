@@ -18,7 +18,7 @@ from pytest_kind.cluster import KindCluster
 from tests.e2e.kind.serving import PATIENCE, down, pods, wait_ready
 
 from velagen.lab import condition, wait_until
-from velagen.lab.kind import KindLab, stack
+from velagen.lab.kind import KindLab, models
 from velagen.lab.kind.stack import local
 from velagen.tools import tool
 
@@ -152,7 +152,7 @@ print(urllib.request.urlopen(request, timeout=30).read().decode(), end="")
 
 def test_the_model_is_there_again_after_the_store_has_restarted(kind_lab: KindLab, space: str) -> None:
     # A store of the test's own, from the same template: the lab's may hold models of others.
-    thing = stack.store_objects()[0]
+    thing = models.store_objects()[0]
     thing["metadata"]["namespace"] = space
     kind_lab.api.apply(thing)
     config = (ROOT / "generator/velagen/lab/models/sentiment/config.pbtxt").read_text()

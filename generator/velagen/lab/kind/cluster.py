@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab.api import condition, wait_until
-from velagen.lab.home import LabHome, write_state
-from velagen.lab.images import archive_path, identify, image, images_dir, recipes, why_not, write_context
+from velagen.lab.home import LabHome
+from velagen.lab.images import archive_path, identify, image, recipes, why_not, write_context
 from velagen.lab.kind import stack
+from velagen.lab.kind.admin import write_admin
 from velagen.lab.kind.engine import Engine, find, registry_has
-from velagen.lab.kind.gpus import WHOLE, advertised
+from velagen.lab.kind.gpus import advertised
+from velagen.lab.kind.nodes import address, conflist, import_script, kind_config, routes
+from velagen.lab.kind.options import NODE_PORTS, KindOptions
+from velagen.lab.kind.pods import not_ready
+from velagen.lab.kind.state import KindState
 from velagen.lab.process import free_ports
 from velagen.lab.vela import PROGRAM, put_program
-from velagen.tools import table, tool
+from velagen.tools import tool
 from velagen.tools.report import Reporter
 
 #: Images the node must have before the kubelet starts.
@@ -39,65 +42,7 @@ NODE_IMAGES = (
     "kube-proxy",
     "coredns",
 )
-#: Where nodes see the folder of this machine that assembled images are kept in.
-ARCHIVES = "/kind/archives"
-POD_RANGE = "10.244.0.0/16"
-SERVICE_RANGE = "10.96.0.0/16"
-NODE_PORTS = stack.NODE_PORTS
 _PATIENCE = 180.0
-
-Images = Literal["auto", "registry", "assembled"]
-
-
-@dataclass(frozen=True)
-class KindOptions:
-    """What a kind cluster looks like."""
-
-    #: In all; the first is the control plane, and runs pods too.
-    nodes: int = 1
-    #: Layers over bare Kubernetes, in this order; each needs those before it.
-    layers: tuple[str, ...] = stack.LAYERS
-    #: Where images come from: a registry where one answers, else assembled here; or one of the two.
-    images: Images = "auto"
-    #: Folder of the addon that the layer ``addon`` enables; None = none.
-    addon: str | None = None
-    #: What each node has; see `velagen.gpusim.inventory.node_gpus`. Empty: no GPUs.
-    gpus: tuple[str, ...] = ("t4x2",)
-    #: Text of NVIDIA's device-plugin configuration, which says how they are shared.
-    gpu_config: str = WHOLE
-    #: A version of vela-core in the table of tools.
-    kubevela: str = field(default_factory=lambda: table().row("vela-core").version)
-
-
-@dataclass
-class _State:
-    cluster: str
-    options: KindOptions
-    engine: Engine
-    ports: dict[str, int]
-    #: Whether images are assembled here.
-    assembled: bool = True
-    #: What was brought to an engine that is not ours, to be taken away again.
-    brought: list[str] = field(default_factory=list)
-    #: How long each layer took to come up.
-    seconds: dict[str, float] = field(default_factory=dict)
-    ready: bool = False
-
-    def write(self, path: Path) -> None:
-        write_state(path, {**asdict(self), "engine": self.engine.as_data()})
-
-    @classmethod
-    def read(cls, path: Path) -> _State | None:
-        try:
-            data = json.loads(path.read_text())
-            options = data.pop("options")
-            for key in {"layers", "gpus"} & set(options):
-                options[key] = tuple(options[key])
-            engine = Engine.from_data(data.pop("engine"))
-            # Before there was a choice it was 1.10.9.
-            return cls(options=KindOptions(**{"kubevela": "1.10.9", **options}), engine=engine, **data)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
 
 class KindLab(LabHome):
@@ -259,16 +204,16 @@ class KindLab(LabHome):
             state.engine.run("cp", f"{folder}/.", f"{node}:{place}")
             state.engine.run("exec", node, "chmod", "-R", "a+rX", place)
 
-    def _nodes(self, state: _State) -> list[str]:
+    def _nodes(self, state: KindState) -> list[str]:
         return self._kind(state, "get", "nodes", "--name", state.cluster).split()
 
-    def _import(self, state: _State, archive: Path, reference: str) -> None:
+    def _import(self, state: KindState, archive: Path, reference: str) -> None:
         """Have every node import an archive from the mounted folder: kind would send it through the engine first."""
         script = import_script(archive.name, reference)
         for node in self._nodes(state):
             state.engine.run("exec", node, "/bin/sh", "-euc", script, timeout=900)
 
-    def _built(self, state: _State, name: str) -> None:
+    def _built(self, state: KindState, name: str) -> None:
         """Have the engine build an image, unless it has the one of this recipe."""
         reference = recipes()[name].references[0]
         key = recipes().key(name, identify)
@@ -312,16 +257,16 @@ class KindLab(LabHome):
 
     # -- inside
 
-    def _state(self) -> _State | None:
-        return _State.read(self._state_file)
+    def _state(self) -> KindState | None:
+        return KindState.read(self._state_file)
 
-    def _need(self) -> _State:
+    def _need(self) -> KindState:
         state = self._state()
         if state is None:
             raise VelagenError(Problem(f"kind lab {self.name} is not up", hint=self._how_up()))
         return state
 
-    def _kind(self, state: _State, *arguments: str, timeout: float = 600.0) -> str:
+    def _kind(self, state: KindState, *arguments: str, timeout: float = 600.0) -> str:
         done = subprocess.run(
             [str(tool("kind")), *arguments],
             env=state.engine.environment(),
@@ -344,7 +289,7 @@ class KindLab(LabHome):
         tool("kind"), tool("kubectl")
         put_program(self.folder, tool("vela", options.kubevela))
         engine = find(self.reporter, self._state_file)
-        state = _State(self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
+        state = KindState(self.cluster, options, engine, free_ports(tuple(NODE_PORTS)))
         try:
             self._refuse_taken(state)
         except BaseException:
@@ -370,7 +315,7 @@ class KindLab(LabHome):
         config.write_text(yaml.safe_dump(kind_config(options, state.ports, mounts, assembled=state.assembled)))
         self.reporter.say(f"kind cluster {state.cluster}: starting {options.nodes} node(s)")
         self._kind(state, *command, "--config", str(config), "--retain")
-        self._admin()
+        write_admin(self.folder / "kind.kubeconfig", self.cluster, self.kubeconfig)
         if state.assembled:
             self._network(state)
         self._wait_cluster(options.nodes)
@@ -378,7 +323,7 @@ class KindLab(LabHome):
         state.ready = True
         state.write(self._state_file)
 
-    def _refuse_taken(self, state: _State) -> None:
+    def _refuse_taken(self, state: KindState) -> None:
         """Refuse a cluster's name that is taken, before anything says that it is this lab's, and may be removed."""
         if state.cluster in self._kind(state, "get", "clusters").split():
             where = f"DOCKER_HOST={state.engine.host} " if state.engine.host else ""
@@ -402,40 +347,7 @@ class KindLab(LabHome):
         self.reporter.say("no registry answers: images are assembled here")
         return True
 
-    def _admin(self) -> None:
-        """Write a kubeconfig with a token of an administrator: the form every client of the lab reads."""
-        given = yaml.safe_load((self.folder / "kind.kubeconfig").read_text())
-        cluster = given["clusters"][0]["cluster"]
-        authority = self.folder / "ca.crt"
-        authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-        kubectl = [str(tool("kubectl")), f"--kubeconfig={self.folder / 'kind.kubeconfig'}"]
-        things = "---\n".join(yaml.safe_dump(thing) for thing in ADMIN)
-        for arguments, said in (
-            (["apply", "-f", "-"], things),
-            (["create", "token", "velagen-admin", "-n", "kube-system", "--duration=8760h"], None),
-        ):
-            done = subprocess.run(
-                [*kubectl, *arguments], input=said, capture_output=True, text=True, check=False, timeout=60
-            )
-            if done.returncode != 0:
-                raise VelagenError(Problem(f"kubectl {arguments[0]}: {done.stderr.strip()}"))
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": self.cluster,
-                    "cluster": {"server": cluster["server"], "certificate-authority": str(authority)},
-                }
-            ],
-            "users": [{"name": "admin", "user": {"token": done.stdout.strip()}}],
-            "contexts": [{"name": self.cluster, "context": {"cluster": self.cluster, "user": "admin"}}],
-            "current-context": self.cluster,
-        }
-        self.kubeconfig.touch(mode=0o600)
-        self.kubeconfig.write_text(yaml.safe_dump(config))
-
-    def _network(self, state: _State) -> None:
+    def _network(self, state: KindState) -> None:
         """Give every node its pods' network, and the routes to the others' pods."""
         api = self.api
 
@@ -496,27 +408,7 @@ class KindLab(LabHome):
 
     def pods(self, namespace: str | None = None) -> str:
         """Give a line for each pod that is not ready, with the reason its containers give."""
-        lines = []
-        for pod in self.api.list("v1", "Pod", namespace):
-            if condition(pod, "Ready") == "True":
-                continue
-            reasons = [
-                f"{name}: {entry.get('reason', '')} {str(entry.get('message', ''))[:300]}".strip()
-                for container in [
-                    *pod["status"].get("initContainerStatuses", []),
-                    *pod["status"].get("containerStatuses", []),
-                ]
-                for name, entry in container.get("state", {}).items()
-                if name != "running"
-            ]
-            reasons += [
-                str(entry.get("message", ""))[:300]
-                for entry in pod["status"].get("conditions", [])
-                if entry.get("reason") == "Unschedulable"
-            ]
-            named = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            lines.append(f"    {named}: {pod['status'].get('phase')} {'; '.join(reasons)}")
-        return "\n".join(lines)
+        return not_ready(self.api, namespace)
 
     def _save_logs(self) -> None:
         """Keep what the nodes say, for the person who asks why."""
@@ -554,134 +446,3 @@ class KindLab(LabHome):
                         engine.run("image", "rm", what, check=False)
         engine.release(self._state_file)
         self._state_file.unlink(missing_ok=True)
-
-
-ADMIN: tuple[dict[str, Any], ...] = (
-    {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {"name": "velagen-admin", "namespace": "kube-system"},
-    },
-    {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "velagen-admin"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": "velagen-admin", "namespace": "kube-system"}],
-    },
-)
-
-
-def kind_config(
-    options: KindOptions, ports: Mapping[str, int], mounts: Iterable[Path], *, assembled: bool
-) -> dict[str, Any]:
-    """Give kind's configuration of a cluster.
-
-    :param ports: port on 127.0.0.1 for each key of `NODE_PORTS`.
-    :param mounts: image archives that every node imports as it boots.
-    """
-    patches = []
-    if options.nodes > 1:
-        # The control plane runs pods too; where it is alone kind sees to that, and stumbles if it is done already.
-        patches.append(yaml.safe_dump({"kind": "InitConfiguration", "nodeRegistration": {"taints": []}}))
-    if assembled:
-        tag = recipes()["coredns"].references[0].rpartition(":")[2]
-        patches.append(
-            yaml.safe_dump(
-                {
-                    "kind": "ClusterConfiguration",
-                    "dns": {"imageRepository": "registry.k8s.io/coredns", "imageTag": tag},
-                }
-            )
-        )
-    first: dict[str, Any] = {
-        "role": "control-plane",
-        "kubeadmConfigPatches": patches,
-        "extraPortMappings": [
-            {"containerPort": NODE_PORTS[name], "hostPort": port, "listenAddress": "127.0.0.1"}
-            for name, port in ports.items()
-        ],
-    }
-    nodes = [first, *({"role": "worker"} for _ in range(options.nodes - 1))]
-    shared = [
-        {"hostPath": str(path), "containerPath": f"/kind/images/{path.name}", "readOnly": True} for path in mounts
-    ]
-    if assembled:
-        shared.append({"hostPath": str(images_dir()), "containerPath": ARCHIVES, "readOnly": True})
-        for node in nodes:
-            node["extraMounts"] = shared
-    return {
-        "kind": "Cluster",
-        "apiVersion": "kind.x-k8s.io/v1alpha4",
-        "networking": {
-            "apiServerAddress": "127.0.0.1",
-            "podSubnet": POD_RANGE,
-            "serviceSubnet": SERVICE_RANGE,
-            # Ours has no pod for it: one file and a few routes do.
-            "disableDefaultCNI": assembled,
-        },
-        "nodes": nodes,
-    }
-
-
-def import_script(archive: str, reference: str) -> str:
-    """Give what a node does to have an image: nothing where it has imported this very archive, and kept it.
-
-    :param archive: name of a file in `ARCHIVES`, which holds the hash of its content.
-    :param reference: one of its references; the kubelet removes images when the disk is full.
-    """
-    ctr = "ctr --namespace=k8s.io images"
-    full = reference if "." in reference.partition("/")[0] else f"docker.io/{reference}"
-    mark = f"/kind/imported/{archive}"
-    return (
-        f"if test -e {mark} && {ctr} list --quiet name=={full} | grep --quiet .; then exit 0; fi\n"
-        f"{ctr} import --snapshotter=overlayfs {ARCHIVES}/{archive}\n"
-        f"mkdir -p /kind/imported\ntouch {mark}\n"
-    )
-
-
-def conflist(pods: str) -> dict[str, Any]:
-    """Give the CNI configuration of one node.
-
-    :param pods: the node's pod range.
-    """
-    return {
-        "cniVersion": "0.3.1",
-        "name": "velagen",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": False,
-                "mtu": 1500,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": "/run/cni-ipam-state",
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                    "ranges": [[{"subnet": pods}]],
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": True}},
-        ],
-    }
-
-
-def routes(others: Iterable[tuple[str, str]]) -> str:
-    """Give the script that joins a node to the others: routes to their pods, and an address for what leaves.
-
-    :param others: (pod range, node address) of each other node.
-    """
-    rule = f"POSTROUTING -s {POD_RANGE} ! -d {POD_RANGE} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
-    lines = [f"ip route replace {pods} via {via}" for pods, via in others]
-    lines.append(f"iptables -w -t nat -C {rule} 2>/dev/null || iptables -w -t nat -A {rule}")
-    return "set -eu\n" + "\n".join(lines) + "\n"
-
-
-def address(node: Mapping[str, Any]) -> str:
-    """Give a node's internal IPv4 address.
-
-    :raises VelagenError: it has none.
-    """
-    for entry in node["status"]["addresses"]:
-        if entry["type"] == "InternalIP" and ":" not in entry["address"]:
-            return str(entry["address"])
-    raise VelagenError(Problem(f"node {node['metadata']['name']} has no IPv4 address"))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from velagen.lab.images import recipes
+from velagen.lab.kind.layer import Site
 from velagen.lab.objects import KSERVE_NAMESPACE
 from velagen.tools import source
-
-if TYPE_CHECKING:
-    from velagen.lab.kind.cluster import KindLab
 
 Thing = dict[str, Any]
 
@@ -130,7 +128,7 @@ def routed(config: Thing) -> Thing:
     return {**config, "data": {**config["data"], "ingress": json.dumps(ingress)}}
 
 
-def envoy_image(lab: KindLab) -> str:
+def envoy_image(lab: Site) -> str:
     """Give the reference of Envoy's image in a cluster."""
     recipe = recipes()["envoy"]
     return recipe.references[0] if lab.assembled else (recipe.official or recipe.references[0])

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
 from velagen.errors import Place, Problem, VelagenError
 from velagen.lab.api import condition, wait_until
 from velagen.lab.images import identify, recipes
-
-if TYPE_CHECKING:
-    from velagen.lab.kind.cluster import KindLab
+from velagen.lab.kind.layer import Site
+from velagen.lab.kind.options import WHOLE
 
 NAMESPACE: Final = "kube-system"
-#: NVIDIA's configuration that shares nothing.
-WHOLE: Final = "version: v1\n"
 _IMAGE: Final = "gpusim"
 _CONTENT: Final = "velagen.dev/image"
 _PATIENCE: Final = 300.0
@@ -56,7 +53,7 @@ def advertised(node: str, gpus: Sequence[str], config: str) -> dict[str, int]:
     return {resource: len(found) for resource, found in devices.items()}
 
 
-def install(lab: KindLab, gpus: Sequence[str] = ("t4x2",), config: str = WHOLE) -> None:
+def install(lab: Site, gpus: Sequence[str] = ("t4x2",), config: str = WHOLE) -> None:
     """Give every node of a running cluster these GPUs; what they had before is replaced.
 
     Pods keep the devices they were given, as with the real plugin, until they end.
