@@ -15,7 +15,7 @@ from velagen.errors import Problem, VelagenError
 from velagen.kubevela import VERSIONS
 
 if TYPE_CHECKING:
-    from velagen.lab import Lab, LabOptions
+    from velagen.lab import Cluster, Lab, LabOptions
     from velagen.tools import Row
 
 
@@ -238,7 +238,7 @@ def lab_kubeconfig(name: str, folder: Path | None, *, kind: bool) -> None:
 
     Example: export KUBECONFIG=$(velagen lab kubeconfig)
     """
-    lab = kind_lab(name, folder) if kind else _lab(name, folder)
+    lab: Cluster = kind_lab(name, folder) if kind else _lab(name, folder)
     if not lab.kubeconfig.is_file():
         raise VelagenError(Problem(f"lab {name} is not up", hint="Start it with: velagen lab up"))
     click.echo(lab.kubeconfig)

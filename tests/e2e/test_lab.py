@@ -18,9 +18,9 @@ from rich.console import Console
 
 from velagen.errors import VelagenError
 from velagen.lab import COMPONENTS, Lab, LabOptions, condition, gpu_node, wait_until
-from velagen.lab.cluster import _State
 from velagen.lab.demo import demo
 from velagen.lab.process import marked
+from velagen.lab.state import LabState
 from velagen.tools import cache_dir
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
@@ -51,8 +51,8 @@ def second(tmp_path_factory: pytest.TempPathFactory, lab: Lab) -> Iterator[Lab]:
         yield other
 
 
-def state_of(lab: Lab) -> _State:
-    state = _State.read(lab.folder / "state.json")
+def state_of(lab: Lab) -> LabState:
+    state = LabState.read(lab.folder / "state.json")
     assert state is not None
     return state
 

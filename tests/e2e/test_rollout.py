@@ -22,7 +22,7 @@ from tests.e2e.loopback import Quiet, listening
 
 from velagen.cli import main
 from velagen.lab import Lab, condition, wait_until
-from velagen.lab.cluster import _State
+from velagen.lab.state import LabState
 from velagen.lab.vela import vela
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.seconds(60)]
@@ -302,7 +302,7 @@ def is_free(port: int) -> bool:
 def kill(lab: Lab) -> None:
     """vela-core ends as by a failing node, and starts again."""
     file = lab.folder / "state.json"
-    state = _State.read(file)
+    state = LabState.read(file)
     assert state is not None
     process = state.process("vela-core")
     assert process is not None

@@ -130,7 +130,7 @@ def test_a_state_nobody_of_ours_wrote_is_none(tmp_path: Path, text: str) -> None
 
 @pytest.mark.parametrize("name", ["", "UPPER", "a_b", "-a", "x" * 40])
 def test_a_name_kind_would_refuse_is_refused(name: str) -> None:
-    with pytest.raises(VelagenError, match="no name"):
+    with pytest.raises(VelagenError, match="is not a valid lab name"):
         KindLab(name)
 
 

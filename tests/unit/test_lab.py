@@ -23,9 +23,10 @@ from velagen.errors import Problem, VelagenError
 from velagen.kubevela import RELEASES, KubeVela
 from velagen.lab import Lab, LabOptions, condition, gpu_node, objects, wait_until
 from velagen.lab.certs import Authority, make_key
-from velagen.lab.cluster import COMPONENTS, _State
+from velagen.lab.components import COMPONENTS
 from velagen.lab.demo import _bring_checkers
 from velagen.lab.process import MARK, Process, free_ports, identity, marked, stop
+from velagen.lab.state import LabState
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)"]
 STUBBORN = [
@@ -122,7 +123,7 @@ def lab_with(tmp_path: Path, *, ready: bool = True, options: LabOptions | None =
     for process, name in zip(processes, COMPONENTS, strict=False):
         process.name = name
     ports = dict.fromkeys(COMPONENTS, 1)
-    _State("unit-mark", options or LabOptions(), ports, processes, ready).write(lab.folder / "state.json")
+    LabState("unit-mark", options or LabOptions(), ports, processes, ready).write(lab.folder / "state.json")
     return lab, processes
 
 
@@ -273,7 +274,7 @@ def test_a_lab_of_an_older_velagen_whose_etcd_is_open_is_not_gone_on_with(
 ) -> None:
     monkeypatch.setattr("velagen.lab.cluster.install", lambda wanted, reporter: [Path("/bin/true")] * len(wanted))
     lab, processes = lab_with(tmp_path)
-    state = _State.read(lab.folder / "state.json")
+    state = LabState.read(lab.folder / "state.json")
     assert state is not None
     state.processes[0].argv = ["etcd", "--listen-client-urls=http://127.0.0.1:1"]
     state.write(lab.folder / "state.json")
@@ -303,10 +304,10 @@ def test_other_options_are_refused_after_a_restart_of_the_machine_too(
 
 def test_the_state_is_the_owners_alone_and_survives_a_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    state = _State("m", LabOptions(nodes=5), {"etcd": 1}, [Process("etcd", ["a"], {"b": "c"}, 3, "i")], ready=True)
+    state = LabState("m", LabOptions(nodes=5), {"etcd": 1}, [Process("etcd", ["a"], {"b": "c"}, 3, "i")], ready=True)
     state.write(path)
     assert path.stat().st_mode & 0o077 == 0
-    assert _State.read(path) == state
+    assert LabState.read(path) == state
 
 
 def test_other_options_than_those_it_runs_with_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,11 +340,11 @@ def test_vela_core_starts_as_its_chart_has_it(release: KubeVela) -> None:
 
 def test_a_lab_of_before_the_choice_is_known_for_what_it_runs(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    _State("m", LabOptions(), {}).write(path)
+    LabState("m", LabOptions(), {}).write(path)
     data = json.loads(path.read_text())
     assert data["options"].pop("kubevela") == LabOptions().kubevela
     path.write_text(json.dumps(data))
-    state = _State.read(path)
+    state = LabState.read(path)
     assert state is not None
     assert state.options.kubevela == "1.10.9"
 

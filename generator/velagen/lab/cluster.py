@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import secrets
 import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,105 +20,16 @@ from filelock import FileLock
 
 from velagen.errors import Problem, VelagenError
 from velagen.lab import folder as folders
-from velagen.lab import objects
-from velagen.lab.api import Api, ApiError, condition, wait_until
+from velagen.lab import objects, settle
+from velagen.lab.api import condition, wait_until
 from velagen.lab.certs import Authority, make_key
-from velagen.lab.home import LabHome, write_state
-from velagen.lab.process import MARK, Process, free_ports, marked, stop
+from velagen.lab.components import COMPONENTS, ETCD, ETCD_CLIENT, HEALTH, PORTS, SERVER, pair, processes, tools_of
+from velagen.lab.home import LabHome
+from velagen.lab.process import Process, free_ports, marked, stop
+from velagen.lab.state import LabOptions, LabState
 from velagen.lab.vela import PROGRAM, put_program
 from velagen.tools import cache_dir, install, table
 from velagen.tools.report import Reporter
-
-#: Tools a lab is made of, in the order of start.
-COMPONENTS = (
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kwok",
-    "vela-core",
-    "kserve-manager",
-)
-_PORTS = (
-    "etcd",
-    "etcd-peer",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kwok",
-    "vela-core",
-    "vela-core-metrics",
-    "vela-core-webhook",
-    "kserve-manager",
-    "kserve-manager-metrics",
-    "kserve-manager-webhook",
-)
-_HEALTH = {
-    "etcd": "https://127.0.0.1:{port}/health",
-    "kube-apiserver": "https://127.0.0.1:{port}/readyz",
-    "kube-controller-manager": "https://127.0.0.1:{port}/healthz",
-    "kube-scheduler": "https://127.0.0.1:{port}/healthz",
-    "kwok": "http://127.0.0.1:{port}/healthz",
-    "vela-core": "http://127.0.0.1:{port}/readyz",
-    "kserve-manager": "http://127.0.0.1:{port}/readyz",
-}
-#: The pairs below ``pki``, each a ``.crt`` and a ``.key``: what components serve with, what etcd serves with, and the
-#: one by which etcd knows the API server. An etcd that asks for none gives every secret to every user of the machine.
-_SERVER, _ETCD, _ETCD_CLIENT = "server", "etcd", "etcd-client"
-#: Seconds a component may take until it answers, on a machine that has other things to do.
-_PATIENCE = 90.0
-
-
-@dataclass(frozen=True)
-class LabOptions:
-    """What a lab's cluster looks like."""
-
-    nodes: int = 2
-    gpus_per_node: int = 2
-    #: A key of `velagen.lab.objects.GPUS`.
-    gpu_model: str = "T4"
-    #: Above 1 the GPUs are time-sliced: nodes offer nvidia.com/gpu.shared.
-    gpu_replicas: int = 1
-    #: KServe's default deployment mode: Standard or Knative.
-    deployment_mode: str = "Standard"
-    #: A version of vela-core in the table of tools.
-    kubevela: str = field(default_factory=lambda: table().row("vela-core").version)
-    #: Seconds after which KubeVela looks again at an application that has settled (KubeVela's own default is 300).
-    resync_seconds: int = 15
-
-
-@dataclass
-class _State:
-    """What is written down: enough to find, revive and remove a lab."""
-
-    mark: str
-    options: LabOptions
-    ports: dict[str, int]
-    processes: list[Process] = field(default_factory=list)
-    #: Whether everything was applied; before that a lab is not worth reviving.
-    ready: bool = False
-
-    def process(self, name: str) -> Process | None:
-        return next((process for process in self.processes if process.name == name), None)
-
-    def write(self, path: Path) -> None:
-        write_state(path, asdict(self))
-
-    @classmethod
-    def read(cls, path: Path) -> _State | None:
-        """Give what was written down; None where there is nothing, or something no version of ours wrote."""
-        try:
-            data = json.loads(path.read_text())
-            return cls(
-                mark=data["mark"],
-                # Before there was a choice it was 1.10.9.
-                options=LabOptions(**{"kubevela": "1.10.9", **data["options"]}),
-                ports=data["ports"],
-                processes=[Process(**process) for process in data["processes"]],
-                ready=data["ready"],
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
 
 @dataclass(frozen=True)
@@ -201,7 +110,7 @@ class Lab(LabHome):
 
     def status(self) -> list[ComponentStatus]:
         """Give the state of each component; empty where the lab is not up."""
-        state = _State.read(self._state_file)
+        state = LabState.read(self._state_file)
         if state is None:
             return []
         found = []
@@ -218,7 +127,7 @@ class Lab(LabHome):
 
         :raises VelagenError: the lab is not up.
         """
-        state = _State.read(self._state_file)
+        state = LabState.read(self._state_file)
         port = state.ports.get(f"{component}-metrics") if state is not None else None
         if port is None:
             raise VelagenError(
@@ -229,12 +138,12 @@ class Lab(LabHome):
     @property
     def running(self) -> bool:
         """Whether the lab is up and each component answers."""
-        state = _State.read(self._state_file)
+        state = LabState.read(self._state_file)
         return state is not None and state.ready and all(part.state == "ready" for part in self.status())
 
     def wanted(self) -> LabOptions:
         """Give the options that `up` starts it with: those given, else those it runs with, else the defaults."""
-        state = _State.read(self._state_file)
+        state = LabState.read(self._state_file)
         return self.options or (state.options if state is not None and state.ready else LabOptions())
 
     # -- what changes it
@@ -247,7 +156,7 @@ class Lab(LabHome):
         """
         self.check_folder()
         with self._locked():
-            state = _State.read(self._state_file)
+            state = LabState.read(self._state_file)
             options = self.wanted()
             wanted = tools_of(options.kubevela)
             paths = install(wanted.items(), reporter=self.reporter)
@@ -283,7 +192,7 @@ class Lab(LabHome):
 
     def add_node(self, node: objects.Thing) -> None:
         """Add or change a node, such as one made by `velagen.lab.objects.gpu_node`."""
-        _apply_node(self.api, node)
+        settle.apply_node(self.api, node)
 
     def __enter__(self) -> Self:
         """Bring it up."""
@@ -299,7 +208,7 @@ class Lab(LabHome):
     # -- inside
 
     def _stop_all(self) -> None:
-        state = _State.read(self._state_file)
+        state = LabState.read(self._state_file)
         if state is not None:
             stop(state.processes)
             stop(marked(state.mark), patience=0)
@@ -310,15 +219,11 @@ class Lab(LabHome):
             folders.clear(self.folder, self._MADE, forget=False)
 
     def _written_down(self) -> bool:
-        return _State.read(self._state_file) is not None
+        return LabState.read(self._state_file) is not None
 
-    def _pair(self, name: str) -> tuple[Path, Path]:
-        """Give the files of a certificate and its key."""
-        return self.folder / "pki" / f"{name}.crt", self.folder / "pki" / f"{name}.key"
-
-    def _healthy(self, name: str, state: _State) -> bool:
-        url = _HEALTH[name].format(port=state.ports[name])
-        certificate, key = self._pair(_ETCD_CLIENT)
+    def _healthy(self, name: str, state: LabState) -> bool:
+        url = HEALTH[name].format(port=state.ports[name])
+        certificate, key = pair(self.folder, ETCD_CLIENT)
         try:
             answer = _plain().get(
                 url,
@@ -331,7 +236,7 @@ class Lab(LabHome):
         # 401: up, but it tells its health to nobody it does not know.
         return answer.status_code in (requests.codes.ok, requests.codes.unauthorized)
 
-    def _wait_healthy(self, name: str, state: _State) -> None:
+    def _wait_healthy(self, name: str, state: LabState) -> None:
         def look() -> bool:
             process = state.process(name)
             if process is None or not process.alive:
@@ -339,11 +244,11 @@ class Lab(LabHome):
             return self._healthy(name, state)
 
         try:
-            wait_until(look, what=name, timeout=_PATIENCE, every=0.05)
+            wait_until(look, what=name, timeout=settle.PATIENCE, every=0.05)
         except TimeoutError as error:
             raise VelagenError(
                 Problem(
-                    f"lab {self.name}: {name} did not become ready within {_PATIENCE:.0f} s; its last words:\n"
+                    f"lab {self.name}: {name} did not become ready within {settle.PATIENCE:.0f} s; its last words:\n"
                     + _indent(self.logs(name, 8)),
                     hint=f"All of them: {self.log_path(name)}",
                 )
@@ -360,7 +265,7 @@ class Lab(LabHome):
             )
         )
 
-    def _revive(self, state: _State) -> bool:
+    def _revive(self, state: LabState) -> bool:
         """Start again what died of a lab that was whole. False = not worth it, start afresh."""
         dead = [process for process in state.processes if not process.alive]
         if not dead and all(self._healthy(process.name, state) for process in state.processes):
@@ -382,7 +287,7 @@ class Lab(LabHome):
             return False
         return True
 
-    def _spawn(self, state: _State, process: Process) -> None:
+    def _spawn(self, state: LabState, process: Process) -> None:
         process.spawn(self.log_path(process.name), self.folder)
         if process not in state.processes:
             state.processes.append(process)
@@ -396,7 +301,7 @@ class Lab(LabHome):
         self._begin(state, commands, "etcd")
         self._begin(state, commands, "kube-apiserver")
         api = self.api
-        self._wait_admin(api)
+        settle.wait_admin(api)
         # kserve-manager reads its configuration once, at its start.
         api.apply_all(objects.kserve_config(options.deployment_mode))
         for name in COMPONENTS[2:]:
@@ -408,7 +313,7 @@ class Lab(LabHome):
                 gpus=options.gpus_per_node,
                 replicas=options.gpu_replicas,
             )
-            _apply_node(api, node)
+            settle.apply_node(api, node)
         for name in COMPONENTS[2:]:
             self._wait_healthy(name, state)
         api.apply_all(
@@ -417,9 +322,9 @@ class Lab(LabHome):
                 *objects.kserve_webhooks(state.ports["kserve-manager-webhook"], ca),
             ]
         )
-        self._wait_nodes(api, options.nodes)
-        self._wait_denied(api, _WRONG_APPLICATION)
-        self._wait_denied(api, _WRONG_SERVICE)
+        settle.wait_nodes(api, options.nodes)
+        settle.wait_denied(api, settle.WRONG_APPLICATION)
+        settle.wait_denied(api, settle.WRONG_SERVICE)
         state.ready = True
         state.write(self._state_file)
 
@@ -462,12 +367,12 @@ class Lab(LabHome):
             self._begin(state, commands, "etcd")
             self._begin(state, commands, "kube-apiserver")
             api = self.api
-            self._wait_admin(api)
+            settle.wait_admin(api)
             self._begin(state, commands, "kube-controller-manager")
             api.apply_all(objects.namespaces())
             for part in crds:
                 api.apply_all(part.result(), fresh=True)
-                _wait_served(api, part.result())
+                settle.wait_served(api, part.result())
             for part in rest:
                 api.apply_all(part.result())
         self._begin(state, commands, "vela-core")
@@ -478,34 +383,34 @@ class Lab(LabHome):
             return all(condition(thing, "Synced") for thing in made)
 
         try:
-            wait_until(settled, what="KubeVela's own definitions settled", timeout=_PATIENCE, every=0.5)
+            wait_until(settled, what="KubeVela's own definitions settled", timeout=settle.PATIENCE, every=0.5)
         except TimeoutError as error:
             raise VelagenError(Problem(str(error), hint=f"Look into {self.log_path('vela-core')}")) from error
         # One after the other, so that etcd has everything and its files are whole.
         for process in reversed(state.processes):
             stop([process], patience=30)
 
-    def _lay_out(self, options: LabOptions, binaries: dict[str, Path]) -> tuple[_State, dict[str, Process]]:
+    def _lay_out(self, options: LabOptions, binaries: dict[str, Path]) -> tuple[LabState, dict[str, Process]]:
         self._claim()
         for name in ("logs", "etcd", "pki", "tmp", "home", "webhook"):
             (self.folder / name).mkdir(exist_ok=True, mode=0o700)
         put_program(self.folder, binaries["vela"])
-        state = _State(mark=uuid.uuid4().hex, options=options, ports=free_ports(_PORTS))
+        state = LabState(mark=uuid.uuid4().hex, options=options, ports=free_ports(PORTS))
         state.write(self._state_file)
         return state, self._prepare(state, binaries)
 
-    def _begin(self, state: _State, commands: dict[str, Process], name: str) -> None:
+    def _begin(self, state: LabState, commands: dict[str, Process], name: str) -> None:
         self._spawn(state, commands[name])
         self._wait_healthy(name, state)
 
-    def _prepare(self, state: _State, binaries: dict[str, Path]) -> dict[str, Process]:
+    def _prepare(self, state: LabState, binaries: dict[str, Path]) -> dict[str, Process]:
         """Write keys, certificates, the kubeconfig and the stages; give the command of each component."""
         pki = self.folder / "pki"
         ports = state.ports
         authority = Authority(pki)
-        authority.issue(*self._pair(_SERVER))
-        authority.issue(*self._pair(_ETCD), also_client=True)
-        authority.issue_client("kube-apiserver", *self._pair(_ETCD_CLIENT))
+        authority.issue(*pair(self.folder, SERVER))
+        authority.issue(*pair(self.folder, ETCD), also_client=True)
+        authority.issue_client("kube-apiserver", *pair(self.folder, ETCD_CLIENT))
         make_key(pki / "service-account.key")
         token = secrets.token_urlsafe(24)
         tokens = pki / "tokens.csv"
@@ -517,129 +422,7 @@ class Lab(LabHome):
             folder.mkdir(parents=True, exist_ok=True)
             authority.issue(folder / "tls.crt", folder / "tls.key")
         (self.folder / "stages.yaml").write_text(objects.stages())
-        kubeconfig = str(self.kubeconfig)
-        client = [f"--kubeconfig={kubeconfig}"]
-        etcd = f"https://127.0.0.1:{ports['etcd']}"
-        peer = f"https://127.0.0.1:{ports['etcd-peer']}"
-        certificate, key = self._pair(_SERVER)
-        serving = [f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}"]
-        certificate, key = self._pair(_ETCD)
-        closed = [
-            option
-            for prefix in ("", "peer-")
-            for option in (
-                f"--{prefix}cert-file={certificate}",
-                f"--{prefix}key-file={key}",
-                f"--{prefix}trusted-ca-file={authority.certificate_file}",
-                f"--{prefix}client-cert-auth",
-            )
-        ]
-        certificate, key = self._pair(_ETCD_CLIENT)
-        core = objects.vela_core(state.options.kubevela)
-        secure = {name: f"--secure-port={ports[name]}" for name in COMPONENTS}
-        flags: dict[str, list[str]] = {
-            "etcd": [
-                "--name=lab",
-                f"--data-dir={self.folder / 'etcd'}",
-                f"--listen-client-urls={etcd}",
-                f"--advertise-client-urls={etcd}",
-                f"--listen-peer-urls={peer}",
-                f"--initial-advertise-peer-urls={peer}",
-                f"--initial-cluster=lab={peer}",
-                *closed,
-                # A lab's data is worth nothing after a power cut, and fsync is most of etcd's time.
-                "--unsafe-no-fsync",
-                "--log-level=warn",
-            ],
-            "kube-apiserver": [
-                f"--etcd-servers={etcd}",
-                f"--etcd-cafile={authority.certificate_file}",
-                f"--etcd-certfile={certificate}",
-                f"--etcd-keyfile={key}",
-                secure["kube-apiserver"],
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                # Nobody dials the API server through a Service here, and loopback is no valid endpoint.
-                "--endpoint-reconciler-type=none",
-                *serving,
-                f"--cert-dir={pki}",
-                f"--service-account-key-file={pki / 'service-account.key.pub'}",
-                f"--service-account-signing-key-file={pki / 'service-account.key'}",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                "--service-cluster-ip-range=10.96.0.0/16",
-                "--authorization-mode=RBAC",
-                f"--token-auth-file={tokens}",
-                "--allow-privileged=true",
-                "--disable-admission-plugins=ServiceAccount",
-                "--enable-priority-and-fairness=false",
-                "--profiling=false",
-            ],
-            "kube-controller-manager": [
-                *client,
-                secure["kube-controller-manager"],
-                "--bind-address=127.0.0.1",
-                *serving,
-                "--leader-elect=false",
-                f"--service-account-private-key-file={pki / 'service-account.key'}",
-                f"--root-ca-file={pki / 'ca.crt'}",
-                "--kube-api-qps=200",
-                "--kube-api-burst=400",
-                # KServe leaves the number of replicas to an autoscaler, which looks every 15 s otherwise.
-                "--horizontal-pod-autoscaler-sync-period=2s",
-            ],
-            "kube-scheduler": [
-                *client,
-                secure["kube-scheduler"],
-                "--bind-address=127.0.0.1",
-                *serving,
-                "--leader-elect=false",
-            ],
-            "kwok": [
-                *client,
-                "--manage-all-nodes=true",
-                "--cidr=10.244.0.0/16",
-                "--node-ip=10.0.0.1",
-                # Without leases nodes turn NotReady after 40 s, and pods lose Ready for good.
-                "--node-lease-duration-seconds=40",
-                f"--config={self.folder / 'stages.yaml'}",
-                f"--server-address=127.0.0.1:{ports['kwok']}",
-                "-v=WARN",
-            ],
-            "vela-core": core.arguments(
-                metrics_addr=f"127.0.0.1:{ports['vela-core-metrics']}",
-                health_addr=f"127.0.0.1:{ports['vela-core']}",
-                enable_leader_election=False,
-                use_webhook=True,
-                webhook_port=ports["vela-core-webhook"],
-                webhook_cert_dir=str(self.folder / "webhook"),
-                application_re_sync_period=f"{state.options.resync_seconds}s",
-                max_workflow_wait_backoff_time=5,
-                max_workflow_failed_backoff_time=10,
-            ),
-            "kserve-manager": [
-                f"-kubeconfig={kubeconfig}",
-                f"-health-probe-addr=127.0.0.1:{ports['kserve-manager']}",
-                f"-metrics-addr=127.0.0.1:{ports['kserve-manager-metrics']}",
-                f"-webhook-port={ports['kserve-manager-webhook']}",
-            ],
-        }
-        # Little of the person's environment: a proxy, a kubeconfig or a ~/.kwok of theirs must not change the lab.
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self.folder / "home"),
-            "TMPDIR": str(self.folder / "tmp"),
-            # vela-core has no flag for it.
-            "KUBECONFIG": kubeconfig,
-            # A start allocates much and frees all of it: collecting garbage less often halves its time.
-            "GOGC": "400",
-            "POD_NAMESPACE": objects.KSERVE_NAMESPACE,
-            MARK: state.mark,
-        }
-        more = {"vela-core": core.environment}
-        return {
-            name: Process(name=name, argv=[str(binaries[name]), *arguments], env=environment | more.get(name, {}))
-            for name, arguments in flags.items()
-        }
+        return processes(self.folder, state, binaries)
 
     def _write_kubeconfig(self, server: str, token: str, ca: Path) -> None:
         config = {
@@ -653,54 +436,6 @@ class Lab(LabHome):
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(yaml.safe_dump(config))
 
-    def _wait_admin(self, api: Api) -> None:
-        """Wait until the admin's rights and the namespace ``default`` are there: hooks after the start make both."""
-
-        def look() -> bool:
-            try:
-                return api.get("v1", "Namespace", "default") is not None
-            except (ApiError, requests.RequestException):
-                return False
-
-        wait_until(look, what="the API server's own objects", timeout=_PATIENCE)
-
-    def _wait_nodes(self, api: Api, count: int) -> None:
-        def look() -> bool:
-            nodes = api.list("v1", "Node")
-            return sum(condition(node, "Ready") == "True" for node in nodes) >= count
-
-        wait_until(look, what=f"{count} nodes Ready", timeout=_PATIENCE)
-
-    def _wait_denied(self, api: Api, wrong: objects.Thing) -> None:
-        """Wait until a webhook refuses what is wrong: registered webhooks take effect a moment later."""
-
-        def look() -> bool:
-            try:
-                api.apply(wrong, dry_run=True, patience=0)
-            except ApiError as error:
-                return "denied the request" in str(error)
-            except (LookupError, requests.RequestException):
-                return False
-            return False
-
-        wait_until(look, what=f"the webhook of {wrong['kind']}", timeout=_PATIENCE)
-
-
-#: Refused by KubeVela's webhook: there is no such component type.
-_WRONG_APPLICATION: objects.Thing = {
-    "apiVersion": "core.oam.dev/v1beta1",
-    "kind": "Application",
-    "metadata": {"name": "lab-probe", "namespace": "default"},
-    "spec": {"components": [{"name": "probe", "type": "no-such-type", "properties": {}}]},
-}
-#: Refused by KServe's webhook: fewer than no replicas.
-_WRONG_SERVICE: objects.Thing = {
-    "apiVersion": "serving.kserve.io/v1beta1",
-    "kind": "InferenceService",
-    "metadata": {"name": "lab-probe", "namespace": "default"},
-    "spec": {"predictor": {"minReplicas": -1, "model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://a/b"}}},
-}
-
 
 def _plain() -> requests.Session:
     session = requests.Session()
@@ -708,39 +443,5 @@ def _plain() -> requests.Session:
     return session
 
 
-def _apply_node(api: Api, node: objects.Thing) -> None:
-    """Apply a node and then its status, which an apply of the object leaves out."""
-    api.apply({key: value for key, value in node.items() if key != "status"})
-    path = api.path("v1", "Node", node["metadata"]["name"]) + "/status"
-    api.request(
-        "PATCH",
-        path,
-        headers={"Content-Type": "application/merge-patch+json"},
-        data=json.dumps({"status": node["status"]}).encode(),
-    )
-
-
-def _wait_served(api: Api, crds: list[objects.Thing]) -> None:
-    for crd in crds:
-        spec = crd["spec"]
-        kind = spec["names"]["kind"]
-        version = next(entry["name"] for entry in spec["versions"] if entry["served"])
-        api_version = f"{spec['group']}/{version}"
-        wait_until(
-            partial(api.serves, api_version, kind),
-            what=f"CRD {kind}",
-            timeout=_PATIENCE,
-            every=0.05,
-        )
-
-
 def _indent(text: str) -> str:
     return "\n".join("    " + line[:400] for line in text.splitlines())
-
-
-def tools_of(kubevela: str) -> dict[str, str | None]:
-    """Give the tools a lab needs, by name: the version, or None for the pinned default.
-
-    :param kubevela: the version of KubeVela.
-    """
-    return {**dict.fromkeys((*COMPONENTS, "vela")), "vela-core": kubevela, "vela": kubevela}

@@ -18,7 +18,8 @@ from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS, tools_asked
 from velagen.lab import objects
 from velagen.lab.api import Api, condition, wait_until
-from velagen.lab.cluster import Lab, tools_of
+from velagen.lab.cluster import Lab
+from velagen.lab.components import tools_of
 from velagen.lab.vela import PROGRAM, vela
 from velagen.tools import in_cache, install, on_path, table
 
