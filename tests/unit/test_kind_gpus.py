@@ -35,6 +35,10 @@ def test_the_image_holds_all_of_velagen_that_the_command_needs(tmp_path: Path) -
         run = f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv[1:] = {arguments!r}\n{program}"
         done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
+    # What `run` imports once it has read its options.
+    modules = ", ".join(f"velagen.gpusim.{name}" for name in ("cluster", "metrics", "simulator"))
+    load = f"import sys; sys.path.insert(0, {str(site)!r}); import {modules}"
+    subprocess.run([sys.executable, "-c", load], check=True, timeout=60)
     # The copy answered, and not the package that is installed here.
     where = f"import sys; sys.path.insert(0, {str(site)!r}); import velagen; print(velagen.__file__)"
     assert subprocess.check_output([sys.executable, "-c", where], text=True).startswith(str(site))
