@@ -19,10 +19,11 @@ from velagen.cli import main
 from velagen.monitoring.cluster import Cluster, ClusterError
 from velagen.monitoring.models import Wanted
 from velagen.monitoring.prometheus import Prometheus
+from velagen.rollout import transitions
 from velagen.rollout.look import look
 from velagen.rollout.page import gather, page
 from velagen.rollout.screen import Screen, way
-from velagen.rollout.state import read
+from velagen.rollout.state import IN_WORDS, read
 
 NOW = float(int(time.time()))
 EVIL = "<script>document.title='ran'</script>"
@@ -180,6 +181,15 @@ def test_how_things_stand_is_said_in_words(states: list[str], workflow: dict[str
     for one in words:
         assert one in said
     assert "127.0.0.1:1 does not answer" in said
+
+
+def test_each_row_and_each_phase_of_the_table_has_words() -> None:
+    names = {row.name for row in transitions.table(transitions.state, transitions.seen, transitions.rules)}
+    assert names == {*IN_WORDS}
+    for phase in transitions.PHASES:
+        said = in_words(Objects({"m": config_map(BEGUN, phase=phase, reason="why")}))
+        assert "not known to this velagen" not in said
+        assert "vela workflow resume shop -n team" in said or phase != "pause"
 
 
 def test_narrow_terminals_cut_nothing_that_is_said() -> None:

@@ -184,6 +184,11 @@ def in_words(rollout: Rollout, now: float) -> list[str]:
             )
         case "step":
             said += _step_in_words(rollout, now)
+        case "pause":
+            said.append(
+                f"{stored.weight} % of the traffic goes to {candidate}, and a person lets it go on: "
+                f"vela workflow resume {rollout.app} -n {rollout.namespace}"
+            )
         case "promote":
             said.append(f"all checks are passed: {candidate} has all traffic while {name} becomes the new version")
         case "settle":
@@ -202,7 +207,7 @@ def in_words(rollout: Rollout, now: float) -> list[str]:
             )
         case other:
             said.append(f"the phase {other} is not known to this velagen")
-    if workflow.suspended and not stored.has_ended:
+    if workflow.suspended and not stored.has_ended and stored.phase != "pause":
         said.append(f"suspended: the weights stay until vela workflow resume {rollout.app} -n {rollout.namespace}")
     elif workflow.finished and not stored.has_ended:
         ended = workflow.phase or "finished"

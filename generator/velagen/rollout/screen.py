@@ -69,6 +69,8 @@ def way(stored: Stored) -> Text:
     else:
         reached, step = phase, int(stored.state["step"])
     text = Text()
+    # It pauses at a step's weight.
+    reached = "step" if reached == "pause" else reached
     here = _WAY.index(reached) if reached in _WAY else len(_WAY)
     for name, is_past, is_here in _stations(stored, here, step):
         style = "dim"

@@ -41,6 +41,11 @@ IN_WORDS: Final[Mapping[str, str]] = {
     "not in place in time": "the component itself was not ready in time",
     "routed": "the gateway sends all requests to the component",
     "returned": "done",
+    "paused without traffic": "a person lets it go on, by vela workflow resume",
+    "never measured": "a step that nothing could measure",
+    "paused": "a step is passed; a person lets it go on, by vela workflow resume",
+    "pause over": "a person let it go on",
+    "last pause over": "a person let it go on, behind the last step",
     "not known": "the state is not known here",
 }
 
