@@ -18,6 +18,7 @@ from velagen.lab.images import assemble, recipes
 from velagen.lab.images.recipe import SITE, Part
 from velagen.lab.kind import KindLab, KindOptions, gpus
 from velagen.lab.kind.engine import Engine
+from velagen.lab.kind.options import WHOLE
 from velagen.lab.kind.state import KindState
 
 MIG = "version: v1\nflags: {migStrategy: mixed}\n"
@@ -129,7 +130,7 @@ def test_the_flags_of_the_simulated_nodes_hold_for_real_ones(asked: list[KindOpt
     assert (first.nodes, first.gpus, first.gpu_config) == (3, ("a100-40gbx4",), gpus.shared(2))
     assert gpus.advertised("n", first.gpus, first.gpu_config) == {"nvidia.com/gpu.shared": 8}
     assert none.gpus == ()
-    assert (plain.nodes, plain.gpus, plain.gpu_config) == (1, ("t4x2",), gpus.WHOLE)
+    assert (plain.nodes, plain.gpus, plain.gpu_config) == (1, ("t4x2",), WHOLE)
 
 
 def test_a_configuration_file_is_nvidias(asked: list[KindOptions], tmp_path: Path) -> None:
@@ -152,8 +153,8 @@ def test_another_configuration_gives_other_pods() -> None:
         ]["annotations"]
         return found
 
-    assert annotations(gpus.WHOLE) == annotations(gpus.WHOLE)
-    assert annotations(gpus.WHOLE) != annotations(gpus.shared(2))
+    assert annotations(WHOLE) == annotations(WHOLE)
+    assert annotations(WHOLE) != annotations(gpus.shared(2))
 
 
 @pytest.mark.parametrize(
