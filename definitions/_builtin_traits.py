@@ -54,7 +54,7 @@ INSTEAD_OF = {
     "ingress": _OLD_INGRESS,
     "ingress-1-20": _ALL_PODS,
     "init-container": _pod("initContainers"),
-    "k8s-update-strategy": "write the trait json-merge-patch: {spec: {predictor: {deploymentStrategy: …}}}",
+    "k8s-update-strategy": "write rollout of the component (surge, in-place or recreate)",
     "lifecycle": _container("lifecycle"),
     "nocalhost": "it is for a program that is being written, and a model server is not: drop the trait",
     "node-affinity": "write nodeSelector or pod.affinity of the component",

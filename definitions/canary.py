@@ -278,6 +278,10 @@ canary = Trait(
             f"route.hosts holds {stable_host}, which is split in the mesh by itself: drop it",
         ),
         refuse(
+            given(predictor.storageUris),
+            "canary works with modelUri alone, and this component has artifacts: put them into the model's own folder",
+        ),
+        refuse(
             given(predictor.model.storage),
             "canary works with modelUri alone, and this component has a storageKey: give the credentials by "
             "serviceAccount instead",

@@ -19,7 +19,7 @@ from _kserve import (
     longest_name,
     script,
 )
-from _pod import SERVER, is_restricted, labels, mounts, pod_checks, spec_of
+from _pod import MODELS_PATH, SERVER, is_restricted, labels, mounts, pod_checks, spec_of
 from _runtimes import (
     GRPC_PORTS,
     GRPC_PREFIXES,
@@ -119,7 +119,8 @@ ready_path = let(
         cases(
             (given(p.readiness.path), p.readiness.path),
             (protocol_used != "v2", f"/v1/models/{served_name}"),
-            (is_triton & missing(p.modelName), "/v2/health/ready"),
+            # A name with / is no part of a path, and the server has one model.
+            (contains_text(served_name, "/") | (is_triton & missing(p.modelName)), "/v2/health/ready"),
             otherwise=f"/v2/models/{served_name}/ready",
         ),
     )
@@ -457,6 +458,18 @@ longest_made = if_else(
     f"KServe's host name {named}-{context.namespace} and label isvc.{named}",
 )
 
+# The rest of an InferenceService -----------------------------------------------------------------------------------
+
+is_stopped = given(p.stopped) & p.stopped
+#: Kubernetes apps/v1 DeploymentStrategy.
+ROLLOUTS = {
+    "surge": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+    "in-place": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+    "recreate": {"type": "Recreate"},
+}
+#: KServe's own list (pkg/controller/v1beta1/inferenceservice/utils/utils.go, SupportedStorageURIPrefixList).
+SCHEMES = "^(s3|gs|hf|oci|oci[+]native|pvc|https?|hdfs|webhdfs|file)://"
+
 # Status -----------------------------------------------------------------------------------------------------------
 
 observed = context.output.status
@@ -508,12 +521,17 @@ rolling_out = let(conditions(conditions_seen, "PredictorReady", "True", reason="
 #: KServe's Ready follows from the predictor and the route, and the route follows from these only where KServe makes it
 #: (pkg/apis/serving/v1beta1/inference_service_status.go, conditionSet; reconcilers/ingress).
 companions_failed = let(failed_of("^(Transformer|Explainer)Ready$"))
+stopped_conditions = let(conditions(conditions_seen, "Stopped", "True"))
 is_healthy = let(
-    (length(ready_conditions) > 0)
-    & (length(companions_failed) == 0)
-    & (length(rolling_out) == 0)
-    & (transition == "UpToDate")
-    & (revision_created == revision_ready)
+    (is_stopped & (length(stopped_conditions) > 0))
+    | (
+        ~is_stopped
+        & (length(ready_conditions) > 0)
+        & (length(companions_failed) == 0)
+        & (length(rolling_out) == 0)
+        & (transition == "UpToDate")
+        & (revision_created == revision_ready)
+    )
 )
 
 # What is wrong, in a user's words, with KServe's own sentence behind a colon or in brackets ---------------------------
@@ -574,7 +592,7 @@ waiting = let(
         (
             (length(ready_conditions) > 0) & (length(rolling_out) > 0),
             "Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela "
-            f"logs {context.appName}",
+            f"logs {context.appName}, or write rollout: in-place where no node has room for a pod more",
         ),
         (model_state == "Loading", f"The model is being fetched from {p.modelUri}"),
         (length(failed_conditions) == 0, f"Waiting for KServe, model {model_state}"),
@@ -616,6 +634,7 @@ kfserving = Component(
                     choose(p.deploymentMode, MODES),
                 ),
                 when(is_knative & p.scrape): {"serving.kserve.io/enable-prometheus-scraping": "true"},
+                when(is_stopped): {"serving.kserve.io/stop": "true"},
             },
         },
         "spec": {
@@ -623,6 +642,14 @@ kfserving = Component(
             "predictor": {
                 "minReplicas": optional(p.minReplicas),
                 "maxReplicas": optional(p.maxReplicas),
+                when(given(p.rollout)): {"deploymentStrategy": choose(p.rollout, ROLLOUTS)},
+                "storageContainerName": optional(p.storageContainer),
+                when(given(p.artifacts)): {
+                    "storageUris": [
+                        {"uri": p.modelUri, "mountPath": MODELS_PATH},
+                        each(p.artifacts, lambda one: {"uri": one.uri, "mountPath": one.path}),
+                    ]
+                },
                 "timeout": optional(p.timeoutSeconds),
                 "containerConcurrency": optional(p.containerConcurrency),
                 "serviceAccountName": optional(p.serviceAccount),
@@ -653,7 +680,7 @@ kfserving = Component(
                             "vLLM's runtime lists no protocol: it speaks OpenAI's.", kserve_version
                         )
                     },
-                    when(missing(p.storageKey)): {"storageUri": p.modelUri},
+                    when(missing(p.storageKey) & missing(p.artifacts)): {"storageUri": p.modelUri},
                     when(given(p.storageKey)): {
                         "storage": {
                             "key": p.storageKey,
@@ -711,7 +738,7 @@ kfserving = Component(
                         )
                     },
                 },
-                when(given(p.logger)): {"logger": {"url": p.logger.url, "mode": p.logger.mode}},
+                when(given(p.logger)): {"logger": {each(p.logger): lambda name, value: {name: value}}},
                 when(given(p.batcher)): {
                     "batcher": {"maxBatchSize": p.batcher.maxBatchSize, "maxLatency": p.batcher.maxLatencyMilliseconds}
                 },
@@ -778,6 +805,11 @@ kfserving = Component(
             "warmup needs modelName here: the model's folder in the repository, to which the sample is sent",
         ),
         refuse(
+            given(p.warmup) & contains_text(served_name, "/"),
+            "warmup sends its sample to an address that names the model, where modelName with / can't stand: write one "
+            "without",
+        ),
+        refuse(
             given(p.warmup) & (family == "vllm"),
             "warmup is not for runtime vllm, which runs the model before it is ready anyway: drop warmup",
         ),
@@ -798,6 +830,25 @@ kfserving = Component(
         refuse(
             given(p.containerConcurrency) & ~is_knative,
             "containerConcurrency needs deploymentMode: knative",
+        ),
+        refuse(
+            missing(p.storageContainer) & ~matches(p.modelUri, SCHEMES),
+            "modelUri must be a location that KServe can fetch: s3://, gs://, hf://, oci://, oci+native://, pvc://, "
+            "http://, https:// (Azure blobs too), hdfs://, webhdfs:// or file://; for another scheme write "
+            "storageContainer, the ClusterStorageContainer that fetches it",
+        ),
+        refuse(
+            contains_text(first_given(p.modelName, ""), "/") & (family != "vllm") & (family != "huggingface"),
+            "modelName may hold / on vllm and huggingface alone: in the address of another server it would be a folder",
+        ),
+        refuse(
+            given(p.artifacts) & given(p.storageKey),
+            "artifacts and storageKey don't go together, KServe takes one or the other: give the credentials by "
+            "serviceAccount",
+        ),
+        refuse(
+            given(p.rollout) & is_knative,
+            "rollout needs deploymentMode: standard; Knative replaces pods in its own way",
         ),
         refuse(length(flags) > 0, f"{flags[0]}"),
         *pod_checks(),
@@ -820,6 +871,7 @@ kfserving = Component(
     status=Status(
         healthy=is_healthy,
         message=cases(
+            (is_stopped, "Stopped, no pod runs: drop stopped to start it"),
             (context.status.healthy, f"Ready at {url}"),
             (
                 (failure != "")

@@ -239,3 +239,40 @@ def test_a_variable_comes_from_wherever_a_pods_does() -> None:
         {"name": "C", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
     ]
     assert rendered(env=env)["predictor"]["model"]["env"] == env
+
+
+# ---------------------------------------------------------------- the rest of an InferenceService
+
+
+def test_a_rollout_is_a_deployments_strategy() -> None:
+    surge = rendered(rollout="surge")["predictor"]["deploymentStrategy"]["rollingUpdate"]
+    in_place = rendered(rollout="in-place")["predictor"]["deploymentStrategy"]["rollingUpdate"]
+    assert (surge["maxUnavailable"], in_place["maxSurge"], in_place["maxUnavailable"]) == (0, 0, 1)
+    assert rendered(rollout="recreate")["predictor"]["deploymentStrategy"] == {"type": "Recreate"}
+
+
+def test_artifacts_are_fetched_beside_the_model() -> None:
+    one = {"uri": "s3://adapters/a", "path": "/mnt/models/a"}
+    predictor = rendered(artifacts=[one])["predictor"]
+    assert predictor["storageUris"] == [
+        {"uri": TRITON["modelUri"], "mountPath": "/mnt/models"},
+        {"uri": "s3://adapters/a", "mountPath": "/mnt/models/a"},
+    ]
+    assert "storageUri" not in predictor["model"], "KServe's webhook takes one of the two"
+
+
+def test_another_scheme_is_a_storage_containers() -> None:
+    predictor = rendered(modelUri="registry://team/a", storageContainer="x")["predictor"]
+    assert predictor["storageContainerName"] == "x"
+    assert predictor["model"]["storageUri"] == "registry://team/a"
+
+
+def test_a_name_with_a_slash_is_no_part_of_an_address() -> None:
+    model = rendered(runtime="huggingface", modelUri="hf://a/b", modelName="a/b")["predictor"]["model"]
+    assert model["args"] == ["--model_name=a/b"]
+    assert model["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+
+
+def test_no_limit_of_requests_is_a_limit_of_zero() -> None:
+    predictor = rendered(deploymentMode="knative", containerConcurrency=0)["predictor"]
+    assert predictor["containerConcurrency"] == 0

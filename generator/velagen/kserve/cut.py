@@ -77,6 +77,12 @@ def pod_schema() -> JsonObject:
     )
     # A sidecar is what an init container is, and the word is ours.
     found["sidecars"] = _cut(predictor["containers"], "Containers beside the part's own, in the same pod.")
+    logger = predictor["logger"]["properties"]
+    found["loggerStorage"] = _plain(logger["storage"]) | {
+        "description": "Credentials and form of the events, where they go to a bucket."
+    }
+    for name in ("metadataHeaders", "metadataAnnotations"):
+        found[name] = _plain(logger[name])
     return {
         "$comment": "Written by python -m velagen.kserve.make from KServe's InferenceService; do not edit.",
         "$schema": "https://json-schema.org/draft/2020-12/schema",
