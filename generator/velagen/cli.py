@@ -14,6 +14,7 @@ import click
 
 #: Command -> module and attribute, and the line about it: a module is imported only when its command runs.
 _COMMANDS: Final = {
+    "adopt": ("velagen.cli_adopt:adopt_command", "Write Applications for InferenceServices that are there already."),
     "build": ("velagen.cli_addon:build_command", "Write addon/NAME/ from metadata.yaml, schemas/ and definitions/."),
     "check": ("velagen.cli_check:check_command", "Check the addon and application FILES without a cluster."),
     "cue": ("velagen.cli_schema:cue_command", "Print SCHEMA as CUE, compiled under `parameter`."),
@@ -23,6 +24,7 @@ _COMMANDS: Final = {
     "metrics": ("velagen.cli_metrics:metrics_group", "Rules and scrape configuration for Prometheus."),
     "model": ("velagen.cli_model:model_group", "Model packages: check them, push them."),
     "package": ("velagen.cli_addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
+    "promote": ("velagen.cli_promote:promote_command", "Put another version of a model into an application's FILE."),
     "render": ("velagen.cli_check:render_command", "Print the objects that KubeVela makes of application FILES."),
     "top": ("velagen.cli_top:top_command", "Show what models do now: requests, errors, latency, replicas, weights."),
     "report": ("velagen.cli_top:report_command", "Write a page with what an application's models did over a while."),

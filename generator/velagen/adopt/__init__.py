@@ -1,0 +1,1 @@
+"""InferenceServices that are there already, as Applications with the component kfserving."""

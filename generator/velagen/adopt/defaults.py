@@ -1,0 +1,61 @@
+"""What KServe's webhook makes of an InferenceService before it keeps it, as far as two objects may differ by it alone.
+
+Source: KServe v0.20.0 pkg/apis/serving/v1beta1/inference_service_defaults.go (DefaultInferenceService and what it
+calls), component.go. What it takes from the cluster's configuration (resources of custom containers, local models,
+automountServiceAccountToken) is the same for both objects, and left out here.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+MODE: Final = "serving.kserve.io/deploymentMode"
+_OLD_MODES: Final = {"RawDeployment": "Standard", "Serverless": "Knative"}
+#: Fields of a predictor that are a framework's; "vllm" is none.
+FRAMEWORKS: Final = (
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+    "paddle",
+)
+#: Frameworks that get v2 as a field of their own, and formats that get it in any case.
+_V2_FRAMEWORKS: Final = frozenset(("triton", "onnx", "huggingface"))
+_V2_FORMATS: Final = frozenset(("triton", "vLLM", "vllm"))
+#: constants.GetProtocolVersionString and the predictor's GetProtocol: what holds where none is written.
+_PROTOCOL: Final = "v1"
+
+
+def defaulted(service: dict[str, Any]) -> dict[str, Any]:
+    """A copy of an InferenceService as the webhook would keep it."""
+    found = copy.deepcopy(service)
+    annotations = (found.get("metadata") or {}).get("annotations") or {}
+    if annotations.get(MODE) in _OLD_MODES:
+        annotations[MODE] = _OLD_MODES[annotations[MODE]]
+    predictor = (found.get("spec") or {}).get("predictor")
+    if isinstance(predictor, dict):
+        _model(predictor)
+    return found
+
+
+def _model(predictor: dict[str, Any]) -> None:
+    framework = next((one for one in FRAMEWORKS if isinstance(predictor.get(one), dict)), None)
+    if framework is not None and "model" not in predictor:
+        own = predictor.pop(framework)
+        # The field's own modelFormat does not exist; everything else is what model has too.
+        predictor["model"] = {"modelFormat": {"name": framework}, **own}
+        if framework in _V2_FRAMEWORKS:
+            predictor["model"].setdefault("protocolVersion", "v2")
+    model = predictor.get("model")
+    if not isinstance(model, dict):
+        return
+    form = str((model.get("modelFormat") or {}).get("name", ""))
+    if "protocolVersion" not in model:
+        by_server = model.get("runtime") == "kserve-mlserver" or form == "mlflow"
+        model["protocolVersion"] = "v2" if form in _V2_FORMATS or by_server else _PROTOCOL

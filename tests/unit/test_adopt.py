@@ -1,0 +1,241 @@
+"""``velagen adopt``: what is there already comes back equal, or is told."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from tests.unit.test_check import needs_vela
+
+from velagen.adopt.application import adopted, check
+from velagen.adopt.compare import differences
+from velagen.adopt.sources import of_files
+from velagen.adopt.table import (
+    BY_RULE,
+    COMPANION_ROWS,
+    NAME_FLAGS,
+    OF_NO_FIELD,
+    REST_VERSIONS,
+    ROWS,
+    RUNTIMES,
+    WITHOUT_GRPC_PREFIX,
+)
+from velagen.adopt.text import written
+from velagen.cli import main
+from velagen.cli_adopt import _properties, _renderer
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = sorted((Path(__file__).parent / "fixtures/adopt").glob("*.yaml"))
+#: Samples that the component can't say, which are carried as they are.
+AS_THEY_ARE = {
+    "two-places": "it has no storageUri",
+    "no-storage": "it has no storageUri",
+    "container-of-storage": "modelUri must be a location that KServe can fetch",
+    "own-container": "its predictor is a container of its own",
+    "onnx-old": "protocolVersion: v1 is not served by this runtime",
+}
+
+
+def service(**predictor: Any) -> dict[str, Any]:
+    model = {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://models/iris"}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "iris", "annotations": {"serving.kserve.io/deploymentMode": "Standard"}},
+        "spec": {"predictor": {"model": model, **predictor}},
+    }
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+
+def schema() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "schemas/kfserving.json").read_text())
+    return found
+
+
+def test_each_property_of_the_component_has_a_row_or_a_reason() -> None:
+    rows = {row.property.split(".")[0] for row in ROWS}
+    known = {one for one in _properties(schema()) if "." not in one}
+    assert known - rows - set(BY_RULE) - set(OF_NO_FIELD) == set()
+    companion = {one.partition(".")[2] for one in _properties(schema()) if one.startswith("transformer.")}
+    tops = {one for one in companion if "." not in one}
+    # A probe that was written is taken over as it is; the artifacts are an environment variable.
+    assert tops - {row.property.split(".")[0] for row in COMPANION_ROWS} - {"readinessPath", "artifactsUri"} == set()
+
+
+def test_the_runtimes_are_those_of_the_definitions() -> None:
+    spec = importlib.util.spec_from_file_location("_runtimes_of_the_definitions", ROOT / "definitions/_runtimes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    theirs = {name: (one.serving_runtime, one.model_format or name) for name, one in module.RUNTIMES.items()}
+    assert theirs == RUNTIMES
+    assert module.NAME_FLAGS == NAME_FLAGS
+    assert module.REST_VERSIONS == REST_VERSIONS
+    assert set(module.GRPC_PREFIXES) == WITHOUT_GRPC_PREFIX
+
+
+# The comparison -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            {"sklearn": {"storageUri": "s3://a"}, "model": None},
+            {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://a", "protocolVersion": "v1"}},
+        ),
+        ({"minReplicas": 2, "nodeSelector": {}}, {"minReplicas": 2}),
+    ],
+)
+def test_two_ways_to_write_one_thing_are_equal(before: dict[str, Any], after: dict[str, Any]) -> None:
+    wanted = service(**before)
+    wanted["spec"]["predictor"] = {k: v for k, v in wanted["spec"]["predictor"].items() if v is not None}
+    assert differences(wanted, service(**after)) == []
+
+
+def test_amounts_are_compared_and_not_their_texts() -> None:
+    def one(cpu: Any, memory: Any) -> dict[str, Any]:
+        found = service()
+        found["spec"]["predictor"]["model"]["resources"] = {"limits": {"cpu": cpu, "memory": memory}}
+        return found
+
+    assert differences(one(1, "1Gi"), one("1000m", "1024Mi")) == []
+    (found,) = differences(one(1, "1Gi"), one("1", "1G"))
+    assert str(found).startswith("spec.predictor.model.resources.limits.memory: was 1")
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [leaf for key, one in items for leaf in leaves(one, (*path, key))]
+    return found or [path]
+
+
+def samples() -> list[dict[str, Any]]:
+    return [one.service for one in of_files(SAMPLES).found]
+
+
+@pytest.mark.parametrize("sample", samples(), ids=lambda one: one["metadata"]["name"])
+def test_a_change_of_any_field_is_a_difference(sample: dict[str, Any]) -> None:
+    assert differences(sample, sample) == []
+    for path in leaves(sample["spec"], ("spec",)):
+        changed = copy.deepcopy(sample)
+        here: Any = changed
+        for part in path[:-1]:
+            here = here[part]
+        if here[path[-1]] in ("", {}, []):
+            continue
+        here[path[-1]] = "another"
+        assert differences(sample, changed), path
+        assert differences(changed, sample), path
+
+
+# The way there and back ---------------------------------------------------------------------------------------------
+
+
+@needs_vela
+@pytest.mark.slow
+@pytest.mark.seconds(60)
+def test_each_sample_comes_back_equal() -> None:
+    render, known = _renderer(None)
+    as_they_are = {}
+    for found in of_files(SAMPLES).found:
+        result = adopted(found.service, render, known, beside=found.beside)
+        text = written(result, found.origin)
+        # What is read by a person, and by KubeVela, is the text.
+        result.application = yaml.safe_load(text)
+        assert check(result, render) == [], result.name
+        if not result.is_model:
+            as_they_are[result.name] = next(note for note in result.notes if note.startswith("as it is: "))
+    assert as_they_are.keys() == AS_THEY_ARE.keys()
+    for name, reason in AS_THEY_ARE.items():
+        assert reason in as_they_are[name]
+
+
+@needs_vela
+def test_what_the_component_adds_is_taken_away_where_it_has_to_be_exact() -> None:
+    render, known = _renderer(None)
+    before = service(minReplicas=2)
+    loose, exact = (adopted(before, render, known, exact=one) for one in (False, True))
+    assert loose.application["spec"]["components"] == [
+        {
+            "name": "iris",
+            "type": "kfserving",
+            "properties": {"runtime": "sklearn", "minReplicas": 2, "modelUri": "s3://models/iris"},
+        }
+    ]
+    assert "*.model.readinessProbe" in loose.added
+    (back,) = (one for one in render(exact.application) if isinstance(one, dict))
+    assert differences(before, back, strict=True) == []
+    assert exact.added == []
+
+
+@needs_vela
+def test_the_check_fails_where_an_application_makes_something_else() -> None:
+    render, known = _renderer(None)
+    result = adopted(service(minReplicas=2, affinity={"podAffinity": {}}, priorityClassName="high"), render, known)
+    assert check(result, render) == []
+    (component,) = result.application["spec"]["components"]
+    component["properties"]["minReplicas"] = 3
+    component.pop("traits")
+    assert [".".join(one.path) for one in check(result, render)] == [  # type: ignore[union-attr]
+        "spec.predictor.minReplicas",
+        "spec.predictor.priorityClassName",
+    ]
+
+
+@needs_vela
+def test_the_command_reads_yaml_and_json_and_says_what_it_leaves(tmp_path: Path) -> None:
+    file = tmp_path / "all.json"
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader"}}
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [service(), account]}))
+    done = CliRunner().invoke(main, ["adopt", str(file)])
+    assert done.exit_code == 0, done.output
+    document = yaml.safe_load(done.stdout)
+    assert document["spec"]["components"][0]["properties"]["modelUri"] == "s3://models/iris"
+    assert "apply them as before: ServiceAccount reader" in done.stderr
+    assert f"# From {file}: InferenceService iris." in done.stdout
+    done = CliRunner().invoke(main, ["adopt", "--check", str(file)])
+    assert (done.exit_code, done.stdout) == (0, "iris: equal\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\n", "there is no InferenceService here"),
+        (
+            "{apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, spec: {predictor: {}}}",
+            "has no metadata.name",
+        ),
+        (
+            "{apiVersion: serving.kserve.io/v1beta1, kind: InferenceService, metadata: {name: a}}",
+            "has no spec.predictor",
+        ),
+        ("{apiVersion: serving.kserve.io/v1alpha2, kind: InferenceService, metadata: {name: a}}", "is not read"),
+        ("{", "invalid YAML"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    done = CliRunner().invoke(main, ["adopt", str(file)])
+    assert done.exit_code == 1
+    assert words in done.stderr
+
+
+def test_a_scaler_and_a_route_go_with_their_service() -> None:
+    scaling = of_files([one for one in SAMPLES if one.name == "scaling.yaml"])
+    beside = {one.service["metadata"]["name"]: [other["kind"] for other in one.beside] for one in scaling.found}
+    assert beside["external"] == ["ScaledObject", "HTTPRoute"]
+    assert [name for name, others in beside.items() if others] == ["external"]
+    assert scaling.others == ["ServiceAccount reader"]
