@@ -44,16 +44,19 @@ propose() {
   gh pr create --base "${BASE:-main}" --head "$branch" --title "Model $uri" --body-file "$work/body.md"
 }
 
+# What a path of Python leads to in the JSON of standard input.
+said() { python3 -c "import json, sys; found = json.load(sys.stdin)$1; print(found if isinstance(found, str) else json.dumps(found))"; }
+
 deploy() {
   local file=$1 namespace=$2 app version status end
-  app=$(velagen render "$file" -o json | python3 -c \
-    'import json, sys; print(json.load(sys.stdin)[0]["metadata"]["labels"]["app.oam.dev/name"])')
+  app=$(velagen render "$file" -o json | said '[0]["metadata"]["labels"]["app.oam.dev/name"]')
   # A revision with a name is what `vela workflow rollback` goes back to.
   version=v$(git rev-parse --short=12 HEAD)
   vela up -f "$file" -n "$namespace" --publish-version "$version"
   end=$((SECONDS + ${TIMEOUT:-3600}))
   while [ "$SECONDS" -lt "$end" ]; do
-    status=$(vela status "$app" -n "$namespace" -o jsonpath='{.status.workflow.appRevision} {.status.status}')
+    status=$(vela status "$app" -n "$namespace" -o json | said '["status"]')
+    status="$(said '.get("workflow", {}).get("appRevision")' <<< "$status") $(said '.get("status")' <<< "$status")"
     case $status in
       "$version running")
         vela status "$app" -n "$namespace"

@@ -8,10 +8,12 @@ from velagen.errors import Problem
 
 #: Package of velagen -> the extra of pyproject.toml that brings what it imports beyond velagen's own dependencies.
 EXTRAS: Final = {
+    "adopt": "adopt",
     "gpusim": "gpusim",
     "lab": "lab",
     "model": "model",
     "monitoring": "metrics",
+    "promote": "s3",
 }
 #: Extras that a single package needs, whoever imports it.
 _ALONE: Final = {"boto3": "s3", "botocore": "s3"}

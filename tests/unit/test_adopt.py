@@ -183,11 +183,11 @@ def test_what_the_component_adds_is_taken_away_where_it_has_to_be_exact() -> Non
 @needs_vela
 def test_the_check_fails_where_an_application_makes_something_else() -> None:
     render, known = _renderer(None)
-    result = adopted(service(minReplicas=2, affinity={"podAffinity": {}}, priorityClassName="high"), render, known)
+    result = adopted(service(minReplicas=2, priorityClassName="high"), render, known)
     assert check(result, render) == []
     (component,) = result.application["spec"]["components"]
     component["properties"]["minReplicas"] = 3
-    component.pop("traits")
+    del component["properties"]["pod"]
     assert [".".join(one.path) for one in check(result, render)] == [  # type: ignore[union-attr]
         "spec.predictor.minReplicas",
         "spec.predictor.priorityClassName",
