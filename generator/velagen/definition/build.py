@@ -437,7 +437,8 @@ class _Builder:
         It looks for the mark in a plain struct: ``close({...})`` is none (kubevela pkg/schema/immutable.go).
         """
         schema = self._source.schema
-        own = {f"/properties{pointer_token(name)}": name for name in schema.document.get("properties", {})}
+        properties = schema.document.get("properties", {}) if isinstance(schema.document, dict) else {}
+        own = {f"/properties{pointer_token(name)}": name for name in properties}
         marked = []
         for where, value in marks(schema.document, IMMUTABLE):
             if where in own and value is True:

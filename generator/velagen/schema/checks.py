@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from velagen.cue import Binary, Call, Expr, Ident, Lit, Selector, Unary, negated
 from velagen.operators import OPERATORS
-from velagen.schema.model import Node, Refusal
+from velagen.schema.model import ALL_TYPES, Node, Refusal, Shape, json_type
 from velagen.schema.patterns import PatternError, matches, to_re2
 from velagen.schema.terms import Constant, Operation, Path
 
@@ -265,3 +265,59 @@ def parse_check(node: Node, index: int, entry: Any) -> Check:
             case _Length(of=of) | _Not(of=of):
                 stack.append(of)
     return check
+
+
+def mistyped(check: Check, shape: Shape) -> str:
+    """Why CUE can't work *check* out of an object of this *shape*: a sentence, empty where it can.
+
+    What is not known of a property is taken to fit.
+    """
+
+    def types(term: _Term) -> frozenset[str]:
+        match term:
+            case Path(steps=steps):
+                at: Shape | None = shape
+                for step in steps:
+                    found = at.property(step) if at is not None else None
+                    at = found.shape if found is not None else None
+                return at.types if at is not None else ALL_TYPES
+            case Constant(value=value):
+                return frozenset({json_type(value)})
+            case _Not(op="-") | _Length() | Operation(op="+" | "-" | "*"):
+                return frozenset({"number", "string"}) if getattr(term, "op", "") == "+" else frozenset({"number"})
+        return frozenset({"boolean"})
+
+    def met(*sides: frozenset[str]) -> frozenset[str]:
+        wide = [frozenset("number" if one == "integer" else one for one in side) for side in sides]
+        return frozenset.intersection(*wide)
+
+    stack: list[_Term] = [check.term]
+    while stack:
+        match stack.pop():
+            case Operation(op=("<" | "<=" | ">" | ">="), left=left, right=right):
+                if not met(types(left), types(right), frozenset({"number", "string"})):
+                    return "it orders values that have no order, or are of two types"
+                stack += [left, right]
+            case Operation(op=("==" | "!="), left=left, right=right):
+                if not met(types(left), types(right)):
+                    return "it compares values that are never of the same type"
+                stack += [left, right]
+            case Operation(op=("=~" | "!~"), left=left):
+                if not met(types(left), frozenset({"string"})):
+                    return "it asks for a pattern in what is no text"
+            case Operation(op=("-" | "*"), left=left, right=right):
+                if not met(types(left), types(right), frozenset({"number"})):
+                    return "it computes with what is no number"
+                stack += [left, right]
+            case Operation(op=("&&" | "||"), left=left, right=right):
+                if not (met(types(left), frozenset({"boolean"})) and met(types(right), frozenset({"boolean"}))):
+                    return "a side of && or || is no condition"
+                stack += [left, right]
+            case Operation(left=left, right=right):
+                stack += [left, right]
+            case _Length(of=of):
+                if not met(types(of), frozenset({"string", "array", "object"})):
+                    return "len() of what has no length"
+            case _Not(of=of):
+                stack.append(of)
+    return "" if met(types(check.term), frozenset({"boolean"})) else "it is no condition"

@@ -49,6 +49,7 @@ from velagen.cue import (
 )
 from velagen.errors import Problem, VelagenError
 from velagen.schema.cel import rules_hold, uncarried_rules
+from velagen.schema.doubts import doubtful_rules
 from velagen.schema.formats import FORMATS
 from velagen.schema.keywords import doubtful_keywords
 from velagen.schema.model import (
@@ -300,7 +301,13 @@ def compile_schema(
     if errors or len(compiler.problems) >= MAX_REFUSALS:
         raise VelagenError(dict.fromkeys(errors or compiler.problems))
     return dataclasses.replace(
-        compiled, warnings=(*doubtful_keywords(schema), *uncarried_rules(schema), *compiled.warnings)
+        compiled,
+        warnings=(
+            *doubtful_keywords(schema),
+            *doubtful_rules(schema),
+            *uncarried_rules(schema),
+            *compiled.warnings,
+        ),
     )
 
 

@@ -43,9 +43,9 @@ from velagen.cue import (
     Node as Cue,
 )
 from velagen.schema.cel import NotCarriedError, parse_rule
-from velagen.schema.checks import parse_check
+from velagen.schema.checks import mistyped, parse_check
 from velagen.schema.formats import FORMATS
-from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, TooLarge, is_number, json_type, layers_of
+from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, Shape, TooLarge, is_number, json_type, layers_of
 from velagen.schema.patterns import PatternError, to_re2
 from velagen.schema.unions import Union, union_of
 from velagen.schema.words import Words, sentence, told_with
@@ -781,6 +781,9 @@ class Violations:
     ) -> Iterator[tuple[Clauses, Words]]:
         for index, entry in enumerate(value):
             check = parse_check(node, index, entry)
+            wrong = mistyped(check, Shape(layers_of(node)))
+            if wrong:
+                raise Refusal(node, "x-checks", f"{entry['check'][:80]!r} can't be worked out: {wrong}")
             guards = tuple(Guard(present(check.reference(ref, path))) for path in check.guards())
             yield (*guards, Guard(check.broken(ref))), Words((check.message,))
 
