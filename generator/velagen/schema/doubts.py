@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from velagen.errors import Problem
 from velagen.schema.checks import parse_check
+from velagen.schema.keywords import ASSERTIONS
 from velagen.schema.model import ALL_TYPES, Node, Refusal, Schema, Shape, children, layers_of, types_of
 from velagen.schema.validate import validator_for
 
@@ -46,7 +47,7 @@ def doubtful_rules(schema: Schema) -> Iterator[Problem]:
 
 
 def _of_node(node: Node, origin: str) -> Iterator[Problem]:
-    contents: dict[str, Any] = node.contents
+    contents = _in_force(node)
 
     def doubt(reason: str, word: str, hint: str = "", at: str = "") -> Problem:
         place = node.place(origin, word)
@@ -71,8 +72,8 @@ def _of_node(node: Node, origin: str) -> Iterator[Problem]:
             yield doubt(f"no value can be right: {low} {least} is above {high} {most}", low)
     if "allOf" in contents and not _types(node):
         yield doubt("no value can be right: its parts allow no type together", "allOf")
-    yield from _of_constants(node, doubt)
-    yield from _of_names(node, doubt)
+    yield from _of_constants(node, contents, doubt)
+    yield from _of_names(node, contents, doubt)
     if "x-message" in contents and not isinstance(contents["x-message"], str):
         yield doubt("x-message has no effect: it is a text", "x-message")
 
@@ -84,12 +85,22 @@ def _types(node: Node) -> frozenset[str]:
         return ALL_TYPES
 
 
-def _of_constants(node: Node, doubt: Any) -> Iterator[Problem]:
+def _in_force(node: Node) -> dict[str, Any]:
+    """What *node* says by the keywords that its draft has; of the others it is told that they have no effect."""
+    found = {}
+    for word, value in node.contents.items():
+        first, last = ASSERTIONS.get(word, (node.dialect, node.dialect))
+        if first <= node.dialect <= last:
+            found[word] = value
+    return found
+
+
+def _of_constants(node: Node, contents: Mapping[str, Any], doubt: Any) -> Iterator[Problem]:
     """Values of enum and const that the node's other rules refuse."""
     for word in ("enum", "const"):
-        if word not in node.contents:
+        if word not in contents:
             continue
-        values = node.contents[word] if word == "enum" else [node.contents[word]]
+        values = contents[word] if word == "enum" else [contents[word]]
         if not values:
             yield doubt("no value can be right: enum is empty", word)
         for number, value in enumerate(values):
@@ -98,9 +109,8 @@ def _of_constants(node: Node, doubt: Any) -> Iterator[Problem]:
                 yield doubt(f"{value!r} is never right: the rules beside {word} refuse it", word, "", at)
 
 
-def _of_names(node: Node, doubt: Any) -> Iterator[Problem]:
+def _of_names(node: Node, contents: Mapping[str, Any], doubt: Any) -> Iterator[Problem]:
     """Properties that are asked for and that the object can't have."""
-    contents = node.contents
     try:
         shape = Shape(layers_of(node))
     except Refusal:
