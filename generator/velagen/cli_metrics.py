@@ -46,13 +46,15 @@ def rules_command(apps: tuple[Path, ...]) -> None:
 
 @metrics_group.command("scrape-config", epilog="Example: velagen metrics scrape-config --interval 10s")
 @click.option("--interval", default="15s", show_default=True, help="How often pods are asked; 15s at most.")
-def scrape_config_command(interval: str) -> None:
-    """Print the entry of scrape_configs that finds models by their pods' annotations."""
+@click.option("--exporters", is_flag=True, help="Also DCGM's exporter and kube-state-metrics, where nothing asks them.")
+def scrape_config_command(interval: str, exporters: bool) -> None:
+    """Print the entries of scrape_configs that find models and gateways by their pods' annotations."""
     import yaml
 
     from velagen.monitoring.scrape import scrape_config
 
-    click.echo(yaml.safe_dump({"scrape_configs": scrape_config(interval)}, sort_keys=False, width=120), nl=False)
+    entries = scrape_config(interval, with_exporters=exporters)
+    click.echo(yaml.safe_dump({"scrape_configs": entries}, sort_keys=False, width=120), nl=False)
 
 
 @metrics_group.command("dashboards", epilog="Example: velagen metrics dashboards /var/lib/grafana/dashboards")

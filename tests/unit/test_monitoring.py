@@ -422,7 +422,7 @@ def test_promtool_takes_the_scrape_configuration(tmp_path: Path) -> None:
     """By our own build: a distribution's promtool may come without the discovery of Kubernetes."""
     import subprocess
 
-    printed = CliRunner().invoke(main, ["metrics", "scrape-config"]).output
+    printed = CliRunner().invoke(main, ["metrics", "scrape-config", "--exporters"]).output
     for name, text in {"plain": printed, "lab": yaml.safe_dump(configuration())}.items():
         path = tmp_path / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
@@ -508,6 +508,36 @@ def test_envoy_is_found_where_contour_annotates_it_and_nothing_else_is() -> None
     }
     assert relabeled({**envoy, f"{meta}_container_name": "shutdown-manager"}, steps) is None
     assert relabeled({**envoy, f"{meta}_annotation_prometheus_io_scrape": "false"}, steps) is None
+
+
+@pytest.mark.parametrize(
+    ("job", "labels", "port", "other_port"),
+    [
+        ("gpus", {"app_kubernetes_io_name": "dcgm-exporter"}, "9400", "8080"),
+        ("gpus", {"app": "nvidia-dcgm-exporter"}, "9400", ""),
+        ("cluster-state", {"app_kubernetes_io_name": "kube-state-metrics"}, "8080", "8081"),
+    ],
+)
+def test_exporters_are_found_where_they_are_asked_for(
+    job: str, labels: dict[str, str], port: str, other_port: str
+) -> None:
+    meta = "__meta_kubernetes_pod"
+    pod = {
+        "__address__": f"10.0.0.9:{port}",
+        "__meta_kubernetes_namespace": "system",
+        f"{meta}_phase": "Running",
+        f"{meta}_container_port_number": port,
+        **{f"{meta}_label_{name}": value for name, value in labels.items()},
+    }
+    assert {one["job_name"] for one in scrape_config()} == {"models", "gateways"}
+    for entry in scrape_config(with_exporters=True)[2:]:
+        steps = entry["relabel_configs"]
+        found = {"__address__": f"10.0.0.9:{port}"} if entry["job_name"] == job else None
+        assert relabeled(pod, steps) == found
+        # A series is the pod's that it tells of, and not the exporter's.
+        assert entry["honor_labels"]
+        assert relabeled({**pod, f"{meta}_container_port_number": other_port}, steps) is None
+        assert relabeled({**pod, f"{meta}_phase": "Succeeded"}, steps) is None
 
 
 def test_each_label_is_on_what_the_addon_makes() -> None:

@@ -65,11 +65,33 @@ def asked_for() -> Relabeling:
     return {"source_labels": [f"{_META}_annotation_prometheus_io_scrape"], "regex": "true", "action": "keep"}
 
 
-def scrape_config(interval: str = "15s") -> list[dict[str, Any]]:
+def exporters() -> dict[str, list[Relabeling]]:
+    """Relabelings that find DCGM's exporter and kube-state-metrics by their pods' labels and ports.
+
+    Sources: NVIDIA/dcgm-exporter deployment/templates/daemonset.yaml and values.yaml, NVIDIA/gpu-operator
+    assets/state-dcgm-exporter/0800_daemonset.yaml, kubernetes/kube-state-metrics examples/standard/deployment.yaml.
+    """
+
+    def found(names: str, port: int) -> list[Relabeling]:
+        labels = [f"{_META}_label_app_kubernetes_io_name", f"{_META}_label_app"]
+        return [
+            {"source_labels": labels, "regex": names, "action": "keep"},
+            {"source_labels": [f"{_META}_container_port_number"], "regex": str(port), "action": "keep"},
+            {"source_labels": [f"{_META}_phase"], "regex": "Pending|Succeeded|Failed", "action": "drop"},
+        ]
+
+    return {
+        "gpus": found("dcgm-exporter;.*|.*;nvidia-dcgm-exporter", 9400),
+        "cluster-state": found("kube-state-metrics;.*", 8080),
+    }
+
+
+def scrape_config(interval: str = "15s", *, with_exporters: bool = False) -> list[dict[str, Any]]:
     """The entries of ``scrape_configs`` for a plain Prometheus: the models, and the gateway's Envoy.
 
     Args:
         interval: how often pods are asked, as Prometheus writes durations.
+        with_exporters: also those of GPUs and of the cluster's state, whose series name the pods they are about.
 
     Raises VelagenError where it is no duration, or too long for the rules' windows.
     """
@@ -92,7 +114,12 @@ def scrape_config(interval: str = "15s") -> list[dict[str, Any]]:
         },
         *from_pods(),
     ]
-    return [_job("models", interval, models), _job("gateways", interval, [asked_for(), *from_gateways()])]
+    others = exporters() if with_exporters else {}
+    return [
+        _job("models", interval, models),
+        _job("gateways", interval, [asked_for(), *from_gateways()]),
+        *({**_job(name, interval, relabelings), "honor_labels": True} for name, relabelings in others.items()),
+    ]
 
 
 def place() -> list[Relabeling]:
