@@ -19,6 +19,7 @@ _NEEDS: Final = {
     "histogram": r"model:latency_seconds:p",
     "kube-state-metrics": r"kube_",
     "llm": r"model:tokens|model:first_token",
+    "rollout": r"kube_configmap",
     "slo": r"model:slo_",
     "triton": r"model:batch_size|model:queue|model:waiting",
 }
@@ -38,7 +39,7 @@ class Query:
         ``gpu``: pods that hold GPUs, and DCGM's exporter or the simulator. ``llm``: vLLM. ``triton``: Triton, as hardly
         anything else tells this. ``errors``, ``histogram``: a route that tells errors, or has a histogram: Triton's own
         has none. ``kube-state-metrics``; ``autoscaler``: an HPA beside it. ``slo``: the trait slo on the component.
-        ``alert``: one that fires.
+        ``alert``: one that fires. ``rollout``: the step rollout-model on the component.
         """
         return frozenset(need for need, told in _NEEDS.items() if re.search(told, self.expr))
 

@@ -26,7 +26,7 @@ from velagen.monitoring.dashboards import UIDS, dashboard
 from velagen.monitoring.dashboards.make import made
 from velagen.monitoring.objectives import ACHIEVED, BURN, LEFT, OBJECTIVE, objective_rules
 from velagen.monitoring.rules import Alert, Rule, recording_rules, rules_file
-from velagen.monitoring.sources import CLUSTER, GPU, SOURCES, Source
+from velagen.monitoring.sources import CLUSTER, GPU, ROLLOUT_LABELS, SOURCES, Source
 
 DASHBOARDS = {name: json.loads(dashboard(name)) for name in UIDS}
 RULES = rules_file((*recording_rules(), alerts()))
@@ -265,6 +265,13 @@ OF_THE_CLUSTER = [
         for name, values in ((CLUSTER.wanted, "2x40"), (CLUSTER.available, available))
     ),
     series(CLUSTER.scaler_most, "4x40", namespace="team", horizontalpodautoscaler="keda-hpa-m-autoscale"),
+    series(
+        CLUSTER.rollout,
+        "1x40",
+        namespace="team",
+        configmap="m-rollout",
+        **{f"label_{one.translate(str.maketrans('./', '__'))}": "m" for one in ROLLOUT_LABELS},
+    ),
     series(GPU.utilization, "70x40", namespace="team", pod=POD, UUID="GPU-1"),
     series(GPU.memory_used, "1024x40", namespace="team", pod=POD, UUID="GPU-1"),
     series(GPU.utilization, "1x40", namespace="team", pod=CANARY["pod"], UUID="GPU-2"),

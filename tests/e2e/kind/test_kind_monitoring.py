@@ -246,7 +246,7 @@ def test_what_is_shown_is_true(watched: Watched) -> None:
 
         def empty() -> dict[str, str]:
             queries = (query for content in contents for query in panels(content, known(content, values)))
-            return unanswered(lab.url("prometheus"), queries, frozenset({"llm", "alert"}))
+            return unanswered(lab.url("prometheus"), queries, frozenset({"llm", "alert", "rollout"}))
 
         # Some count whole minutes.
         ends = time.monotonic() + 75

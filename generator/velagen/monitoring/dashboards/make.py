@@ -43,6 +43,8 @@ _WHOSE: Final = "namespace, app, component, version"
 _OBJECTIVE: Final = ("namespace", "app", "component", "slo", "route")
 _TITLE: Final = "{{namespace}}/{{version}}"
 #: The alerts of `velagen.monitoring.alerts` that fire.
+#: What is told of a rollout's state (velagen.monitoring.sources.ROLLOUT_LABELS).
+_ROLLOUT: Final = ("phase", "weight", "check")
 _FIRING: Final = 'alertstate="firing",alertname=~"Model.+|ClusterStateMissing"'
 _HISTOGRAMS: Final = "Empty if the route has no histogram, as Triton itself: see the mean, which is not a percentile."
 _BUDGETS: Final = "Needs the trait slo. At 0 % the error budget is used up; below that it is overspent."
@@ -86,6 +88,9 @@ def _model() -> str:
         for whose in ('version=~"$version"', 'app="$app",component="$component"')
     )
     left = [(f"{LEFT}{{{_COMPONENT}}}", "{{slo}}")]
+    rollout = f'{CLUSTER.rollout}{{namespace="$namespace",label_rollout_velagen_component="$component"}}'
+    for told in _ROLLOUT:
+        rollout = f'label_replace({rollout}, "{told}", "$1", "label_rollout_velagen_{told}", "(.+)")'
     columns = [
         ("Requests a second", of("model:requests:rate1m"), REQUESTS),
         ("Errors", of("model:errors:ratio5m"), RATIO),
@@ -145,6 +150,13 @@ def _model() -> str:
                     "One row per version, now.",
                     [(name, f"max by (version) ({expr})", unit) for name, expr, unit in columns],
                     keys=("version",),
+                ),
+                table_of(
+                    "Rollout",
+                    "Of the step rollout-model: its phase, the new version's weight in per cent, and what the last "
+                    "check said. Needs kube-state-metrics with --metric-labels-allowlist.",
+                    [("", f"max by ({', '.join(_ROLLOUT)}) ({rollout})", PLAIN)],
+                    keys=_ROLLOUT,
                 ),
                 graph(
                     "Share of traffic", "Each version's share of the model's requests.", RATIO, (shares, "{{version}}")
