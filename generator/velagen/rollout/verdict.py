@@ -2,24 +2,47 @@
 
 As :mod:`velagen.rollout.transitions`, expressions for the cluster and for Python. What was not measured (no answer, not
 a number, too few requests) is inconclusive and never good.
+
+Two versions are compared by counts, so that chance fails few rollouts: of n requests, c of them the candidate's, x are
+bad, and the candidate has k of these. Were both versions alike, the bad ones would be spread over all requests at random,
+and Bernstein's inequality bounds the chance that the candidate has t more of them than its part m = x c/n::
+
+    P(k >= m + t) <= exp(-t² / (2 (v + (1 - c/n) t/3))),    v = x (c/n) (1 - c/n)
+
+It holds for any number of requests, also for few (for draws without putting back: W. Hoeffding, Probability
+inequalities for sums of bounded random variables, 1963, theorems 3 and 4), and needs no special function: the bound is
+below p where t² > 2 ln(1/p) (v + (1 - c/n) t/3). A rollout that has not failed a check yet has made at most
+steps x checks of them with a verdict, so p is the rate of false alarms for a rollout divided by the number of such looks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from velagen.template import expression as e
 from velagen.template.body import each
 from velagen.template.evaluate import evaluate
-from velagen.template.functions import cases, if_else, join, length, matches, to_number
+from velagen.template.functions import cases, concat, if_else, join, length, let, matches, to_number
 
 #: A number as Prometheus writes it; NaN and +Inf are none.
 NUMBER: Final = r"^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$"
 
+#: The rates of false alarms that may be asked for: the share of rollouts of a version as good as the stable one in which
+#: chance fails a check at all.
+FALSE_ALARMS: Final = (0.001, 0.01, 0.05)
+#: The most looks that a rollout may take: 20 steps of 100 checks, each looking at two things.
+MOST_LOOKS: Final = 4096
+
 #: A bound is an object of: name (what is measured), value (text, as Prometheus says it; empty where it says nothing),
-#: unit, limit (a number), atMost (true: the value may not be above the limit; false: not below).
+#: unit, limit (a number), atMost (true: the value may not be above the limit; false: not below), unsure (true: a value
+#: beyond the limit may be chance, and says nothing).
 bounds = e.Reference(e.Root("bounds"))
+#: A pair of counts is an object of four texts: bad and all of the candidate, stableBad and stableAll.
+pair = e.Reference(e.Root("pair"))
+evidence = e.Reference(e.Root("evidence"))
+margin = e.Reference(e.Root("margin"))
 #: The requests that the candidate answered in the window, as text; and how many there must be.
 requests = e.Reference(e.Root("requests"))
 least = e.Reference(e.Root("least"))
@@ -27,22 +50,79 @@ least = e.Reference(e.Root("least"))
 
 def broken(bounds: e.Expression) -> e.Expression:
     """The bounds that the measured values break, in words."""
+    return e.Literal([each(bounds, _words, where=lambda bound: _is_beyond(bound) & ~bound.unsure)])
 
-    def is_broken(bound: e.Reference) -> e.Expression:
-        value = to_number(bound.value)
-        beyond = (bound.atMost & (value > bound.limit)) | (~bound.atMost & (value < bound.limit))
-        return matches(bound.value, NUMBER) & beyond
 
-    def words(bound: e.Reference) -> e.Value:
-        return f"{bound.name} {bound.value}{bound.unit} {if_else(bound.atMost, '>', '<')} {bound.limit}{bound.unit}"
+def _is_beyond(bound: e.Reference) -> e.Expression:
+    value = to_number(bound.value)
+    beyond = (bound.atMost & (value > bound.limit)) | (~bound.atMost & (value < bound.limit))
+    return matches(bound.value, NUMBER) & beyond
 
-    return e.Literal([each(bounds, words, where=is_broken)])
+
+def _words(bound: e.Reference) -> e.Value:
+    return f"{bound.name} {bound.value}{bound.unit} {if_else(bound.atMost, '>', '<')} {bound.limit}{bound.unit}"
+
+
+def enough_evidence(looks: e.Expression, rate: e.Expression) -> e.Expression:
+    """ln(looks / rate), by the next power of two of *looks*: what :func:`is_worse` asks for.
+
+    *rate* is one of FALSE_ALARMS; of what is between them the stricter one counts.
+    """
+    sizes = [2**power for power in range(MOST_LOOKS.bit_length())]
+    of_looks = cases(*((looks <= size, math.log(size)) for size in sizes[:-1]), otherwise=math.log(sizes[-1]))
+    least, *others = FALSE_ALARMS
+    of_rate = cases(*((rate >= one, -math.log(one)) for one in reversed(others)), otherwise=-math.log(least))
+    return of_looks + of_rate
+
+
+def is_counted(pair: e.Reference) -> e.Expression:
+    """Whether there are numbers for all four, and requests of both versions."""
+    known = matches(pair.bad, NUMBER)
+    for count in ("all", "stableBad", "stableAll"):
+        known = known & matches(pair[count], NUMBER)
+    return cases((known, (to_number(pair.all) > 0) & (to_number(pair.stableAll) > 0)), otherwise=False)
+
+
+def is_worse(pair: e.Reference, evidence: e.Value, margin: e.Value) -> e.Expression:
+    """Whether the candidate's share of bad requests is above the stable version's by more than *margin* and chance.
+
+    *evidence* is what :func:`enough_evidence` gives. False where a count is missing.
+    """
+    bad, every = to_number(pair.bad), to_number(pair.all)
+    stable_bad, stable_every = to_number(pair.stableBad), to_number(pair.stableAll)
+    # n t, and n² v: without division, so that both worlds compute the same.
+    beyond = bad * stable_every - stable_bad * every
+    spread = (bad + stable_bad) * every * stable_every
+    return cases(
+        (
+            is_counted(pair),
+            (beyond > margin * (every * stable_every))
+            & (beyond > 0)
+            & (beyond * beyond > 2 * evidence * (spread + beyond * stable_every / 3)),
+        ),
+        otherwise=False,
+    )
+
+
+def more_failures(pair: e.Reference, evidence: e.Value, margin: e.Value) -> e.Expression:
+    """What :func:`broken` says of bounds, of the failures of both versions: one text or none."""
+    words = f"{pair.bad} of {pair.all} requests failed, and {pair.stableBad} of {pair.stableAll} of the stable version's"
+    return if_else(is_worse(pair, evidence, margin), e.Literal([words]), e.Literal([]))
 
 
 def unmeasured(bounds: e.Expression) -> e.Expression:
-    """The bounds for which there is no number, in words."""
+    """The bounds that say nothing, in words: without a number, or broken by what chance explains."""
     return e.Literal(
-        [each(bounds, lambda bound: f"{bound.name} has no value", where=lambda bound: ~matches(bound.value, NUMBER))]
+        [
+            each(
+                bounds, lambda bound: f"{bound.name} has no value", where=lambda bound: ~matches(bound.value, NUMBER)
+            ),
+            each(
+                bounds,
+                lambda bound: f"{_words(bound)}, which chance or the stable version's own explain",
+                where=lambda bound: _is_beyond(bound) & bound.unsure,
+            ),
+        ]
     )
 
 
@@ -69,14 +149,71 @@ def _too_few(requests: e.Expression, least: e.Value) -> e.Expression:
     return cases((matches(requests, NUMBER), to_number(requests) < least), otherwise=True)
 
 
-_BROKEN, _UNMEASURED = broken(bounds), unmeasured(bounds)
+_LOOKS, _RATE = e.Reference(e.Root("looks")), e.Reference(e.Root("rate"))
+_WORDS = (
+    let(concat(broken(bounds), more_failures(pair, evidence, margin))),
+    let(unmeasured(bounds)),
+    requests,
+    least,
+)
+_JUDGED = e.Literal([verdict(*_WORDS), reason(*_WORDS)])
+_EVIDENCE, _COUNTED = enough_evidence(_LOOKS, _RATE), is_counted(pair)
+_WORSE = is_worse(pair, evidence, margin)
+
+#: Where nothing is compared.
+NO_PAIR: Final[Mapping[str, str]] = {"bad": "", "all": "", "stableBad": "", "stableAll": ""}
 
 
-def judge(measured: Sequence[Mapping[str, Any]], count: str, at_least: float) -> tuple[str, str]:
-    """The verdict on *measured* bounds and its reason, in Python; *count* is the number of requests as text."""
-    given = {"bounds": list(measured), "requests": count, "least": at_least}
-    words = (_BROKEN, _UNMEASURED, requests, least)
-    return evaluate(verdict(*words), given), evaluate(reason(*words), given)
+def judge(
+    measured: Sequence[Mapping[str, Any]],
+    count: str,
+    at_least: float,
+    failures: Mapping[str, str] = NO_PAIR,
+    *,
+    enough: float = math.inf,
+    beyond: float = 0,
+) -> tuple[str, str]:
+    """The verdict on *measured* bounds and its reason, in Python.
+
+    *count* is the number of requests as text. *failures* are both versions', *enough* what :func:`evidence_of` gives and
+    *beyond* the margin between their shares.
+    """
+    bound = [{"unsure": False, **one} for one in measured]
+    given = {"bounds": bound, "requests": count, "least": at_least, "pair": dict(failures)}
+    given |= {"evidence": enough, "margin": beyond}
+    said, why = evaluate(_JUDGED, given)
+    return said, why
 
 
-__all__ = ["NUMBER", "broken", "judge", "reason", "unmeasured", "verdict"]
+def evidence_of(looks: int, rate: float) -> float:
+    """:func:`enough_evidence` in Python."""
+    return float(evaluate(_EVIDENCE, {"looks": looks, "rate": rate}))
+
+
+def counted(counts: Mapping[str, str]) -> bool:
+    """:func:`is_counted` in Python."""
+    return bool(evaluate(_COUNTED, {"pair": dict(counts)}))
+
+
+def worse(counts: Mapping[str, str], enough: float, beyond: float) -> bool:
+    """:func:`is_worse` in Python."""
+    return bool(evaluate(_WORSE, {"pair": dict(counts), "evidence": enough, "margin": beyond}))
+
+
+__all__ = [
+    "FALSE_ALARMS",
+    "NO_PAIR",
+    "NUMBER",
+    "broken",
+    "counted",
+    "enough_evidence",
+    "evidence_of",
+    "is_counted",
+    "is_worse",
+    "judge",
+    "more_failures",
+    "reason",
+    "unmeasured",
+    "verdict",
+    "worse",
+]

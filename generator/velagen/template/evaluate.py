@@ -149,6 +149,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "maximum": max,
     "minimum": min,
     "total": sum,
+    "concat": lambda lists: [one for items in lists for one in items],
     "div": lambda number, by: number // by,
     "to_number": float,
 }
