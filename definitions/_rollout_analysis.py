@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from _rollout_refusals import queries
-from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace, stable_name, trouble
+from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace, rules, stable_name, trouble
 from _rollout_state import before_check, is_due
 
 from velagen import (
     cases,
+    choose,
+    concat,
     contains_text,
     each,
     first_given,
@@ -16,13 +18,14 @@ from velagen import (
     has_prefix,
     if_else,
     join,
+    length,
     let,
     replace_text,
     when,
 )
 from velagen import parameter as p
 from velagen.rollout import transitions, verdict
-from velagen.template.expression import Expression, Value
+from velagen.template.expression import Expression, Literal, Reference, Value
 
 WINDOW_SECONDS = 300
 #: Who counts, in the order in which they are believed: what stands in front of both versions sees all failures.
@@ -44,6 +47,8 @@ def first_of(*queries: Value) -> Value:
 
 
 percentile = p.analysis.latency.percentile
+tail = choose(percentile, {"p95": 0.95, "p99": 0.99}, default=0.5)
+is_relative = p.analysis.relative.falseAlarms > 0
 
 
 def latency(of: Value, route: str) -> Value:
@@ -56,15 +61,40 @@ def mean(of: Value, route: str) -> Value:
     return record("model:latency_seconds:mean", of, route)
 
 
-REQUESTS = first_of(
-    *(f"avg_over_time({record('model:requests:rate1m', candidate_name, one)}[5m]) * {WINDOW_SECONDS}" for one in ROUTES)
+#: The second is for rules of an earlier release.
+COUNTED = first_of(
+    *(record("model:requests:increase5m", candidate_name, one) for one in ROUTES),
+    *(
+        f"avg_over_time({record('model:requests:rate1m', candidate_name, one)}[5m]) * {WINDOW_SECONDS}"
+        for one in ROUTES
+    ),
 )
+#: Windows of five minutes speak long after the last scrape, and a version whose metrics vanish would pass its checks.
+REQUESTS = f'({COUNTED}) and on () count(model:requests:rate1m{{namespace="{namespace}",version="{candidate_name}"}})'
 SUCCESS = first_of(*(f"1 - {record('model:errors:ratio5m', candidate_name, one)}" for one in ROUTES))
 LATENCY = first_of(*(f"1000 * {latency(candidate_name, one)}" for one in ROUTES))
 #: Like with like: both versions by the same counter, and where one has no percentile by the mean.
 BESIDE_STABLE = first_of(
     *(f"max({of(candidate_name, one)}) / max({of(stable_name, one)})" for of in (latency, mean) for one in ROUTES)
 )
+
+
+#: Of both versions, by each that counts.
+BOTH = f'namespace="{namespace}",version=~"{stable_name}|{candidate_name}"'
+BUCKETS = "model:latency_seconds_bucket:increase5m"
+
+
+def per_version(query: Value) -> Value:
+    """A count of each version by each that counts it."""
+    return f"max by (route, version) ({query})"
+
+
+def slower(pick: Value, comparison: str) -> Value:
+    """Each version's requests above a bucket's bound: the last, or the first, with so many of all requests below it."""
+    every = per_version(f'{BUCKETS}{{{BOTH},le="+Inf"}}')
+    part = f'on (route) group_left () ({tail} * sum by (route) ({BUCKETS}{{{BOTH},le="+Inf"}}))'
+    at = f'{pick} by (route) (1, sum by (route, le) ({BUCKETS}{{{BOTH},le!="+Inf"}}) {comparison} {part})'
+    return f"{every} - {per_version(f'{BUCKETS}{{{BOTH}}} and on (route, le) {at}')}"
 
 
 def named(name: Value, query: Value) -> Value:
@@ -93,6 +123,27 @@ question = let(
             when(given(bounded.milliseconds), named("latency", rounded(LATENCY, "0.1"))),
             when(bounded.timesStable > 0, named("beside stable", rounded(BESIDE_STABLE, "0.001"))),
             each(queries, lambda one: named(f"query {one.name}", f"({of_user(one.query)})")),
+            when(
+                is_relative & (p.analysis.successRatio > 0),
+                join(
+                    [
+                        named("all", rounded(per_version(f"model:requests:increase5m{{{BOTH}}}"), "1")),
+                        named("failed", rounded(per_version(f"model:errors:increase5m{{{BOTH}}}"), "1")),
+                    ],
+                    " or ",
+                ),
+            ),
+            when(
+                is_relative & (bounded.timesStable > 0),
+                join(
+                    [
+                        named("timed", rounded(per_version(f'{BUCKETS}{{{BOTH},le="+Inf"}}'), "1")),
+                        named("slower", rounded(slower("topk", "<"), "1")),
+                        named("slowest", rounded(slower("bottomk", ">="), "1")),
+                    ],
+                    " or ",
+                ),
+            ),
         ],
         " or ",
     )
@@ -119,16 +170,71 @@ def measured(name: Value) -> Expression:
     return join(found, " and ")
 
 
-def bound(name: Value, value: Value, limit: Value, *, unit: str = "", at_most: bool) -> dict[str, Value]:
+def count(name: str, of: Value, route: str) -> Expression:
+    """A count of one version by one that counts, as text."""
+    found = [
+        each(
+            results,
+            lambda one: first_given(one.value[1], ""),
+            where=lambda one: (
+                (first_given(one.metric.rollout, "") == name)
+                & (first_given(one.metric.version, "") == of)
+                & (first_given(one.metric.route, "") == route)
+            ),
+        )
+    ]
+    return join(found, " and ")
+
+
+def counts(bad: str, every: str) -> Reference:
+    """Both versions' counts by the first that counts both."""
+    by_route = [
+        let(
+            {
+                "bad": count(bad, candidate_name, route),
+                "all": count(every, candidate_name, route),
+                "stableBad": count(bad, stable_name, route),
+                "stableAll": count(every, stable_name, route),
+            }
+        )
+        for route in ROUTES
+    ]
+    *others, last = by_route
+    return let(cases(*((verdict.is_counted(one), one) for one in others), otherwise=last))
+
+
+looks = length(rules.steps) * rules.checks * verdict.LOOKS_OF_A_CHECK
+evidence = let(verdict.enough_evidence(looks, p.analysis.relative.falseAlarms))
+failures = counts("failed", "all")
+slower_ones, slowest_ones = counts("slower", "timed"), counts("slowest", "timed")
+#: What breaks a bound and is not more than chance, or than the stable version's own, says nothing.
+fails_by_chance = let(is_relative & verdict.is_counted(failures) & ~verdict.is_worse(failures, evidence, 0))
+slow_by_chance = let(
+    is_relative
+    & (verdict.is_counted(slower_ones) | verdict.is_counted(slowest_ones))
+    & ~verdict.is_worse(slower_ones, evidence, 0)
+    & ~verdict.is_worse(slowest_ones, evidence, 0)
+)
+
+
+def bound(
+    name: Value, value: Value, limit: Value, *, unit: str = "", at_most: bool, unsure: Value = False
+) -> dict[str, Value]:
     """See velagen.rollout.verdict."""
-    return {"name": name, "value": value, "unit": unit, "limit": limit, "atMost": at_most}
+    return {"name": name, "value": value, "unit": unit, "limit": limit, "atMost": at_most, "unsure": unsure}
 
 
 bounds = let(
     [
         when(
             p.analysis.successRatio > 0,
-            bound("success ratio", measured("success ratio"), p.analysis.successRatio, at_most=False),
+            bound(
+                "success ratio",
+                measured("success ratio"),
+                p.analysis.successRatio,
+                at_most=False,
+                unsure=fails_by_chance,
+            ),
         ),
         when(
             given(bounded.milliseconds),
@@ -142,6 +248,7 @@ bounds = let(
                 bounded.timesStable,
                 unit=f" times {stable_name}'s",
                 at_most=True,
+                unsure=slow_by_chance,
             ),
         ),
         each(
@@ -157,7 +264,10 @@ bounds = let(
     ]
 )
 requests_seen = let(measured("requests"))
-broken = let(verdict.broken(bounds))
+more_failures = if_else(
+    is_relative, verdict.more_failures(failures, evidence, p.analysis.relative.successMargin), Literal([])
+)
+broken = let(concat(verdict.broken(bounds), more_failures))
 unmeasured = let(verdict.unmeasured(bounds))
 judged = (broken, unmeasured, requests_seen, p.analysis.minimumRequests)
 check = let(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -17,8 +18,8 @@ import click
 from benchmarks import page
 from benchmarks.rollout import argo_code, report
 from benchmarks.rollout.report import BUSY, Result
-from benchmarks.rollout.rules import Argo, Flagger, Ours, outcome_of, run_flagger, run_ours, trace_of
-from benchmarks.rollout.traffic import FAULTS, SHAPES, run_of
+from benchmarks.rollout.rules import Argo, Flagger, Ours, Outcome, outcome_of, run_flagger, run_ours, trace_of
+from benchmarks.rollout.traffic import FAULTS, SHAPES, Run, run_of
 
 from velagen.errors import VelagenError
 from velagen.tools.report import Reporter
@@ -48,15 +49,25 @@ SWEEP: Final[dict[str, dict[str, Any]]] = {
 Case = tuple[str, str, int]
 
 
-def compared(case: Case, argo: Path | None) -> list[Result]:
-    """One run under all rules."""
-    run = run_of(*case)
-    found = {name: run_ours(run, how) for name, how in OURS.items()}
+def compared(cases: Sequence[Case], argo: Path | None) -> list[Result]:
+    """These runs under all rules; Argo's program is started once for them."""
+    found = []
+    runs = [run_of(*case) for case in cases]
+    for run in runs:
+        ours = {name: run_ours(run, how) for name, how in OURS.items()}
+        flagger = {name: run_flagger(run, how) for name, how in FLAGGER.items()}
+        found += [_result(name, run, outcome) for name, outcome in (ours | flagger).items()]
     if argo is not None:
-        said = argo_code.outcomes(argo, [trace_of(run, how) for how in ARGO.values()])
-        found |= {name: outcome_of(run, how, one) for (name, how), one in zip(ARGO.items(), said, strict=True)}
-    found |= {name: run_flagger(run, how) for name, how in FLAGGER.items()}
-    return [Result(name, *case, outcome) for name, outcome in found.items()]
+        asked = list(product(runs, ARGO.items()))
+        said = argo_code.outcomes(argo, (trace_of(run, how) for run, (_, how) in asked))
+        found += [
+            _result(name, run, outcome_of(run, how, one)) for (run, (name, how)), one in zip(asked, said, strict=True)
+        ]
+    return found
+
+
+def _result(rule: str, run: Run, outcome: Outcome) -> Result:
+    return Result(rule, run.shape, run.fault, run.seed, outcome)
 
 
 def swept(case: Case) -> list[Result]:
@@ -69,19 +80,21 @@ def swept(case: Case) -> list[Result]:
 @click.option("--seeds", default=30, show_default=True, help="Runs of each traffic and fault.")
 @click.option("--sweep-seeds", default=5, show_default=True, help="The same, for the settings; 0 leaves them out.")
 @click.option("--processes", default=2, show_default=True)
+@click.option("--nice", default=10, show_default=True, help="How far behind other work of the machine it stands.")
 @click.option("--argo/--no-argo", "with_argo", default=True, help="Build and run Argo Rollouts' own analysis.")
 @click.option("--write", is_flag=True, help="Put the tables and the plot into docs/rollout.md.")
-def main(seeds: int, sweep_seeds: int, processes: int, with_argo: bool, write: bool) -> None:
+def main(seeds: int, sweep_seeds: int, processes: int, nice: int, with_argo: bool, write: bool) -> None:
     """Simulate rollouts and print what came of them."""
     try:
         argo = argo_code.binary(Reporter()) if with_argo else None
     except VelagenError as error:
         raise click.ClickException(str(error)) from error
-    os.nice(5)
+    os.nice(nice)
     cases = list(product(SHAPES, FAULTS, range(seeds)))
     settings = list(product(BUSY, FAULTS, range(sweep_seeds)))
     with ProcessPoolExecutor(processes) as pool:
-        results = [one for found in pool.map(partial(compared, argo=argo), cases, chunksize=20) for one in found]
+        parts = [cases[at : at + 20] for at in range(0, len(cases), 20)]
+        results = [one for found in pool.map(partial(compared, argo=argo), parts) for one in found]
         tried = [one for found in pool.map(swept, settings, chunksize=5) for one in found]
     said = report.text(results, tried, f"python -m benchmarks.rollout --seeds {seeds} --write", FIGURE)
     click.echo(said)

@@ -5,7 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from benchmarks.rollout.traffic import BUCKETS, FAILURES, FIRST_BUCKET, PAST, REQUESTS, TICK, WEIGHTS, Counts, Numbers, Run
+from benchmarks.rollout.traffic import (
+    BUCKETS,
+    FAILURES,
+    FIRST_BUCKET,
+    LONGEST,
+    REQUESTS,
+    TICK,
+    WEIGHTS,
+    Counts,
+    Numbers,
+    Run,
+)
 
 #: Seconds after a scrape at which rules and queries look.
 _LATE = 5.0
@@ -98,7 +109,7 @@ class Seen:
     @property
     def is_over(self) -> bool:
         """Whether there is no more traffic."""
-        return self.tick >= self.run.stable.shape[1]
+        return self.tick >= LONGEST
 
     def go(self, weight: int) -> None:
         """Let a tick pass with this share of the traffic."""
@@ -112,4 +123,4 @@ class Seen:
         self.tick += 1
 
 
-__all__ = ["PAST", "Counters", "Seen", "percentile", "success"]
+__all__ = ["Counters", "Seen", "percentile", "success"]

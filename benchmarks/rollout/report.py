@@ -123,6 +123,8 @@ def by_fault(results: Sequence[Result]) -> str:
     lines = []
     for fault in FAULTS:
         cells = []
+        if not any(one.fault == fault for one in results):
+            continue
         for rule in rules:
             mine = [one.outcome for one in results if (one.rule, one.fault) == (rule, fault)]
             promoted, silent = (sum(one.end == end for one in mine) for end in ("promoted", "no verdict"))

@@ -7,7 +7,7 @@ the windows are five minutes but for Flagger's own metrics, which are over one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -73,10 +73,6 @@ class Ours:
         }
 
 
-#: What a test of the two versions looks at: failures, and what is slower than each of two bounds.
-LOOKS_OF_A_CHECK: Final = 3
-
-
 def run_ours(run: Run, how: Ours) -> Outcome:
     """Let the table of transitions and the verdicts lead the rollout."""
     seen, rules = Seen(run), _Rules(how)
@@ -111,7 +107,7 @@ def check(seen: Seen, how: Ours) -> tuple[str, str]:
     beside = ours / theirs if ours is not None and theirs else None
     enough, slow_by_chance, fails_by_chance, failures = 0.0, False, False, verdict.NO_PAIR
     if how.falseAlarms:
-        looks = len(how.steps) * how.checks * LOOKS_OF_A_CHECK
+        looks = len(how.steps) * how.checks * verdict.LOOKS_OF_A_CHECK
         enough = verdict.evidence_of(looks, how.falseAlarms)
         failures = _pair(candidate, stable, FAILURES)
         if ratio is not None and ratio < how.successRatio:
@@ -140,9 +136,7 @@ def check(seen: Seen, how: Ours) -> tuple[str, str]:
     # Windows of five minutes speak long after the last scrape, those of one minute do not.
     is_fresh = candidate is not None and seen.candidate.increase(60) is not None
     requests = _text(candidate[REQUESTS], 0) if candidate is not None and is_fresh else ""
-    return verdict.judge(
-        bounds, requests, how.minimumRequests, failures, enough=enough, beyond=how.successMargin
-    )
+    return verdict.judge(bounds, requests, how.minimumRequests, failures, enough=enough, beyond=how.successMargin)
 
 
 def slow_counts(candidate: Numbers | None, stable: Numbers | None) -> Sequence[Mapping[str, str]]:
@@ -219,8 +213,9 @@ class _Rules:
 class Flagger:
     """A Canary of Flagger (docs/gitbook/usage/deployment-strategies.md and metrics.md of fluxcd/flagger 1.9).
 
-    The bounds and the threshold are those of its tutorials, the weights such that it takes as long as the others. Each interval: both metrics inside their range, and the weight goes up by a step; outside, or without a value, the
-    weight stays and the failed checks are one more; at the threshold all goes back to the primary.
+    The bounds and the threshold are those of its tutorials, the weights such that it takes as long as the others. Each
+    interval: both metrics inside their range, and the weight goes up by a step; outside, or without a value, the weight
+    stays and the failed checks are one more; at the threshold all goes back to the primary.
     """
 
     interval: int = 60
@@ -312,7 +307,7 @@ def outcome_of(run: Run, how: Argo, said: Mapping[str, Any]) -> Outcome:
     """How the Rollout ended by what Argo's analysis *said* of its trace."""
     aborts = said["phase"] in ("Failed", "Error")
     seen = Seen(run)
-    for seen in _along(run, how):  # noqa: B007  # the last one counts
+    for seen in _along(run, how):  # the last one counts
         if aborts and seen.seconds >= said["at"]:
             return _outcome("rolled back", seen, str(said["message"]))
     return _outcome("promoted", seen)

@@ -1,7 +1,7 @@
 """What the two versions of a model answer while a rollout runs: requests, failures and latencies, tick by tick.
 
-All of it is made before a rule sees any of it, for each weight that a rule may set: so several rules are measured on the
-same arrivals and the same faults.
+All of it is made before a rule sees any of it, for each weight that a rule may set: so several rules are measured on
+the same arrivals and the same faults.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def _arrivals(shape: str, random: np.random.Generator) -> Counts:
     return random.poisson(rate * TICK)
 
 
-def _faulty(
-    fault: str, usual: Numbers, good: Numbers, random: np.random.Generator
-) -> tuple[Numbers, Numbers]:
+def _faulty(fault: str, usual: Numbers, good: Numbers, random: np.random.Generator) -> tuple[Numbers, Numbers]:
     """The candidate's share of failures, by weight and tick, and its shares of the buckets, by tick."""
     ticks = np.arange(LONGEST)
     errors = np.broadcast_to(usual, (len(WEIGHTS), LONGEST)).copy()

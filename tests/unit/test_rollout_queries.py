@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tests.unit.promtool import expect, holds, of_pod, series
 
 from velagen.monitoring.rules import recording_rules, rules_file
-from velagen.rollout.verdict import judge
+from velagen.rollout.verdict import FALSE_ALARMS, counted, evidence_of, judge, worse
 from velagen.template.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +20,7 @@ ANALYSIS: dict[str, Any] = {
     "minimumRequests": 50,
     "successRatio": 0.99,
     "latency": {"percentile": "p99", "milliseconds": 300, "timesStable": 1.5},
+    "relative": {"falseAlarms": 0.01, "successMargin": 0.005},
     "queries": [{"name": "up", "query": 'sum(up{version="VERSION",namespace="NAMESPACE"})', "atLeast": 1}],
 }
 
@@ -49,8 +51,14 @@ def mlserver(version: str, good: int, bad: int, seconds: float) -> list[dict[str
     return found
 
 
-def sample(name: str, value: float) -> tuple[dict[str, str], float]:
-    return {"rollout": name}, value
+def sample(name: str, value: float, version: str = "") -> tuple[dict[str, str], float]:
+    return {"rollout": name, **({"route": "server", "version": version} if version else {})}, value
+
+
+def counts(version: str, *, failed: int, every: int, slower: int, slowest: int) -> list[tuple[dict[str, str], float]]:
+    """What is counted of a version by its server."""
+    numbers = {"all": every, "failed": failed, "timed": every, "slower": slower, "slowest": slowest}
+    return [sample(name, value, version) for name, value in numbers.items()]
 
 
 def test_one_query_answers_all_that_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +72,9 @@ def test_one_query_answers_all_that_is_looked_at(tmp_path: Path, monkeypatch: py
         sample("latency", 497),
         sample("beside stable", 2.497),
         sample("query up", 1),
+        # Of both together 60 % are answered within 200 ms, and all within 500.
+        *counts("m", failed=0, every=600, slower=0, slowest=0),
+        *counts("m-canary", failed=20, every=400, slower=400, slowest=0),
     )
     holds(
         tmp_path, rules_file(recording_rules()), {"interval": "15s", "input_series": both, "promql_expr_test": [seen]}
@@ -78,17 +89,33 @@ def test_without_requests_or_without_the_stable_version_there_is_no_number(
     alone = mlserver("m-canary", 20, 0, 0.15)
     rules = rules_file(recording_rules())
     seen_alone = [sample("requests", 400), sample("success ratio", 1), sample("latency", 199)]
+    seen_alone += counts("m-canary", failed=0, every=400, slower=400, slowest=0)
+    seen_idle = [sample(name, 0, "m-canary") for name in ("all", "failed", "timed", "slowest")]
     holds(
         tmp_path,
         rules,
         {
             "interval": "15s",
             "input_series": idle,
-            "promql_expr_test": [expect(asked, "10m", sample("requests", 0))],
+            "promql_expr_test": [expect(asked, "10m", sample("requests", 0), *seen_idle)],
         },
         {"interval": "15s", "input_series": alone, "promql_expr_test": [expect(asked, "10m", *seen_alone)]},
         {"interval": "15s", "input_series": [series("up", "1x60")], "promql_expr_test": [expect(asked, "10m")]},
     )
+
+
+def test_a_version_whose_metrics_vanish_has_no_number_of_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The windows of five minutes go on for minutes, and checks would pass on them."""
+    gone = mlserver("m-canary", 20, 0, 0.15)
+    for one in gone:
+        one["values"] = one["values"].replace("x60", "x20") + " stale"
+    still_said = [sample("success ratio", 1), sample("latency", 199)]
+    still_said += counts("m-canary", failed=0, every=290, slower=290, slowest=0)
+    seen = expect(question(monkeypatch, queries=[]), "6m30s", *still_said)
+    group = {"interval": "15s", "input_series": gone, "promql_expr_test": [seen]}
+    holds(tmp_path, rules_file(recording_rules()), group)
 
 
 BOUNDS = [
@@ -115,5 +142,58 @@ BOUNDS = [
     ],
 )
 def test_verdicts(values: tuple[str, str], requests: str, verdict: str, why: str) -> None:
-    measured = [{**bound, "value": value} for bound, value in zip(BOUNDS, values, strict=True)]
+    measured = [{**bound, "value": value, "unsure": False} for bound, value in zip(BOUNDS, values, strict=True)]
     assert judge(measured, requests, 50) == (verdict, why)
+
+
+@pytest.mark.parametrize(
+    ("failures", "unsure", "verdict", "why"),
+    [
+        # As bad as the stable version, or too few to say.
+        ((50, 500, 450, 4_500), True, "inconclusive", "success ratio 0.9 < 0.99, which chance or the stable version's"),
+        ((1, 60, 0, 540), True, "inconclusive", "success ratio 0.9 < 0.99, which chance or the stable version's"),
+        ((50, 500, 2, 4_500), False, "bad", "success ratio 0.9 < 0.99, 50 of 500 requests failed, and 2 of 4500 of"),
+        # Without the stable version's numbers the bound alone counts.
+        ((50, 500, 0, 0), False, "bad", "success ratio 0.9 < 0.99"),
+    ],
+)
+def test_what_chance_or_the_stable_version_explains_is_no_failure(
+    failures: tuple[int, int, int, int], unsure: bool, verdict: str, why: str
+) -> None:
+    pair = dict(zip(("bad", "all", "stableBad", "stableAll"), map(str, failures), strict=True))
+    enough = evidence_of(45, 0.01)
+    assert (counted(pair) and not worse(pair, enough, 0)) is unsure
+    bounds = [{**BOUNDS[0], "value": "0.9", "unsure": unsure}]
+    said, words = judge(bounds, "500", 50, pair, enough=enough, beyond=0.005)
+    assert said == verdict
+    assert words.startswith(why)
+
+
+def test_more_failures_than_the_stable_version_fail_a_check_inside_the_bound() -> None:
+    pair = {"bad": "80", "all": "10000", "stableBad": "10", "stableAll": "10000"}
+    good = [{**BOUNDS[0], "value": "0.992"}]
+    enough = evidence_of(45, 0.01)
+    assert judge(good, "10000", 50, pair, enough=enough, beyond=0.005)[0] == "bad"
+    assert judge(good, "10000", 50, pair, enough=enough, beyond=0.01) == ("good", "")
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.01, 0.001])
+@pytest.mark.parametrize(("mine", "theirs"), [(20, 180), (50, 450), (300, 700), (600, 400), (200, 2_800)])
+def test_two_equal_versions_seldom_differ(mine: int, theirs: int, rate: float) -> None:
+    """The chance of a false alarm, added up exactly over all ways in which the bad requests can fall to the two."""
+    enough = evidence_of(1, 0.01)
+    bad = max(2, round((mine + theirs) * rate))
+    ways = math.comb(mine + theirs, bad)
+    alarms = sum(
+        math.comb(mine, k) * math.comb(theirs, bad - k)
+        for k in range(max(0, bad - theirs), min(bad, mine) + 1)
+        if worse({"bad": str(k), "all": str(mine), "stableBad": str(bad - k), "stableAll": str(theirs)}, enough, 0)
+    )
+    assert alarms * 100 <= ways
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3, 45, 64, 65, 4_000])
+@pytest.mark.parametrize("rate", FALSE_ALARMS)
+def test_the_evidence_covers_all_looks(looks: int, rate: float) -> None:
+    needed = math.log(looks / rate)
+    assert needed - 1e-9 <= evidence_of(looks, rate) <= needed + math.log(2) + 1e-9

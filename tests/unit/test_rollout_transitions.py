@@ -16,6 +16,7 @@ from velagen import parameter as p
 from velagen.kubevela import CueVersion
 from velagen.oracle import VERSIONS, Oracle
 from velagen.rollout import transitions as t
+from velagen.rollout import verdict
 from velagen.template.compiler import TemplateCompiler
 from velagen.template.functions import let
 from velagen.template.types import UNKNOWN, Fields, JsonType, Member, constant
@@ -117,6 +118,24 @@ def test_every_history_ends_and_its_weights_are_right(seed: int) -> None:
             assert weight == 0
             assert after["reason"], row
         assert after["errors"] <= len(t.BACK_OFF)  # below the engine's ten errors
+
+
+@settings(max_examples=300, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(st.integers(min_value=0))
+def test_after_a_failed_check_traffic_rises_by_as_many_passed_ones_as_a_step_needs(seed: int) -> None:
+    passed: int | None = None  # since a check of this step failed; None where none did
+    for before, seen, how, after, row in history(seed):
+        weight = t.share(after, how)
+        assert isinstance(weight, int)
+        assert 0 <= 100 - weight <= 100  # the stable version's: both are all the traffic
+        if row == "check failed":
+            passed = 0
+        elif passed is not None and seen["check"] == "good":
+            passed += 1
+        if before["phase"] != "step" or after["phase"] != "step" or after["step"] != before["step"]:
+            if row in ("step passed", "last step passed") and passed is not None:
+                assert passed >= how["checks"]
+            passed = None
 
 
 @settings(max_examples=150, deadline=None, phases=(Phase.explicit, Phase.generate))
@@ -249,6 +268,60 @@ def as_cue() -> str:
     each = cue.Struct((*compiler.intermediates(), *struct.decls))
     loop = cue.Comprehension((cue.For("parameter", cue.Ident("inputs")),), each)
     return cue.to_cue(cue.File((cue.Field(cue.Name("results"), cue.ListLit((loop,))),)))
+
+
+Compared = tuple[dict[str, str], dict[str, Any]]
+
+
+def comparison(seed: int) -> Compared:
+    """Counts of two versions as Prometheus may write them, and what is asked of them."""
+    pick = random.Random(seed)
+
+    def count(most: int) -> str:
+        number = pick.randint(0, most)
+        return pick.choice([str(number)] * 8 + [f"{number:e}", "", "NaN", "+Inf"])
+
+    every, stable = (pick.choice([0, 20, 300, 5_000, 400_000]) for _ in range(2))
+    shares = [pick.choice([0.0, 0.002, 0.03, 1.0]) for _ in range(2)]
+    names = ("bad", "stableBad", "all", "stableAll")
+    most = (int(every * shares[0]), int(stable * shares[1]), every, stable)
+    asked = {"looks": pick.randint(1, 4_000), "rate": pick.choice(verdict.FALSE_ALARMS)}
+    return {name: count(one) for name, one in zip(names, most, strict=True)}, {
+        **asked,
+        "margin": pick.choice([0, 0.005, 0.1]),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(20)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_cue_compares_two_versions_as_python_does(version: CueVersion) -> None:
+    pair, asked = comparison(1)
+    of = Fields({"pair": Member(_typed(dict(pair)), present=True), "asked": Member(_typed(dict(asked)), present=True)})
+    compiler = TemplateCompiler(parameter=of, object_schemas=lambda *_: None)
+    evidence = let(verdict.enough_evidence(p.asked.looks, p.asked.rate))
+    body = {
+        "counted": verdict.is_counted(p.pair),
+        "worse": verdict.is_worse(p.pair, evidence, p.asked.margin),
+        "words": verdict.more_failures(p.pair, evidence, p.asked.margin),
+    }
+    struct = compiler.body(body, UNKNOWN, "step")
+    assert compiler.problems == []
+    assert isinstance(struct, cue.Struct)
+    one = cue.Struct((*compiler.intermediates(), *struct.decls))
+    loop = cue.Comprehension((cue.For("parameter", cue.Ident("inputs")),), one)
+    text = cue.to_cue(cue.File((cue.Field(cue.Name("results"), cue.ListLit((loop,))),)))
+    cases = [comparison(seed) for seed in range(2_000)]
+    inputs = [{"pair": pair, "asked": asked} for pair, asked in cases]
+    with Oracle(version, seconds=60) as oracle:
+        answer = oracle.eval(text, "results", extra=f"\ninputs: {json.dumps(inputs)}")
+    assert answer.ok, answer.error
+    found = [one["worse"] for one in answer.result]
+    assert 40 < sum(found) < 1_900
+    for (pair, asked), got in zip(cases, answer.result, strict=True):
+        enough = verdict.evidence_of(asked["looks"], asked["rate"])
+        is_worse = verdict.worse(pair, enough, asked["margin"])
+        assert (got["counted"], got["worse"], bool(got["words"])) == (verdict.counted(pair), is_worse, is_worse), pair
 
 
 @pytest.mark.slow

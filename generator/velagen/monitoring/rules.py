@@ -42,6 +42,7 @@ INFO: Final = "model:info"
 Growth = Callable[[str, str], str]
 #: Of the windows in which growth is counted.
 SECONDS: Final = {"1m": 60, "5m": 300}
+_BUCKETS: Final = "model:latency_seconds_bucket:increase5m"
 #: A GPU that a pod holds.
 _HELD: Final = '{pod!=""}'
 
@@ -162,7 +163,12 @@ def _of_route(route: Route) -> Group:
         ("model:requests:rate1m", "Requests a second, over one minute.", lambda s: _rate(s, s.requests, "1m")),
         ("model:errors:rate1m", "Requests a second that failed by the server's fault.", _errors_rate),
         ("model:errors:ratio5m", "Share of requests that failed, 0 to 1, over 5 minutes.", _errors_ratio),
+        ("model:requests:increase5m", "Requests over 5 minutes, in number.",
+         lambda s: _own(s, f"{summed(s, s.requests, '5m', growth_of(s))} * {SECONDS['5m']}")),
+        ("model:errors:increase5m", "Those of them that failed, in number.",
+         lambda s: _own(s, f"{_failed(s)} * {SECONDS['5m']}") if s.errors else None),
         *percentiles,
+        (_BUCKETS, "Requests over 5 minutes that were answered within le, in the unit of its source.", _buckets),
         ("model:latency_seconds:mean", "Mean seconds a request, over 5 minutes: a mean and no percentile.",
          lambda s: _mean(s, s.mean)),
         ("model:inflight", "Requests in the system: a gauge where there is one, else Little's law over one minute.",
@@ -186,7 +192,10 @@ def _of_route(route: Route) -> Group:
             if source.histogram and source.histogram.only and record.startswith("model:latency_seconds:p")
         )
         said = about + partly + (f" Not given by {without}." if without else "")
-        expr = " or ".join(f"({expr})" if len(given) > 1 else expr for _, expr in given)
+        exprs = [f"({expr})" if len(given) > 1 else expr for _, expr in given]
+        if record == _BUCKETS:  # buckets of two sources would make one histogram
+            exprs = [_without(expr, exprs[:number]) for number, expr in enumerate(exprs)]
+        expr = " or ".join(exprs)
         rules.append(Rule(record, expr, said, {"route": route}))
     return Group(f"model-{route}", tuple(rules))
 
@@ -332,9 +341,25 @@ def _errors_rate(source: Source) -> str | None:
 def _errors_ratio(source: Source) -> str | None:
     if not source.errors:
         return None
-    growth = growth_of(source)
-    errors, asked = (summed(source, series, "5m", growth) for series in (source.errors, source.requests))
-    return _own(source, f"({errors} or {summed(source, source.requests, '5m', present)}) / ({asked} > 0)")
+    return _own(source, f"{_failed(source)} / ({summed(source, source.requests, '5m', growth_of(source))} > 0)")
+
+
+def _failed(source: Source) -> str:
+    """Errors a second over five minutes; none where there are requests and the series of errors is absent."""
+    errors = summed(source, source.errors, "5m", growth_of(source))
+    return f"({errors} or {summed(source, source.requests, '5m', present)})"
+
+
+def _buckets(source: Source) -> str | None:
+    if source.histogram is None:
+        return None
+    buckets = selected(source, f"{source.histogram.name}_bucket", source.histogram.where, "5m")
+    return _own(source, f"sum by ({key_of(source, 'le')}) ({buckets}) * {SECONDS['5m']}")
+
+
+def _without(expr: str, others: Sequence[str]) -> str:
+    """Those of versions that none of the *others* tell of."""
+    return f"({expr}{''.join(f' unless on ({_by()}) {one}' for one in others)})" if others else expr
 
 
 def _percentile(source: Source, histogram: Histogram, share: float) -> str:

@@ -4,15 +4,16 @@ As :mod:`velagen.rollout.transitions`, expressions for the cluster and for Pytho
 a number, too few requests) is inconclusive and never good.
 
 Two versions are compared by counts, so that chance fails few rollouts: of n requests, c of them the candidate's, x are
-bad, and the candidate has k of these. Were both versions alike, the bad ones would be spread over all requests at random,
-and Bernstein's inequality bounds the chance that the candidate has t more of them than its part m = x c/n::
+bad, and the candidate has k of these. Were both versions alike, the bad ones would be spread over all requests at
+random, and Bernstein's inequality bounds the chance that the candidate has t more than its part m = x c/n of them::
 
     P(k >= m + t) <= exp(-t² / (2 (v + (1 - c/n) t/3))),    v = x (c/n) (1 - c/n)
 
 It holds for any number of requests, also for few (for draws without putting back: W. Hoeffding, Probability
 inequalities for sums of bounded random variables, 1963, theorems 3 and 4), and needs no special function: the bound is
-below p where t² > 2 ln(1/p) (v + (1 - c/n) t/3). A rollout that has not failed a check yet has made at most
-steps x checks of them with a verdict, so p is the rate of false alarms for a rollout divided by the number of such looks.
+below p where t² > 2 ln(1/p) (v + (1 - c/n) t/3). Before its first failed
+check a rollout has made at most steps x checks of them with a verdict, so p is the rate of false alarms for a rollout
+divided by the number of such looks.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from velagen.template.functions import cases, concat, if_else, join, length, let
 #: A number as Prometheus writes it; NaN and +Inf are none.
 NUMBER: Final = r"^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$"
 
-#: The rates of false alarms that may be asked for: the share of rollouts of a version as good as the stable one in which
-#: chance fails a check at all.
+#: The rates of false alarms that may be asked for: of the rollouts of a version that is as good as the stable one, the
+#: share in which chance fails a check at all.
 FALSE_ALARMS: Final = (0.001, 0.01, 0.05)
-#: The most looks that a rollout may take: 20 steps of 100 checks, each looking at two things.
-MOST_LOOKS: Final = 4096
+#: A check looks at failures and at what is slower than each of two bounds.
+LOOKS_OF_A_CHECK: Final = 3
+#: 20 steps of 100 checks, the most that there may be, come to 6,000 looks.
+MOST_LOOKS: Final = 8192
 
 #: A bound is an object of: name (what is measured), value (text, as Prometheus says it; empty where it says nothing),
 #: unit, limit (a number), atMost (true: the value may not be above the limit; false: not below), unsure (true: a value
@@ -106,7 +109,9 @@ def is_worse(pair: e.Reference, evidence: e.Value, margin: e.Value) -> e.Express
 
 def more_failures(pair: e.Reference, evidence: e.Value, margin: e.Value) -> e.Expression:
     """What :func:`broken` says of bounds, of the failures of both versions: one text or none."""
-    words = f"{pair.bad} of {pair.all} requests failed, and {pair.stableBad} of {pair.stableAll} of the stable version's"
+    words = (
+        f"{pair.bad} of {pair.all} requests failed, and {pair.stableBad} of {pair.stableAll} of the stable version's"
+    )
     return if_else(is_worse(pair, evidence, margin), e.Literal([words]), e.Literal([]))
 
 
@@ -114,9 +119,7 @@ def unmeasured(bounds: e.Expression) -> e.Expression:
     """The bounds that say nothing, in words: without a number, or broken by what chance explains."""
     return e.Literal(
         [
-            each(
-                bounds, lambda bound: f"{bound.name} has no value", where=lambda bound: ~matches(bound.value, NUMBER)
-            ),
+            each(bounds, lambda bound: f"{bound.name} has no value", where=lambda bound: ~matches(bound.value, NUMBER)),
             each(
                 bounds,
                 lambda bound: f"{_words(bound)}, which chance or the stable version's own explain",
@@ -175,8 +178,8 @@ def judge(
 ) -> tuple[str, str]:
     """The verdict on *measured* bounds and its reason, in Python.
 
-    *count* is the number of requests as text. *failures* are both versions', *enough* what :func:`evidence_of` gives and
-    *beyond* the margin between their shares.
+    *count* is the number of requests as text. *failures* are both versions', *enough* is what :func:`evidence_of`
+    gives, and *beyond* the margin between their shares.
     """
     bound = [{"unsure": False, **one} for one in measured]
     given = {"bounds": bound, "requests": count, "least": at_least, "pair": dict(failures)}
@@ -202,6 +205,7 @@ def worse(counts: Mapping[str, str], enough: float, beyond: float) -> bool:
 
 __all__ = [
     "FALSE_ALARMS",
+    "LOOKS_OF_A_CHECK",
     "NO_PAIR",
     "NUMBER",
     "broken",
