@@ -77,8 +77,8 @@ def run_ours(run: Run, how: Ours) -> Outcome:
     """Let the table of transitions and the verdicts lead the rollout."""
     seen, rules = Seen(run), _Rules(how)
     state, _ = rules.step({**transitions.BLANK}, changed=True)
-    state, _ = rules.step(state, ready=True)
-    state, _ = rules.step(state, ready=True)
+    for _ in ("prepare", "warm"):
+        state, _ = rules.step(state, ready=True, routed=True)
     written = 0
     while not seen.is_over:
         seen.go(transitions.share(state, rules.settings))
