@@ -96,7 +96,8 @@ def main(seeds: int, sweep_seeds: int, processes: int, nice: int, with_argo: boo
         parts = [cases[at : at + 20] for at in range(0, len(cases), 20)]
         results = [one for found in pool.map(partial(compared, argo=argo), parts) for one in found]
         tried = [one for found in pool.map(swept, settings, chunksize=5) for one in found]
-    said = report.text(results, tried, f"python -m benchmarks.rollout --seeds {seeds} --write", FIGURE)
+    command = f"python -m benchmarks.rollout --seeds {seeds} --sweep-seeds {sweep_seeds}"
+    said = report.text(results, tried, command + ("" if with_argo else " --no-argo"), FIGURE)
     click.echo(said)
     if write:
         page.write("simulation", said, PAGE)

@@ -236,7 +236,8 @@ def test_a_bad_version_goes_back_and_says_why(rollout: Rollout, cluster: Cluster
     assert words in events[0]["message"]
     last = rollout.history[-1]
     assert (last["row"], last["weight"], last["requests"], last["why"]) == ("failed", 0, "500", words)
-    assert last["bounds"][0] == {"name": "success ratio", "value": "0.93", "unit": "", "limit": 0.99, "atMost": False}
+    bound = {"name": "success ratio", "value": "0.93", "unit": "", "limit": 0.99, "atMost": False, "unsure": False}
+    assert last["bounds"][0] == bound
     where = ["-n", cluster.namespace, "--kubeconfig", str(cluster.kubeconfig), "--prometheus", "http://127.0.0.1:1"]
     shown = CliRunner().invoke(main, ["rollout", "status", "app", *where])
     assert shown.exit_code == 0, shown.output
