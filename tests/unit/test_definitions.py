@@ -895,14 +895,15 @@ REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision"
             {"conditions": [READY, ROLLING], "modelStatus": LOADED, "url": "http://m"},
             False,
             "Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela "
-            "logs app",
+            "logs app, or write rollout: in-place where no node has room for a pod more",
         ),
         # KServe looks at one pod, which may be an old one, and keeps the failure for good.
         (
             {"conditions": [READY, ROLLING], "modelStatus": {**failed("a\nEOFError\n"), **LOADED}},
             False,
             "The last failure was ModelLoadFailed: EOFError; now: Rolling out: replicas of the version before answer "
-            "until the new ones are ready; if it lasts, see vela logs app",
+            "until the new ones are ready; if it lasts, see vela logs app, or write rollout: in-place where no node "
+            "has room for a pod more",
         ),
         (
             {"conditions": [READY, ROLLED_OUT], "modelStatus": {**failed("EOFError"), **LOADED}, "url": "http://m"},

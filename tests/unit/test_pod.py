@@ -16,6 +16,7 @@ from velagen.check.dryrun import Outcome, dry_run
 from velagen.definition.build import build_definitions
 from velagen.documents import parse_documents
 from velagen.kserve.cut import PARTS, PASSED, inference_service, pod_schema, printed
+from velagen.kserve.fields import fields, page, without_a_place
 from velagen.project import Project
 from velagen.schema import load_schema, validate
 from velagen.schema.opened import PLAIN, at_render, json_pattern, unsure
@@ -121,6 +122,23 @@ def test_what_is_open_is_anything_at_render_and_read_by_velagen_check() -> None:
     assert '"required"' not in json.dumps(volumes)
     wrong = {**TRITON, "pod": {"volumes": [{"name": "a", "configMap": {"nam": "b"}}]}}
     assert [problem.place.pointer for problem in validate(schema, wrong)] == ["/pod/volumes/0/configMap/nam"]
+
+
+def test_each_of_kserves_fields_has_a_place_or_a_reason() -> None:
+    assert without_a_place(fields()) == [], "say in velagen/kserve/fields.py where it is, or why it is nowhere"
+    next_kserve = {**fields(), "spec.predictor": [*fields()["spec.predictor"], "schedulingGroup"]}
+    assert without_a_place(next_kserve) == ["spec.predictor.schedulingGroup"]
+    text = (ROOT / "docs" / "kserve-fields.md").read_text(encoding="utf-8")
+    assert page(fields()) == text, "run: python -m velagen.kserve.make"
+
+
+def test_the_places_are_properties_of_the_schema() -> None:
+    known = load_schema(ROOT / "schemas" / "kfserving.json").document
+    pod = known["$defs"]["pod"]["properties"]
+    for name in re.findall(r"`([a-z]\w+(?:\.\w+)?)`", (ROOT / "docs" / "kserve-fields.md").read_text()):
+        first, _, below = name.partition(".")
+        if below and first == "pod":
+            assert below in pod, name
 
 
 # ---------------------------------------------------------------- what becomes of it
