@@ -96,12 +96,24 @@ def test_the_runtimes_are_those_of_the_definitions() -> None:
             {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://a", "protocolVersion": "v1"}},
         ),
         ({"minReplicas": 2, "nodeSelector": {}}, {"minReplicas": 2}),
+        (
+            {"model": {"modelFormat": {"name": "a"}, "name": "", "resources": {}}},
+            {"model": {"modelFormat": {"name": "a"}}},
+        ),
     ],
 )
 def test_two_ways_to_write_one_thing_are_equal(before: dict[str, Any], after: dict[str, Any]) -> None:
     wanted = service(**before)
     wanted["spec"]["predictor"] = {k: v for k, v in wanted["spec"]["predictor"].items() if v is not None}
     assert differences(wanted, service(**after)) == []
+
+
+def test_what_the_webhook_wrote_is_not_a_persons() -> None:
+    kept = service()
+    kept["metadata"]["annotations"]["modelFormat"] = "sklearn"
+    assert differences(kept, service()) == []
+    kept["metadata"]["annotations"]["modelFormat"] = "of-ones-own"
+    assert [".".join(one.path) for one in differences(kept, service())] == ["metadata.annotations.modelFormat"]
 
 
 def test_amounts_are_compared_and_not_their_texts() -> None:

@@ -35,12 +35,16 @@ _PROTOCOL: Final = "v1"
 def defaulted(service: dict[str, Any]) -> dict[str, Any]:
     """A copy of an InferenceService as the webhook would keep it."""
     found = copy.deepcopy(service)
-    annotations = (found.get("metadata") or {}).get("annotations") or {}
+    metadata = found["metadata"] = dict(found.get("metadata") or {})
+    annotations = metadata["annotations"] = dict(metadata.get("annotations") or {})
     if annotations.get(MODE) in _OLD_MODES:
         annotations[MODE] = _OLD_MODES[annotations[MODE]]
     predictor = (found.get("spec") or {}).get("predictor")
     if isinstance(predictor, dict):
         _model(predictor)
+        form = ((predictor.get("model") or {}).get("modelFormat") or {}).get("name")
+        if form:
+            annotations.setdefault("modelFormat", form)
     return found
 
 

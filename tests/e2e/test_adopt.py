@@ -1,0 +1,55 @@
+"""``velagen adopt --cluster``: KubeVela takes an InferenceService over that runs already."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.conftest import Cluster
+
+from velagen.lab import Lab
+from velagen.lab.vela import vela
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(40)
+def test_a_service_that_runs_is_taken_over_and_stays_itself(lab: Lab, cluster: Cluster) -> None:
+    vela(lab.kubeconfig, "addon", "enable", ROOT / "addon" / "kfserving")
+    model = {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://models/iris"}
+    lab.api.apply(
+        {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": "iris", "namespace": cluster.namespace, "labels": {"team": "search"}},
+            "spec": {"predictor": {"minReplicas": 2, "model": model}},
+        }
+    )
+    before = cluster.wait_ready("iris")
+    deployment = cluster.get("apps/v1", "Deployment", "iris-predictor")
+    assert deployment is not None
+
+    def adopt(*arguments: str) -> str:
+        command = [sys.executable, "-m", "velagen.cli", "adopt", "--cluster", "-n", cluster.namespace, *arguments]
+        environment = {**os.environ, "KUBECONFIG": str(lab.kubeconfig)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert adopt("--check", "iris") == "iris: equal\n"
+    cluster.up(yaml.safe_load(adopt()))
+    cluster.wait_running("iris")
+    after = cluster.wait_ready("iris")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"]["labels"]["team"] == "search"
+    assert after["metadata"]["labels"]["app.oam.dev/name"] == "iris"
+    assert after["spec"]["predictor"]["minReplicas"] == 2
+    assert after["spec"]["predictor"]["model"]["storageUri"] == "s3://models/iris"
+    found = cluster.get("apps/v1", "Deployment", "iris-predictor")
+    assert found is not None
+    assert found["metadata"]["uid"] == deployment["metadata"]["uid"]
