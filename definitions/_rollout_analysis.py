@@ -7,6 +7,7 @@ from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace,
 from _rollout_state import before_check, is_due
 
 from velagen import (
+    Reference,
     cases,
     choose,
     concat,
@@ -113,6 +114,17 @@ def of_user(query: Expression) -> Expression:
     return replace_text(text, "NAMESPACE", namespace)
 
 
+#: What is left of the objectives of both versions.
+BUDGET = f'min(model:slo_budget_left:ratio{{namespace="{namespace}",component=~"{stable_name}|{candidate_name}"}})'
+alerts = first_given(p.analysis.alerts, [])
+
+
+def ringing(alert: Reference) -> Value:
+    """How many alerts of this name ring; Prometheus has no series of those that don't."""
+    labels = of_user(first_given(alert.selector, 'namespace="NAMESPACE",version="VERSION"'))
+    return f'count(ALERTS{{alertname="{alert.name}",alertstate="firing",{labels}}}) or vector(0)'
+
+
 bounded = p.analysis.latency
 #: One question for all that a check looks at: it is answered as a whole or not at all.
 question = let(
@@ -122,6 +134,8 @@ question = let(
             when(p.analysis.successRatio > 0, named("success ratio", rounded(SUCCESS, "0.000001"))),
             when(given(bounded.milliseconds), named("latency", rounded(LATENCY, "0.1"))),
             when(bounded.timesStable > 0, named("beside stable", rounded(BESIDE_STABLE, "0.001"))),
+            when(given(p.analysis.budgetLeft), named("budget", rounded(BUDGET, "0.0001"))),
+            each(alerts, lambda one: named(f"alert {one.name}", f"({ringing(one)})")),
             each(queries, lambda one: named(f"query {one.name}", f"({of_user(one.query)})")),
             when(
                 is_relative & (p.analysis.successRatio > 0),
@@ -251,6 +265,11 @@ bounds = let(
                 unsure=slow_by_chance,
             ),
         ),
+        when(
+            given(p.analysis.budgetLeft),
+            bound("error budget left", measured("budget"), p.analysis.budgetLeft, at_most=False),
+        ),
+        each(alerts, lambda one: bound(f"alert {one.name}", measured(f"alert {one.name}"), 0, at_most=True)),
         each(
             queries,
             lambda one: bound(one.name, measured(f"query {one.name}"), one.atLeast, at_most=False),

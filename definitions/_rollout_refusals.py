@@ -53,6 +53,7 @@ nothing_measured = (
     & (p.analysis.latency.timesStable == 0)
     & missing(p.analysis.latency.milliseconds)
     & (length(queries) == 0)
+    & missing(p.analysis.budgetLeft)
 )
 
 
@@ -123,6 +124,10 @@ refusal = let(
             contains_text(first_given(answer("there", "gateway").err, ""), "not found"),
             f"there is no Gateway {gateway_namespace}/{gateway_name}: write the one that clients come in by as "
             "route.gateway, with name and namespace",
+        ),
+        (
+            given(p.analysis.budgetLeft) & ~contains(traits_of_component, "slo"),
+            f"analysis.budgetLeft needs an error budget: give {p.component} the trait slo, or drop it",
         ),
         (nothing_measured, "analysis looks at nothing: leave successRatio or latency on, or write a query"),
         (

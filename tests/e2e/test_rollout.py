@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from tests.conftest import Cluster
 from tests.e2e.loopback import Quiet, listening
@@ -94,6 +95,7 @@ class Rollout:
             **QUICK,
             **settings,
         }
+        self.annotations: dict[str, str] = {}
         self.steps = [{"name": "rollout", "type": "rollout-model", "properties": self.settings}]
         if tidy:
             last = {"component": "m", "tidy": True}
@@ -108,7 +110,7 @@ class Rollout:
             {
                 "apiVersion": "core.oam.dev/v1beta1",
                 "kind": "Application",
-                "metadata": {"name": "app"},
+                "metadata": {"name": "app", "annotations": self.annotations},
                 "spec": {
                     "components": [{"name": "m", "type": "kfserving", "properties": model, "traits": written}],
                     "workflow": {"steps": self.steps},
@@ -553,6 +555,47 @@ def test_istio_has_the_same_routes(cluster: Cluster, metrics: Metrics) -> None:
     assert "Set-Cookie" in others["route"][1]["headers"]["response"]["add"]
     cluster.vela("workflow", "resume", "app", "-n", cluster.namespace)
     rollout.wait("done", "app-v2")
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "rollout.md"
+
+
+def rights(namespace: str) -> list[dict[str, Any]]:
+    """The roles that the guide names, for a service account."""
+    (block,) = re.findall(r"```yaml\n(# RBAC.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    roles = [one for one in yaml.safe_load_all(block.replace("NAMESPACE", namespace)) if one]
+    return [
+        thing
+        for role in roles
+        for thing in (
+            role,
+            {
+                "apiVersion": role["apiVersion"],
+                "kind": "RoleBinding",
+                "metadata": {**role["metadata"], "name": f"{role['metadata']['name']}-{namespace}"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]},
+                "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace}],
+            },
+        )
+    ]
+
+
+def test_the_rights_that_the_guide_names_are_enough(cluster: Cluster, metrics: Metrics) -> None:
+    account = {"name": "deployer", "namespace": cluster.namespace}
+    cluster.api.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    for thing in rights(cluster.namespace):
+        cluster.api.apply(thing)
+    rollout = Rollout(cluster, metrics)
+    rollout.annotations = {"app.oam.dev/service-account-name": "deployer"}
+    rollout.up(1)
+    rollout.wait("done", "app-v1")
+    rollout.up(2)
+    rollout.wait("done", "app-v2")
+    assert rollout.served() == "s3://models/m/2"
+    metrics.answer = BAD
+    rollout.up(3)
+    rollout.wait("failed", "app-v3")
+    assert [one for one in cluster.list("v1", "Event") if one.get("reason") == "RolledBack"]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,13 @@ def said(
         ({"deadline": 60, "interval": 30, "checks": 3}, {}, "the 3 checks of a step take 90 s"),
         ({"analysis": {"queries": [{"name": "q", "query": "up"}]}}, {}, "the query q of analysis has no bound"),
         ({"analysis": {"successRatio": 0, "latency": {"timesStable": 0}}}, {}, "analysis looks at nothing"),
+        # An alert that nobody wrote never rings.
+        (
+            {"analysis": {"successRatio": 0, "latency": {"timesStable": 0}, "alerts": [{"name": "A"}]}},
+            {},
+            "analysis looks at nothing",
+        ),
+        ({"analysis": {"budgetLeft": 0.1}}, {}, "budgetLeft needs an error budget: give m the trait slo"),
         ({}, {"traits": [{"type": "canary", "properties": {"weight": 1}}]}, "m has the trait canary"),
         ({}, {"properties": {"deploymentMode": "knative"}}, "rollout-model works in standard mode"),
     ],

@@ -118,6 +118,32 @@ def test_a_version_whose_metrics_vanish_has_no_number_of_requests(
     holds(tmp_path, rules_file(recording_rules()), group)
 
 
+def test_budgets_and_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [{"name": "Drift"}, {"name": "Late", "selector": 'service=~"VERSION|STABLE"'}, {"name": "Unknown"}]
+    off = {"successRatio": 0, "latency": {"percentile": "p99", "timesStable": 0}, "queries": []}
+    asked = question(monkeypatch, **off, budgetLeft=0.1, alerts=chosen)
+    left = {"namespace": "team", "slo": "availability", "route": "envoy"}
+    ring = {"alertstate": "firing", "namespace": "team"}
+    given = [
+        series("model:slo_budget_left:ratio", "0.5x60", component="m", **left),
+        series("model:slo_budget_left:ratio", "0.04x60", component="m-canary", **left),
+        series("model:slo_budget_left:ratio", "-3x60", component="n", **left),
+        series("ALERTS", "1x60", alertname="Drift", version="n", **ring),
+        series("ALERTS", "1x60", alertname="Drift", version="m-canary", **{**ring, "alertstate": "pending"}),
+        series("ALERTS", "1x60", alertname="Late", service="m-canary", **ring),
+    ]
+    seen = expect(
+        asked,
+        "10m",
+        sample("budget", 0.04),
+        *(sample(f"alert {one}", n) for one, n in (("Drift", 0), ("Late", 1))),
+        sample("alert Unknown", 0),
+    )
+    holds(
+        tmp_path, rules_file(recording_rules()), {"interval": "15s", "input_series": given, "promql_expr_test": [seen]}
+    )
+
+
 BOUNDS = [
     {"name": "success ratio", "value": "1", "unit": "", "limit": 0.99, "atMost": False},
     {"name": "latency (p99)", "value": "250.5", "unit": " ms", "limit": 300, "atMost": True},
