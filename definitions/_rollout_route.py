@@ -56,7 +56,7 @@ matched = route_asked.match
 AFFINITY_COOKIE = f"{p.component}-rollout"
 sets_cookie = given(route_asked.affinity)
 seconds_kept = floor(first_given(route_asked.affinity.seconds, 3600))
-set_cookie = f"{AFFINITY_COOKIE}={target}; Max-Age={seconds_kept}; Path=/; HttpOnly"
+set_cookie = let(f"{AFFINITY_COOKIE}={target}; Max-Age={seconds_kept}; Path=/; HttpOnly")
 #: Not while the candidate is about to be taken away.
 has_testers = let((given(matched) | sets_cookie) & one_of(phase, "step", "pause", "promote", "settle"))
 
@@ -249,6 +249,20 @@ def split_of_istio(port: Value) -> dict[object, Value]:
     }
 
 
+#: For the mesh and for names of the user's.
+rules_of_istio = let(
+    [
+        when(
+            has_grpc & has_testers,
+            {"match": testers_of_istio(GRPC_OF_ISTIO), "route": [destination_of_candidate(grpc_port, 100)]},
+        ),
+        when(has_grpc, {"match": [{"headers": GRPC_OF_ISTIO}], **split_of_istio(grpc_port)}),
+        when(has_testers, {"match": testers_of_istio({}), "route": [destination_of_candidate(HTTP, 100)]}),
+        split_of_istio(HTTP),
+    ]
+)
+
+
 def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object, Value]) -> Expression:
     """Istio's route for the hosts *of* at one *gateway*."""
     value = {
@@ -259,15 +273,7 @@ def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object,
             "hosts": of,
             "gateways": [gateway],
             **seen_by,
-            "http": [
-                when(
-                    has_grpc & has_testers,
-                    {"match": testers_of_istio(GRPC_OF_ISTIO), "route": [destination_of_candidate(grpc_port, 100)]},
-                ),
-                when(has_grpc, {"match": [{"headers": GRPC_OF_ISTIO}], **split_of_istio(grpc_port)}),
-                when(has_testers, {"match": testers_of_istio({}), "route": [destination_of_candidate(HTTP, 100)]}),
-                split_of_istio(HTTP),
-            ],
+            "http": rules_of_istio,
         },
     }
     return operation("vela/kube", "#Apply", {"value": value})
