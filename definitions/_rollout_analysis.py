@@ -7,7 +7,6 @@ from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace,
 from _rollout_state import before_check, is_due
 
 from velagen import (
-    Reference,
     cases,
     choose,
     concat,
