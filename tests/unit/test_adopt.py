@@ -35,7 +35,6 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((Path(__file__).parent / "fixtures/adopt").glob("*.yaml"))
 #: Samples that the component can't say, which are carried as they are.
 AS_THEY_ARE = {
-    "two-places": "it has no storageUri",
     "no-storage": "it has no storageUri",
     "container-of-storage": "modelUri must be a location that KServe can fetch",
     "own-container": "its predictor is a container of its own",

@@ -56,8 +56,12 @@ def drafted(service: dict[str, Any], known: Collection[str], default_mode: Mode)
         return draft
     runtime = _runtime(service, model, draft)
     _rows(ROWS, predictor, draft.properties, known, "")
+    if "stopped" in known and _annotation(service, "serving.kserve.io/stop") == "true":
+        draft.properties["stopped"] = True
     if "version" in draft.properties.get("modelFormat", {}):
         draft.properties["modelFormat"] = {"name": model["modelFormat"]["name"], **draft.properties["modelFormat"]}
+    if "artifacts" in known and "modelUri" not in draft.properties:
+        _artifacts(predictor.get("storageUris"), draft.properties)
     _location(model, draft)
     _protocol(model, runtime, draft)
     name = str((service.get("metadata") or {}).get("name", ""))
@@ -90,6 +94,10 @@ def _mode(service: dict[str, Any], default_mode: Mode, draft: Draft) -> None:
         draft.properties["deploymentMode"] = mode
         if annotations.get(_SCRAPED) != "true":
             draft.properties["scrape"] = False
+
+
+def _annotation(service: dict[str, Any], name: str) -> Any:
+    return ((service.get("metadata") or {}).get("annotations") or {}).get(name)
 
 
 def _runtime(service: dict[str, Any], model: dict[str, Any], draft: Draft) -> str:
@@ -131,6 +139,14 @@ def _protocol(model: dict[str, Any], runtime: str, draft: Draft) -> None:
         usual = "v1" if runtime == "tensorflow" else "v2"
     if version in ("v1", "v2") and version != usual and runtime != "vllm":
         draft.properties["protocolVersion"] = version
+
+
+def _artifacts(uris: Any, properties: dict[str, Any]) -> None:
+    """The first of several places is modelUri, the others are artifacts."""
+    listed = [one for one in uris if isinstance(one, dict)] if isinstance(uris, list) else []
+    if len(listed) > 1 and all(one.get("uri") and one.get("mountPath") for one in listed):
+        properties["modelUri"] = listed[0]["uri"]
+        properties["artifacts"] = [{"uri": one["uri"], "path": one["mountPath"]} for one in listed[1:]]
 
 
 def _location(model: dict[str, Any], draft: Draft) -> None:

@@ -20,6 +20,18 @@ def _positive(value: Any) -> Any:
     return value or None
 
 
+#: The component's ways of replacing pods.
+_WAYS: Final = {
+    "surge": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+    "in-place": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+    "recreate": {"type": "Recreate"},
+}
+
+
+def _way(value: Any) -> Any:
+    return next((name for name, way in _WAYS.items() if way == value), None)
+
+
 def _amounts(value: Any) -> Any:
     """Amounts as text and devices as numbers, which is how the property writes them."""
 
@@ -63,7 +75,8 @@ ROWS: Final = (
     Row("logger", "logger"),
     Row("batcher.maxBatchSize", "batcher.maxBatchSize"),
     Row("batcher.maxLatencyMilliseconds", "batcher.maxLatency"),
-    Row("rollout", "deploymentStrategy", lambda value: "recreate" if value == {"type": "Recreate"} else None),
+    Row("rollout", "deploymentStrategy", _way),
+    Row("storageContainer", "storageContainerName"),
     Row("pod.volumes", "volumes"),
     Row("pod.volumeMounts", "model.volumeMounts"),
     Row("pod.imagePullSecrets", "imagePullSecrets"),
@@ -101,6 +114,8 @@ BY_RULE: Final = {
     "deploymentMode": "the annotation, KServe's status, or --default-mode",
     "storageKey": "storage.key, with its bucket and path in modelUri",
     "scrape": "the annotation enable-prometheus-scraping, in Knative mode",
+    "stopped": "the annotation serving.kserve.io/stop",
+    "artifacts": "storageUris behind the first, which is modelUri",
     "transformer": "COMPANION_ROWS",
     "explainer": "COMPANION_ROWS",
 }
