@@ -168,7 +168,7 @@ def test_a_server_that_does_not_help_is_said(mlflow: Registry, monkeypatch: pyte
         text = said("models:/a@b", url)
         assert "does not let you read this (401)" in text
         assert "MLFLOW_TRACKING_TOKEN" in text
-        assert "is no MLflow server (status 200)" in said("models:/a/1", url)
+        assert "is not an MLflow server (status 200)" in said("models:/a/1", url)
     assert asked == ["Bearer t", "Bearer t"]
     text = said("models:/a@b", url.replace("//", "//user:secret@"))
     assert "is not there: connection refused" in text

@@ -49,7 +49,7 @@ def test_a_rule_that_cannot_be_meant(schema: Any, keyword: str, sentence: str) -
     [
         ({"required": ["text", "cuont"]}, "no value can be right: 'cuont' is required, and no property"),
         ({"dependentRequired": {"text": ["cuont"]}}, "dependentRequired names 'cuont'"),
-        ({"x-checks": [{"check": "cuont > 1", "message": "no"}]}, "x-checks reads 'cuont', which is no property"),
+        ({"x-checks": [{"check": "cuont > 1", "message": "no"}]}, "x-checks reads 'cuont', which is not a property"),
     ],
 )
 def test_a_property_that_there_is_not(more: Any, sentence: str) -> None:
@@ -79,11 +79,11 @@ def test_rules_that_can_be_meant(more: Any) -> None:
     [
         ("text > 1", "it orders values that have no order, or are of two types"),
         ("text == 1", "it compares values that are never of the same type"),
-        ('count =~ "^a"', "it asks for a pattern in what is no text"),
-        ("text * 2 > 1", "it computes with what is no number"),
-        ('count && text == "a"', "a side of && or || is no condition"),
+        ('count =~ "^a"', "it asks for a pattern in something that is not a string"),
+        ("text * 2 > 1", "it computes with something that is not a number"),
+        ('count && text == "a"', "a side of && or || is not a condition"),
         ("len(count) > 1", "len() of what has no length"),
-        ("count", "it is no condition"),
+        ("count", "it is not a condition"),
     ],
 )
 def test_a_check_that_cue_cannot_work_out(check: str, sentence: str) -> None:

@@ -142,7 +142,7 @@ class _Server:
         except ValueError:
             found = None
         if not isinstance(found, dict) or (answer.status_code not in _OK and "error_code" not in found):
-            what = f"{about}what answers at {shown} is no MLflow server (status {answer.status_code})"
+            what = f"{about}what answers at {shown} is not an MLflow server (status {answer.status_code})"
             raise VelagenError(Problem(what, hint="give its address without a path, or with the path of a proxy"))
         if may_lack and _is_lacking(found):
             return None

@@ -304,14 +304,14 @@ def mistyped(check: Check, shape: Shape) -> str:
                 stack += [left, right]
             case Operation(op=("=~" | "!~"), left=left):
                 if not met(types(left), frozenset({"string"})):
-                    return "it asks for a pattern in what is no text"
+                    return "it asks for a pattern in something that is not a string"
             case Operation(op=("-" | "*"), left=left, right=right):
                 if not met(types(left), types(right), frozenset({"number"})):
-                    return "it computes with what is no number"
+                    return "it computes with something that is not a number"
                 stack += [left, right]
             case Operation(op=("&&" | "||"), left=left, right=right):
                 if not (met(types(left), frozenset({"boolean"})) and met(types(right), frozenset({"boolean"}))):
-                    return "a side of && or || is no condition"
+                    return "a side of && or || is not a condition"
                 stack += [left, right]
             case Operation(left=left, right=right):
                 stack += [left, right]
@@ -320,4 +320,4 @@ def mistyped(check: Check, shape: Shape) -> str:
                     return "len() of what has no length"
             case _Not(of=of):
                 stack.append(of)
-    return "" if met(types(check.term), frozenset({"boolean"})) else "it is no condition"
+    return "" if met(types(check.term), frozenset({"boolean"})) else "it is not a condition"

@@ -127,8 +127,8 @@ def _of_names(node: Node, contents: Mapping[str, Any], doubt: Any) -> Iterator[P
     for first, others in contents.get("dependentRequired", {}).items():
         for name in (first, *others):
             if is_none(name):
-                yield doubt(f"dependentRequired names {name!r}, which is no property", "dependentRequired")
+                yield doubt(f"dependentRequired names {name!r}, which is not a property", "dependentRequired")
     for number, entry in enumerate(contents.get("x-checks", ())):
         for path in parse_check(node, number, entry).paths():
             if is_none(path[0]):
-                yield doubt(f"x-checks reads {path[0]!r}, which is no property", "x-checks", "", f"/{number}")
+                yield doubt(f"x-checks reads {path[0]!r}, which is not a property", "x-checks", "", f"/{number}")
