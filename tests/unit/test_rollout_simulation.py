@@ -8,13 +8,13 @@ from benchmarks.rollout import argo_code
 from benchmarks.rollout.records import Counters, percentile, success
 from benchmarks.rollout.report import Rate, Result, by_fault, false_rollbacks, missed, summary
 from benchmarks.rollout.rules import Argo, Flagger, Ours, outcome_of, run_flagger, run_ours, trace_of
-from benchmarks.rollout.traffic import BUCKETS, LONGEST, run_of
+from benchmarks.rollout.traffic import BUCKETS, LONGEST, Counts, run_of
 
 from velagen.errors import VelagenError
 from velagen.tools.report import Reporter
 
 
-def row(requests: int, failures: int = 0, *, bucket: int = 6) -> np.ndarray:
+def row(requests: int, failures: int = 0, *, bucket: int = 6) -> Counts:
     """A tick's requests, all in one bucket."""
     found = np.zeros(2 + len(BUCKETS), dtype=np.int64)
     found[[0, 1, 2 + bucket]] = requests, failures, requests
