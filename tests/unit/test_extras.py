@@ -201,7 +201,7 @@ def test_a_clean_environment_builds_checks_and_packs(tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(ROOT / "tests/unit/fixtures/mini", project)
     for arguments in (["build"], ["check"], ["package"]):
-        command = [binaries / "velagen", *arguments]
+        command = [str(binaries / "velagen"), *arguments]
         ended = subprocess.run(command, cwd=project, env=environment, text=True, capture_output=True, timeout=300)
         assert ended.returncode == 0, (arguments, ended.stderr)
 

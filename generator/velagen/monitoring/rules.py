@@ -341,7 +341,9 @@ def _errors_rate(source: Source) -> str | None:
 def _errors_ratio(source: Source) -> str | None:
     if not source.errors:
         return None
-    return _own(source, f"{_failed(source)} / ({summed(source, source.requests, '5m', growth_of(source))} > 0)")
+    # A counter that began anew is told by rate, and the other of the two may not be.
+    share = f"{_failed(source)} / ({summed(source, source.requests, '5m', growth_of(source))} > 0)"
+    return _own(source, f"clamp_max({share}, 1)")
 
 
 def _failed(source: Source) -> str:
