@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -196,7 +197,9 @@ def test_watch_checks_again_after_a_save_and_ends_when_asked(tmp_path: Path, rep
     file = tmp_path / "app.yaml"
     file.write_text(WRONG)
     command = [sys.executable, "-m", "velagen.cli", "check", "--watch", "--no-render", "--apps-only", str(file)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as watching:
+    # Where the tests run in the background of a shell, an interrupt would be ignored here too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heard) as watching:
         assert watching.stderr is not None
         said: list[str] = []
         for line in watching.stderr:
