@@ -110,7 +110,7 @@ def load(schema: dict[str, Any], value: object) -> bool:
     """Whether the schema has an objection by a name or a type, the words that a pattern knows."""
     from velagen.schema.model import parse_schema
 
-    return any("is no property" in problem.message for problem in validate(parse_schema(schema), value))
+    return any("is not a known property" in problem.message for problem in validate(parse_schema(schema), value))
 
 
 def test_what_is_open_is_anything_at_render_and_read_by_velagen_check() -> None:
