@@ -117,6 +117,7 @@ def _location(model: str, tracking_uri: str | None) -> str:
 
 def _refuse_unfit(wanted: dict[str, str], target: Component) -> None:
     """By the schema of the component: a scheme that KServe doesn't fetch, a tag that is none."""
+    from velagen.promote.registry import SCHEMES
     from velagen.schema import load_schema, validate
 
     folders = [project.schemas for project in (_own_project(), Project.bundled()) if project is not None]
@@ -125,6 +126,11 @@ def _refuse_unfit(wanted: dict[str, str], target: Component) -> None:
         return
     found = validate(load_schema(file), {**target.properties, **wanted})
     own = [one for one in found if (one.place.pointer or "").lstrip("/") in wanted]
+    scheme = wanted.get(MODEL_URI, "").partition("://")[0]
+    # A storage container of the cluster's own may fetch from anywhere. The definition says the same at render.
+    if not own and MODEL_URI in wanted and "storageContainer" not in target.properties and scheme not in SCHEMES:
+        known = ", ".join(f"{one}://" for one in SCHEMES)
+        own = [Problem(f"modelUri must be a location that KServe can fetch: {known}", Place(pointer=f"/{MODEL_URI}"))]
     if own:
         places = {key: target.document.place(f"{target.at}/{key}") for key in wanted}
         raise VelagenError(replace(one, place=places[(one.place.pointer or "").lstrip("/")]) for one in own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from velagen.documents import parse_documents
 from velagen.errors import VelagenError
 from velagen.model.push import s3_client
 from velagen.promote.edit import chosen, with_properties
+from velagen.promote.registry import SCHEMES
 
 OLD, NEW = "s3://models/sentiment/1", "s3://models/sentiment/2"
 HEAD = """\
@@ -264,6 +266,17 @@ def test_what_cannot_be_read_here_is_said_and_a_copy_is_checked(app: Path, tmp_p
     assert done.exit_code == 1
     assert "pvc://models/sentiment/2 would not serve" in done.stderr
     assert promote("--model", "pvc://models/sentiment/2", "--package", "copy", "--unchecked").exit_code == 0
+
+
+def test_another_scheme_needs_a_storage_container(app: Path) -> None:
+    text = (Path(__file__).parents[2] / "definitions" / "kfserving.py").read_text(encoding="utf-8")
+    (pattern,) = re.findall('^SCHEMES = "(.+)"$', text, re.MULTILINE)
+    assert all(re.match(pattern, f"{scheme}://") for scheme in SCHEMES)
+    assert len(SCHEMES) == pattern.count("|") + 2, "https? is two of them"
+    wanted = ("--model", "s4://models/sentiment/2", "--unchecked", "--dry-run")
+    assert promote(*wanted).exit_code == 1
+    app.write_text(app.read_text().replace("modelUri:", "storageContainer: own, modelUri:"))
+    assert promote(*wanted).exit_code == 0
 
 
 def test_a_file_of_json_stays_json(app: Path) -> None:

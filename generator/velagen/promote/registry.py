@@ -22,7 +22,9 @@ SCHEME: Final = "models:/"
 PATIENCE: Final = 15.0
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 _OK = range(200, 300)
-#: What KServe's storage initializer fetches and a registry may name (velagen's schema of modelUri has them all).
+#: What KServe's storage initializer fetches; the definition of kfserving has the same (SCHEMES).
+SCHEMES: Final = ("s3", "gs", "hf", "oci", "oci+native", "pvc", "http", "https", "hdfs", "webhdfs", "file")
+#: Those that a registry may name.
 _FETCHED: Final = ("s3", "gs", "pvc", "hdfs", "webhdfs", "hf", "oci", "oci+native")
 #: Last parts of a path that say "whatever is there now".
 _MOVING: Final = frozenset(("latest", "current", "head", "main", "master", "champion", "staging", "production", "prod"))
