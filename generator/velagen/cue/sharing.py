@@ -10,8 +10,13 @@ from velagen.cue.syntax import Call, Ellipsis, Expr, Field, Ident, Node, Pattern
 
 
 def repeated(root: Expr, names: Mapping[Expr, str]) -> frozenset[str]:
-    """The names of those values in *names* that stand at more than one place below *root*."""
-    counted = Counter(names[node] for node in root.walk() if isinstance(node, Expr) and node in names)
+    """The names of those values in *names* that stand at more than one place below *root*.
+
+    A struct that says no more than that it is one stays where it is: others say the same and mean something else.
+    """
+    counted = Counter(
+        names[node] for node in root.walk() if isinstance(node, Expr) and node in names and not _says_nothing(node)
+    )
     return frozenset(name for name, count in counted.items() if count > 1)
 
 
@@ -33,6 +38,10 @@ def shared(root: Expr, names: Mapping[Expr, str], only: Collection[str]) -> tupl
         return Ident(f"#{name}")
 
     return root.rebuilt(replace), dict(sorted(meanings.items()))
+
+
+def _says_nothing(node: Expr) -> bool:
+    return isinstance(node, Struct) and all(isinstance(one, Ellipsis) for one in node.decls)
 
 
 def _opened(node: Expr) -> Expr:
