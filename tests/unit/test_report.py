@@ -315,7 +315,7 @@ def test_a_period_has_no_more_points_than_fit() -> None:
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch, prometheus: Prometheus) -> None:
-    monkeypatch.setattr(cli_top, "_connect", lambda *_: (Objects(objects()), prometheus))
+    monkeypatch.setattr(cli_top, "connect", lambda *_: (Objects(objects()), prometheus))
 
 
 @pytest.mark.usefixtures("connected")
@@ -353,7 +353,7 @@ def test_bad_input_writes_nothing(tmp_path: Path, arguments: list[str], said: st
 
 
 def test_without_a_prometheus_there_is_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_top, "_connect", lambda *_: (Objects(objects()), Prometheus("http://127.0.0.1:1")))
+    monkeypatch.setattr(cli_top, "connect", lambda *_: (Objects(objects()), Prometheus("http://127.0.0.1:1")))
     done = CliRunner().invoke(main, ["report", "shop", "-o", str(tmp_path / "r.html")])
     assert done.exit_code == 1
     assert "Prometheus at http://127.0.0.1:1 does not answer: connection refused" in " ".join(done.output.split())
