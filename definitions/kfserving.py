@@ -119,7 +119,7 @@ ready_path = let(
         cases(
             (given(p.readiness.path), p.readiness.path),
             (protocol_used != "v2", f"/v1/models/{served_name}"),
-            # A name with / is no part of a path, and the server has one model.
+            # A name with / can't stand in a path, and the server has only one model.
             (contains_text(served_name, "/") | (is_triton & missing(p.modelName)), "/v2/health/ready"),
             otherwise=f"/v2/models/{served_name}/ready",
         ),

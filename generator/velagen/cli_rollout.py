@@ -75,7 +75,7 @@ def status_command(
 def _watch(console: Any, look: Callable[[], Seen], every: float) -> Seen:
     """Look until all rollouts have ended, or Ctrl-C; what was seen last stays on the terminal.
 
-    Where standard output is no terminal, as in a pipeline, each thing that happens is a line.
+    Without a terminal, as in a pipeline, each event is printed on a line of its own.
     """
     from rich.live import Live
 

@@ -34,7 +34,7 @@ class Sources:
     """All that was read."""
 
     found: list[Found]
-    #: What was there and is no model's: ``Secret storage-config``.
+    #: Objects that do not belong to a model: ``Secret storage-config``.
     others: list[str]
 
 
@@ -63,7 +63,7 @@ def of_files(files: Sequence[Path]) -> Sources:
 def of_cluster(namespace: str, names: Sequence[str] = ()) -> Sources:
     """Those of a namespace of the cluster that the kubeconfig names; with *names* those alone.
 
-    Raises VelagenError where there is no cluster, or no InferenceService of a name.
+    Raises VelagenError where there is no cluster, or an InferenceService that was named does not exist.
     """
     from kubernetes import client, config
 

@@ -114,7 +114,7 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
             secure["kube-apiserver"],
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
-            # Nobody dials the API server through a Service here, and loopback is no valid endpoint.
+            # Nobody dials the API server through a Service here, and loopback addresses are not allowed in Endpoints.
             "--endpoint-reconciler-type=none",
             *serving,
             f"--cert-dir={pki}",

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from velagen.errors import Problem
 from velagen.schema.checks import parse_check
-from velagen.schema.keywords import ASSERTIONS
-from velagen.schema.model import ALL_TYPES, Node, Refusal, Schema, Shape, children, layers_of, types_of
+from velagen.schema.keywords import ASSERTIONS, each_once
+from velagen.schema.model import ALL_TYPES, Node, Refusal, Schema, Shape, layers_of, types_of
 from velagen.schema.validate import validator_for
 
 #: The types that a keyword says something of.
@@ -35,15 +35,8 @@ def doubtful_rules(schema: Schema) -> Iterator[Problem]:
 
     In: a schema that was compiled, so that its references lead somewhere and its rules can be read.
     """
-    stack = [schema.root]
-    seen: set[int] = set()
-    while stack:
-        node = stack.pop()
-        if id(node.contents) in seen or not isinstance(node.contents, dict):
-            continue
-        seen.add(id(node.contents))
+    for node in each_once(schema):
         yield from _of_node(node, schema.origin)
-        stack.extend(reversed(list(children(node))))
 
 
 def _of_node(node: Node, origin: str) -> Iterator[Problem]:

@@ -49,6 +49,12 @@ _NEAR = 0.8
 
 def doubtful_keywords(schema: Schema) -> Iterator[Problem]:
     """Warnings of words without effect: misspelt keywords, those of another draft, rules beside an older ``$ref``."""
+    for node in each_once(schema):
+        yield from _doubts(node, schema.origin)
+
+
+def each_once(schema: Schema) -> Iterator[Node]:
+    """All subschemas that hold keywords, in the order of the text; one that is referred to several times comes once."""
     stack = [schema.root]
     seen: set[int] = set()
     while stack:
@@ -56,7 +62,7 @@ def doubtful_keywords(schema: Schema) -> Iterator[Problem]:
         if id(node.contents) in seen or not isinstance(node.contents, dict):
             continue
         seen.add(id(node.contents))
-        yield from _doubts(node, schema.origin)
+        yield node
         stack.extend(reversed(list(children(node))))
 
 
