@@ -10,7 +10,7 @@ from velagen.errors import Problem
 from velagen.schema.checks import parse_check
 from velagen.schema.keywords import ASSERTIONS, each_once
 from velagen.schema.model import ALL_TYPES, Node, Refusal, Schema, Shape, layers_of, types_of
-from velagen.schema.validate import validator_for
+from velagen.schema.validate import TooLong, validator_for
 
 #: The types that a keyword says something of.
 _SPEAKS_OF: Final[Mapping[str, frozenset[str]]] = {
@@ -96,10 +96,13 @@ def _of_constants(node: Node, contents: Mapping[str, Any], doubt: Any) -> Iterat
         values = contents[word] if word == "enum" else [contents[word]]
         if not values:
             yield doubt("no value can be right: enum is empty", word)
-        for number, value in enumerate(values):
-            if not validator_for(node).is_valid(value):
-                at = f"/{number}" if word == "enum" else ""
-                yield doubt(f"{value!r} is never right: the rules beside {word} refuse it", word, "", at)
+        try:
+            refused = validator_for(node).refused(values)
+        except TooLong:
+            continue  # a doubt is not worth the time
+        for number in refused:
+            at = f"/{number}" if word == "enum" else ""
+            yield doubt(f"{values[number]!r} is never right: the rules beside {word} refuse it", word, "", at)
 
 
 def _of_names(node: Node, contents: Mapping[str, Any], doubt: Any) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -402,9 +402,16 @@ class Judge:
 
     def is_valid(self, instance: Any) -> bool:
         """Whether nothing is wrong with *instance*. Raises TooLong."""
+        return not self.refused([instance])
+
+    def refused(self, instances: Sequence[Any]) -> list[int]:
+        """The places of those *instances* with which something is wrong. Raises TooLong where they cost too much.
+
+        They share what is learned on the way, such as the look-up of an enum's values.
+        """
         token = _work.set(_Work())
         try:
-            return bool(self._validator.is_valid(instance))
+            return [place for place, instance in enumerate(instances) if not self._validator.is_valid(instance)]
         except RecursionError as error:
             raise TooLong from error
         finally:
