@@ -69,3 +69,5 @@ def not_a_model(trait: str) -> Refusal:
 
 #: The name of the canary's new version among the outputs, by which later traits know that it is made already.
 CANARY_OUTPUT = "newVersion"
+#: The name of the predictor's budget of disruptions among the outputs.
+BUDGET = "predictor-budget"

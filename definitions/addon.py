@@ -158,6 +158,7 @@ Deploy a model:
 
 See how it is:            vela status sentiment
 See what it is made of:   vela status sentiment --tree
-What may be written:      vela show kfserving, gpu-share, autoscale, canary, slo, model-scope, check-model or check-slo
+What may be written:      vela show kfserving
+                          (or autoscale, availability, canary, gpu-share, slo, model-scope, check-model, check-slo)
 """,
 )

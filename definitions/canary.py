@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from _kserve import (
     AUTOSCALER_CLASS,
+    BUDGET,
     CANARY_OUTPUT,
     DEPLOYMENT_MODE,
     INFERENCE_SERVICE,
@@ -248,6 +249,10 @@ canary = Trait(
         refuse(
             given(predictor.canaryTrafficPercent) | given(context.outputs[CANARY_OUTPUT]),
             "another canary already splits this component's traffic: write one canary",
+        ),
+        refuse(
+            given(context.outputs[BUDGET]),
+            "write canary before availability, which then keeps pods of the new version too",
         ),
         refuse(
             length(context.name) > most_characters,

@@ -20,6 +20,7 @@ BAD_INPUT = sorted((ROOT / "tests" / "bad-input").glob("*.yaml"))
 SEEN_BY_KUBEVELA = [path for path in BAD_INPUT if "# seen by velagen check only" not in path.read_text()]
 #: The webhook of 1.10, unlike a dry run, compares the names of what traits write before it renders the second one.
 WEBHOOK_SAYS = {
+    "availability-twice": 'auxiliary "predictor-budget" already exits',
     "autoscale-keda-twice": 'auxiliary "scaledObject" already exits',
     "canary-twice": 'auxiliary "newVersion" already exits',
     "slo-twice": 'auxiliary "slo" already exits',

@@ -92,7 +92,7 @@ def rendered(version: str, *traits: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_trait_of_kubevela_is_known_here() -> None:
-    assert set(catalog().names("trait")) - {"autoscale", "canary", "gpu-share", "slo"} == set(TRAITS)
+    assert set(catalog().names("trait")) - {"autoscale", "availability", "canary", "gpu-share", "slo"} == set(TRAITS)
 
 
 @pytest.mark.parametrize("trait", TRAITS)
