@@ -50,6 +50,11 @@ class Project:
         return self.root / "schemas"
 
     @property
+    def crds(self) -> Path:
+        """Where the CustomResourceDefinitions are that the definitions write objects of; there may be none."""
+        return self.root / "crds"
+
+    @property
     def definitions(self) -> Path:
         """Where the definitions are, one Python module each."""
         return self.root / "definitions"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from velagen.lab import Lab
 from velagen.lab.vela import vela
-from velagen.rollout_demo import NAMESPACE, Embedded, demo
+from velagen.rollout.demo import NAMESPACE, Embedded, demo
 
 ROOT = Path(__file__).parents[2]
 

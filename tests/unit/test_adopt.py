@@ -29,7 +29,7 @@ from velagen.adopt.table import (
 )
 from velagen.adopt.text import written
 from velagen.cli import main
-from velagen.cli_adopt import _properties, _renderer
+from velagen.cli.adopt import _properties, _renderer
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((Path(__file__).parent / "fixtures/adopt").glob("*.yaml"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from velagen.check.apps import check_application
-from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
 from velagen.check.steps import check_steps
 from velagen.definition.build import BuiltDefinition, build_definitions
+from velagen.definition.catalog import Catalog, of_kubevela
 from velagen.documents import Document, read_documents
 from velagen.kubevela import VERSIONS
 from velagen.project import Project
@@ -35,7 +35,7 @@ def definitions() -> tuple[BuiltDefinition, ...]:
 
 @cache
 def catalog(kubevela: str) -> Catalog:
-    return Catalog.of([*of_kubevela(kubevela), *of_project(definitions())])
+    return Catalog.of([*of_kubevela(kubevela), *(one.known() for one in definitions())])
 
 
 @cache

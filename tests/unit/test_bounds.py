@@ -214,7 +214,7 @@ def test_any_error_is_a_sentence_and_status_1(
         raise error
 
     monkeypatch.delenv("VELAGEN_DEBUG", raising=False)
-    monkeypatch.setattr("velagen.cli_schema.load_schema", fail)
+    monkeypatch.setattr("velagen.cli.schema.load_schema", fail)
     file = tmp_path / "schema.json"
     file.write_text("{}")
     done = CliRunner().invoke(cli.main, ["cue", str(file)])

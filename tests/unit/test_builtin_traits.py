@@ -14,9 +14,9 @@ import yaml
 from tests.builtin_traits import TRAITS
 
 from velagen.check.apps import check_application
-from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import offline_environment
 from velagen.definition.build import build_definitions
+from velagen.definition.catalog import Catalog, of_kubevela
 from velagen.documents import parse_documents
 from velagen.project import Project
 from velagen.tools import in_cache, on_path, source, table, tool
@@ -35,7 +35,7 @@ SENTENCE = "this trait writes spec.template, the pods of a Deployment, and a mod
 
 @cache
 def catalog() -> Catalog:
-    return Catalog.of([*of_kubevela(), *of_project(build_definitions(Project(ROOT)))])
+    return Catalog.of([*of_kubevela(), *(one.known() for one in build_definitions(Project(ROOT)))])
 
 
 def application(*traits: str) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from velagen.addon.write import write_addon
-from velagen.check.catalog import Catalog, of_addon, of_kubevela, of_project
 from velagen.check.dryrun import _sentence
 from velagen.check.releases import merged
 from velagen.cli import main
 from velagen.definition.build import build_definitions
+from velagen.definition.catalog import Catalog, of_addon, of_kubevela
 from velagen.documents import parse_documents, read_documents
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS
@@ -158,7 +158,7 @@ def test_kubevelas_own_definitions_are_known() -> None:
 def test_an_addon_folder_tells_all_that_its_project_does(repository: Path) -> None:
     """So an application is judged in the same words where only the addon is."""
     project = Project(repository)
-    built = {(one.kind, one.name): one for one in of_project(build_definitions(project))}
+    built = {(one.kind, one.name): one for one in (built.known() for built in build_definitions(project))}
     alone = {(one.kind, one.name): one for one in of_addon(project.addon)}
     assert built.keys() == alone.keys()
     for key, one in built.items():

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from velagen.check.catalog import Catalog, of_project
 from velagen.check.steps import check_steps
 from velagen.definition.build import build_definitions
+from velagen.definition.catalog import Catalog
 from velagen.documents import read_documents
 from velagen.kubevela import VERSIONS
 from velagen.project import Project
@@ -22,7 +22,7 @@ HOSTS = {"hosts": ["m.example.com"]}
 
 @cache
 def catalog() -> Catalog:
-    return Catalog.of(of_project(build_definitions(Project(ROOT))))
+    return Catalog.of(one.known() for one in build_definitions(Project(ROOT)))
 
 
 def said(

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from velagen.check import crds
-from velagen.check.crds import CrdStore, check_object, object_schema
-from velagen.check.structural import check_value
 from velagen.errors import did_you_mean
+from velagen.kubernetes.crds import CrdStore, crd_store
+from velagen.kubernetes.structural import check_value
 
 SERVICE: dict[str, Any] = {
     "apiVersion": "serving.kserve.io/v1beta1",
@@ -27,7 +26,7 @@ def service(**predictor: Any) -> dict[str, Any]:
 
 
 def told(obj: object) -> list[tuple[str, str]]:
-    return [(problem.place.pointer or "", problem.message) for problem in check_object(obj)]
+    return [(problem.place.pointer or "", problem.message) for problem in crd_store().check(obj)]
 
 
 @pytest.mark.parametrize(
@@ -50,19 +49,19 @@ def told(obj: object) -> list[tuple[str, str]]:
 def test_kinds_the_definitions_write_are_known_down_to_their_fields(
     api_version: str, kind: str, path: list[str]
 ) -> None:
-    schema = object_schema(api_version, kind)
+    schema = crd_store().schema(api_version, kind)
     assert schema is not None
     for name in path:
         schema = schema["properties"][name]
-    assert (api_version, kind) in crds.known_kinds()
+    assert (api_version, kind) in crd_store().kinds()
 
 
 def test_a_kind_of_nobody_is_none() -> None:
-    assert object_schema("serving.kserve.io/v9", "InferenceService") is None
+    assert crd_store().schema("serving.kserve.io/v9", "InferenceService") is None
 
 
 def test_no_reference_is_left_and_recursion_is_cut() -> None:
-    schema = object_schema("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    schema = crd_store().schema("apiextensions.k8s.io/v1", "CustomResourceDefinition")
     # "$ref" is itself the name of a field of that kind; a reference to a component would be left over.
     assert "#/components" not in json.dumps(schema)
 
@@ -74,8 +73,8 @@ def test_metadata_of_a_custom_resource_is_the_full_one() -> None:
 
 
 def test_warm_reading_is_fast() -> None:
-    object_schema("serving.kserve.io/v1beta1", "InferenceService")
-    store = CrdStore(crds.default_store().sources, crds.default_store().cache)
+    crd_store().schema("serving.kserve.io/v1beta1", "InferenceService")
+    store = CrdStore(crd_store().sources, crd_store().cache)
     started = time.process_time()
     assert store.schema("serving.kserve.io/v1beta1", "InferenceService") is not None
     assert time.process_time() - started < 0.4  # 12 ms on a quiet machine; cold it is a second and more
@@ -84,7 +83,7 @@ def test_warm_reading_is_fast() -> None:
 def test_a_good_object_has_no_problems() -> None:
     good = service(minReplicas=2, nodeSelector={"a": "b"}, labels={"x": "y"})
     good["metadata"] = {"name": "x", "labels": {"a.b/c": "d"}, "annotations": {"n": "1"}}
-    assert check_object(good) == []
+    assert crd_store().check(good) == []
 
 
 @pytest.mark.parametrize(
@@ -155,12 +154,12 @@ def test_quantities_are_numbers_with_a_suffix() -> None:
 
 
 def test_the_near_name_is_offered() -> None:
-    (problem,) = check_object(service(minreplicas=1))
+    (problem,) = crd_store().check(service(minreplicas=1))
     assert problem.hint == "did you mean minReplicas?"
 
 
 def test_an_unknown_group_is_a_warning_only() -> None:
-    (problem,) = check_object({"apiVersion": "team.example/v1", "kind": "Thing", "metadata": {"name": "x"}})
+    (problem,) = crd_store().check({"apiVersion": "team.example/v1", "kind": "Thing", "metadata": {"name": "x"}})
     assert (problem.severity, problem.place.pointer) == ("warning", "/kind")
 
 
@@ -215,7 +214,7 @@ def test_rules_of_a_schema(schema: dict[str, Any], value: object, messages: list
 
 
 def test_a_port_twice_counts_its_default_protocol() -> None:
-    schema = object_schema("serving.kserve.io/v1beta1", "InferenceService")
+    schema = crd_store().schema("serving.kserve.io/v1beta1", "InferenceService")
     ports = [{"containerPort": 1}, {"containerPort": 1, "protocol": "TCP"}]
     problems = check_value(service(containers=[{"name": "c", "ports": ports}]), schema or {})
     assert [problem.message for problem in problems] == [
@@ -316,4 +315,4 @@ def test_every_object_may_say_what_it_is() -> None:
         "metadata": {"name": "x"},
         "spec": route,
     }
-    assert check_object(obj) == []
+    assert crd_store().check(obj) == []

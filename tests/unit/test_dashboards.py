@@ -122,7 +122,7 @@ def test_the_command_writes_the_files_and_replaces_none_of_another_kind(tmp_path
 
 
 def test_whoever_uses_the_dashboards_needs_no_library_of_grafanas() -> None:
-    command = "import sys; import velagen.cli_metrics; from velagen.monitoring.dashboards import dashboard; "
+    command = "import sys; import velagen.cli.metrics; from velagen.monitoring.dashboards import dashboard; "
     command += "dashboard('model'); sys.exit(any(name.startswith('grafana') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
 from velagen.definition.build import build_definitions
+from velagen.definition.catalog import Catalog, of_kubevela
 from velagen.documents import parse_documents, read_documents
 from velagen.errors import Problem
 from velagen.kubevela import VERSIONS
@@ -37,7 +37,7 @@ TRITON = {"runtime": "triton", "modelUri": "s3://models/sentiment/1"}
 
 @cache
 def catalog(kubevela: str | None = None) -> Catalog:
-    return Catalog.of([*of_kubevela(kubevela), *of_project(build_definitions(Project(ROOT)))])
+    return Catalog.of([*of_kubevela(kubevela), *(one.known() for one in build_definitions(Project(ROOT)))])
 
 
 def render(properties: dict[str, Any], *traits: dict[str, Any], name: str = "m") -> dict[str, dict[str, Any]]:

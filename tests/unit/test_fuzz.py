@@ -135,7 +135,7 @@ def test_texts_of_applications(folder: Path, check: Callable[[Path], None], text
 @pytest.fixture(scope="module")
 def check(folder: Path) -> Callable[[Path], None]:
     """`velagen check` of one file, whose definitions are built once and not for each file."""
-    from velagen import cli_check
+    from velagen.cli import check as cli_check
 
     setting = cli_check._Setting.find(ROOT, None, VERSIONS)
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from velagen.errors import VelagenError
 from velagen.gpusim.config import Config, load_config, parse_config
+from velagen.gpusim.errors import GpusimError
 from velagen.gpusim.inventory import node_gpus, plugin_devices
 from velagen.gpusim.labels import node_labels, stale
 
@@ -92,13 +92,13 @@ def test_mig_mixed_and_single() -> None:
     assert node_labels(uniform, single)["nvidia.com/gpu.product"] == "NVIDIA-A100-SXM4-40GB-MIG-3g.20gb"
     assert node_labels(gpus, single)["nvidia.com/gpu.product"].endswith("-MIG-INVALID")
     for wrong in (["a100-40gb:3g.20gb,3g.20gb", "a100-40gb"], ["a100-40gb:3g.20gb,2g.10gb"]):
-        with pytest.raises(VelagenError, match="migStrategy single"):
+        with pytest.raises(GpusimError, match="migStrategy single"):
             plugin_devices(node_gpus("a", wrong), single)
 
 
 def test_mps_does_not_share_mig_devices() -> None:
     parsed = config("{flags: {migStrategy: single}, sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}}")
-    with pytest.raises(VelagenError, match="MPS can't share MIG"):
+    with pytest.raises(GpusimError, match="MPS can't share MIG"):
         plugin_devices(node_gpus("a", ["a100-40gb:3g.20gb"]), parsed)
 
 
@@ -120,11 +120,9 @@ def test_mps_does_not_share_mig_devices() -> None:
     ("{flags: {migStrategy: mixed}, sharing: {mps: {resources: [{name: gpu, replicas: 2}]}}}", "/sharing/mps", "mixed"),
 ])  # fmt: skip
 def test_what_the_plugin_refuses(text: str, pointer: str, said: str) -> None:
-    with pytest.raises(VelagenError) as caught:
+    with pytest.raises(GpusimError) as caught:
         config(text)
-    assert [(p.place.pointer, said in p.message) for p in caught.value.problems if p.severity == "error"] == [
-        (pointer, True)
-    ]
+    assert [(one.where, said in one.message) for one in caught.value.complaints] == [(f"<config> ({pointer})", True)]
 
 
 def test_what_the_plugin_ignores_is_a_warning() -> None:
@@ -132,11 +130,11 @@ def test_what_the_plugin_ignores_is_a_warning() -> None:
         "{resources: {gpus: [{pattern: '*', name: big}]},"
         " sharing: {timeSlicing: {resources: [{name: gpu, rename: half, devices: [0], replicas: 2}]}}, oops: 1}"
     )
-    assert [problem.place.pointer for problem in parsed.warnings] == [
-        "/oops",
-        "/resources",
-        "/sharing/timeSlicing/resources/0/devices",
-        "/sharing/timeSlicing/resources/0/rename",
+    assert [warning.where for warning in parsed.warnings] == [
+        "<config> (/oops)",
+        "<config> (/resources)",
+        "<config> (/sharing/timeSlicing/resources/0/devices)",
+        "<config> (/sharing/timeSlicing/resources/0/rename)",
     ]
     # All GPUs are shared, under the resource's own name: that is what the real plugin would do with this file.
     assert len(plugin_devices(node_gpus("a"), parsed)["nvidia.com/gpu"]) == 4
@@ -145,17 +143,16 @@ def test_what_the_plugin_ignores_is_a_warning() -> None:
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("version: v1\nsharing: [\n")
-    with pytest.raises(VelagenError) as caught:
+    with pytest.raises(GpusimError) as caught:
         load_config(path)
-    assert caught.value.problems[0].place.file == str(path)
-    assert caught.value.problems[0].place.line == 3
-    with pytest.raises(VelagenError, match="can't be read"):
+    assert caught.value.complaints[0].where.startswith(f"{path}:3:")
+    with pytest.raises(GpusimError, match="can't be read"):
         load_config(tmp_path / "nothing.yaml")
 
 
 @pytest.mark.parametrize("spec", ["t5", "t4x0", "t4:1g.5gb", "a100-40gb:3g.20gb,3g.20gb,1g.5gb", ""])
 def test_gpus_that_do_not_exist(spec: str) -> None:
-    with pytest.raises(VelagenError):
+    with pytest.raises(GpusimError):
         node_gpus("a", [spec])
 
 

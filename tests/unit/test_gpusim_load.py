@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.fake_kubelet import FakeKubelet
 
-from velagen.cli_gpusim import gpusim_group
-from velagen.errors import VelagenError
 from velagen.gpusim.cluster import NodeClient
+from velagen.gpusim.command import gpusim_group
 from velagen.gpusim.config import Config, parse_config
+from velagen.gpusim.errors import GpusimError
 from velagen.gpusim.inventory import node_gpus
 from velagen.gpusim.load import MOST_REPORTS, Load, LoadBook, Pod, busy_seconds, fetch_page, parse_report
 from velagen.gpusim.manifest import manifest
@@ -438,7 +438,7 @@ def test_manifest_asks_which_nodes(selectors: list[str], said: str) -> None:
     assert done.exit_code != 0
     assert said in done.output
     assert "DaemonSet" not in done.output
-    with pytest.raises(VelagenError, match="are to be named"):
+    with pytest.raises(GpusimError, match="say which nodes"):
         manifest("i", node_selector={})
 
 

@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner
 from tests.unit.fake_kubelet import FakeKubelet
 
-from velagen.cli_gpusim import gpusim_group
+from velagen.gpusim.command import gpusim_group
 from velagen.gpusim.config import Config, parse_config
 from velagen.gpusim.inventory import node_gpus
 from velagen.gpusim.node import real_gpus
@@ -230,7 +230,13 @@ def test_refused_registration_is_tried_again(kubelet: FakeKubelet) -> None:
 def test_killed_plugin_comes_back_with_the_same_devices(kubelet: FakeKubelet) -> None:
     kubelet.start()
     command: list[str | Path] = [
-        *(sys.executable, "-c", "from velagen.cli_gpusim import gpusim_group; gpusim_group()", "run", "--no-cluster"),
+        *(
+            sys.executable,
+            "-c",
+            "from velagen.gpusim.command import gpusim_group; gpusim_group()",
+            "run",
+            "--no-cluster",
+        ),
         "--beside-real-gpu",  # a developer's machine may have one
         *("--node", "node-1", "--plugin-dir", kubelet.folder, "--pod-resources", kubelet.folder / "kubelet.sock"),
         *("--state-dir", paths(kubelet).state, "--metrics-port", "0", "--poll-seconds", "0.1"),
@@ -330,7 +336,7 @@ def test_a_node_with_a_real_gpu_is_refused(
 ) -> None:
     found = real_gpus(machine(tmp_path / "root", files))
     assert found
-    monkeypatch.setattr("velagen.cli_gpusim.real_gpus", lambda: found)
+    monkeypatch.setattr("velagen.gpusim.command.real_gpus", lambda: found)
     said = CliRunner().invoke(gpusim_group, ["run", "--no-cluster", "--plugin-dir", str(tmp_path)])
     assert said.exit_code == 1
     assert f"this node has a real GPU or its driver: {', '.join(found)}" in said.output
@@ -366,7 +372,7 @@ def test_a_failing_label_call_does_not_end_the_plugin(kubelet: FakeKubelet) -> N
 
 
 def test_config_that_does_not_fit_is_refused_at_once(kubelet: FakeKubelet) -> None:
-    from velagen.errors import VelagenError
+    from velagen.gpusim.errors import GpusimError
 
-    with pytest.raises(VelagenError, match="one profile"):
+    with pytest.raises(GpusimError, match="one profile"):
         Simulator("n", node_gpus("n", ["a100-40gb:3g.20gb,2g.10gb"]), Config(mig_strategy="single"), paths(kubelet))

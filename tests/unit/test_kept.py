@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from velagen.check import kept
-from velagen.check.catalog import Known
+from velagen import answers
 from velagen.check.kept import Kept
 from velagen.cli import main
+from velagen.definition.catalog import Known
 from velagen.errors import Place, Problem
 from velagen.kubevela import VERSIONS
 from velagen.project import Project
@@ -28,7 +28,7 @@ MINI = Path(__file__).parent / "fixtures/mini"
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A small project of its own, and nothing kept of it."""
-    monkeypatch.setattr(kept, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(answers, "cache_dir", lambda: tmp_path / "cache")
     shutil.copytree(MINI, tmp_path / "mini")
     return Project.find(tmp_path / "mini")
 
@@ -52,12 +52,11 @@ def test_definitions_are_built_once_for_the_same_files(project: Project, monkeyp
 
 
 def test_what_is_kept_says_the_same(project: Project) -> None:
-    from velagen.check.catalog import of_project
     from velagen.definition.build import build_definitions
 
     answers = Kept(project, VERSIONS)
     assert answers.definitions() is None
-    own = list(of_project(build_definitions(project)))
+    own = [one.known() for one in build_definitions(project)]
     answers.keep_definitions(own)
     again = answers.definitions()
     assert again is not None
@@ -145,12 +144,12 @@ def test_a_verdict_is_kept_by_content_and_an_error_is_not(project: Project, tmp_
 
 
 def test_a_cache_that_takes_nothing_is_no_error(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "cache_dir", lambda: Path("/dev/null"))
+    monkeypatch.setattr(answers, "cache_dir", lambda: Path("/dev/null"))
     assert check(project) == check(project)
 
 
 def test_only_so_many_answers_are_kept(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "_MOST", 2)
+    monkeypatch.setattr(answers, "_MOST", 2)
     folder = tmp_path / "cache" / "checked"
     folder.mkdir(parents=True)
     (folder / "mine.json").write_text("not velagen's")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +29,30 @@ MIG = "version: v1\nflags: {migStrategy: mixed}\n"
 # -- the image
 
 
-def test_the_image_holds_all_of_velagen_that_the_command_needs(tmp_path: Path) -> None:
+def test_the_image_holds_the_simulator_which_needs_nothing_else_of_velagen(tmp_path: Path) -> None:
     for part in recipes()["gpusim"].parts:
         assemble.put(part, tmp_path)
     site = tmp_path / SITE.lstrip("/")
+    assert [path.name for path in (site / "velagen").iterdir()] == ["gpusim"]
     program = (tmp_path / "usr/local/bin/velagen").read_text()
+
+    def python(code: str) -> subprocess.CompletedProcess[str]:
+        # With the libraries of this environment, and without the velagen that is installed in it.
+        path = [str(site), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+        command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path += {path!r}\n{code}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
     for arguments in (["gpusim", "show", "--node", "n"], ["gpusim", "run", "--help"]):
-        run = f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv[1:] = {arguments!r}\n{program}"
-        done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=False, timeout=60)
+        done = python(f"sys.argv[1:] = {arguments!r}\n{program}")
         assert done.returncode == 0, done.stderr
+    other = python(f"sys.argv[1:] = ['check']\n{program}")
+    assert other.returncode == 1
+    assert other.stderr == "velagen: only the simulator is in this image: velagen gpusim --help\n"
     # What `run` imports once it has read its options.
     modules = ", ".join(f"velagen.gpusim.{name}" for name in ("cluster", "metrics", "simulator"))
-    load = f"import sys; sys.path.insert(0, {str(site)!r}); import {modules}"
-    subprocess.run([sys.executable, "-c", load], check=True, timeout=60)
-    # The copy answered, and not the package that is installed here.
-    where = f"import sys; sys.path.insert(0, {str(site)!r}); import velagen; print(velagen.__file__)"
-    assert subprocess.check_output([sys.executable, "-c", where], text=True).startswith(str(site))
+    done = python(f"import {modules}\nprint(sorted(name for name in sys.modules if name.startswith('velagen.')))")
+    assert done.returncode == 0, done.stderr
+    assert all(name.startswith("velagen.gpusim") for name in ast.literal_eval(done.stdout))
 
 
 def test_an_images_key_follows_the_code_and_not_what_python_makes_of_it(
@@ -77,7 +87,7 @@ def test_sharing_is_as_the_trait_expects_it() -> None:
     [
         (KindOptions(gpus=("k80",)), "names no GPU"),
         (KindOptions(gpu_config="version: v2"), "unknown version"),
-        (KindOptions(gpu_config="a: ["), "not YAML"),
+        (KindOptions(gpu_config="a: ["), "invalid YAML"),
     ],
 )
 def test_what_the_plugin_would_refuse_is_refused_before_a_cluster_starts(

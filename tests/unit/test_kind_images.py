@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from velagen.cli_kind import lab_prune
+from velagen.cli.kind import lab_prune
 from velagen.errors import VelagenError
 from velagen.lab.images import archive, assemble, read_recipes, recipes
 from velagen.lab.images.lock import locked

@@ -18,7 +18,7 @@ from cryptography import x509
 from rich.console import Console
 
 from velagen.cli import main
-from velagen.cli_lab import demo, lab_group, tools_group
+from velagen.cli.lab import demo, lab_group, tools_group
 from velagen.errors import Problem, VelagenError
 from velagen.kubevela import RELEASES, KubeVela
 from velagen.lab import Lab, LabOptions, condition, gpu_node, objects, wait_until

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from velagen.cli_model import model_group
+from velagen.cli.model import model_group
 from velagen.errors import VelagenError
 from velagen.model import ModelReport, check_model, load_runtimes
 

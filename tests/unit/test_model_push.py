@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from kubernetes import client
 from moto.server import ThreadedMotoServer
 
-from velagen.cli_model import model_group
+from velagen.cli.model import model_group
 from velagen.errors import Problem, VelagenError
 from velagen.model import push as pushing
 from velagen.model.push import FolderTarget, PvcTarget, S3Target, Target, open_target, push, pvc_target, s3_client

@@ -14,9 +14,9 @@ from tests.unit.addon_template import assert_is_that_of_the_file, component, ren
 from tests.unit.promtool import run
 from tests.unit.test_monitoring import relabeled
 
-from velagen.check.crds import CrdStore
-from velagen.check.structural import check_against
-from velagen.cli_metrics import metrics_group
+from velagen.cli.metrics import metrics_group
+from velagen.kubernetes.crds import CrdStore
+from velagen.kubernetes.structural import check_against
 from velagen.kubevela import VERSIONS
 from velagen.monitoring.objects import operator_relabelings
 from velagen.monitoring.scrape import from_pods, scrape_config

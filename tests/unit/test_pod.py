@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import Outcome, dry_run
 from velagen.definition.build import build_definitions
+from velagen.definition.catalog import Catalog, of_kubevela
 from velagen.documents import parse_documents
 from velagen.kserve.cut import PARTS, PASSED, inference_service, pod_schema, printed
 from velagen.kserve.fields import fields, page, without_a_place
@@ -28,7 +28,7 @@ FIELDS = json.loads((ROOT / "schemas" / "pod.json").read_text())["$defs"]
 
 @cache
 def catalog() -> Catalog:
-    return Catalog.of([*of_kubevela(), *of_project(build_definitions(Project(ROOT)))])
+    return Catalog.of([*of_kubevela(), *(one.known() for one in build_definitions(Project(ROOT)))])
 
 
 def outcome_of(**properties: Any) -> Outcome:

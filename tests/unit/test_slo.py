@@ -10,10 +10,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from velagen.check.catalog import Catalog, of_kubevela, of_project
 from velagen.check.dryrun import dry_run
 from velagen.cli import main
 from velagen.definition.build import build_definitions
+from velagen.definition.catalog import Catalog, of_kubevela
 from velagen.documents import read_documents
 from velagen.kubevela import VERSIONS
 from velagen.monitoring.objectives import Objective, Slo, of_component
@@ -26,7 +26,7 @@ OWNER = {"app": "shop", "component": "m", "namespace": "team"}
 
 @cache
 def catalog(kubevela: str) -> Catalog:
-    return Catalog.of([*of_kubevela(kubevela), *of_project(build_definitions(Project(ROOT)))])
+    return Catalog.of([*of_kubevela(kubevela), *(one.known() for one in build_definitions(Project(ROOT)))])
 
 
 def rendered(folder: Path, kubevela: str, properties: dict[str, Any], runtime: str = "mlflow") -> dict[str, Any]:

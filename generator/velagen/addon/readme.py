@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from velagen.addon.properties import DEEPEST, SchemaView, options_of, types_of
 from velagen.schema.opened import OPEN
+from velagen.schema.view import DEEPEST, SchemaView, options_of, types_of
 
 _HEADINGS = (
     ("component", "Components"),

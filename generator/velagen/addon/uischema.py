@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from velagen.addon.properties import DEEPEST, PropertyView, SchemaView, options_of, types_of
 from velagen.definition.addon_default import ADDON_DEFAULT
+from velagen.schema.view import DEEPEST, PropertyView, SchemaView, options_of, types_of
 
 #: Room between two fields, for someone who adds one by hand in VelaUX.
 _SORT_STEP = 10

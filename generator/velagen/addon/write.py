@@ -47,7 +47,6 @@ def render_addon(
     """
     # What is built is often known: then a folder is only compared.
     from velagen.addon.metadata import checked_metadata
-    from velagen.check.crds import use_project_crds
     from velagen.definition.build import build
 
     problems: list[Problem] = []
@@ -58,7 +57,6 @@ def render_addon(
         except VelagenError as error:
             problems.extend(error.problems)
 
-    use_project_crds(project.root / "crds")
     metadata = part(lambda: checked_metadata(project))
     built = part(lambda: build(project, _definition_version(project) if released else ""))
     copied = part(lambda: _copied(project))

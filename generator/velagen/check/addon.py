@@ -17,12 +17,11 @@ import yaml
 
 from velagen.addon.write import render_addon, stale_diff
 from velagen.check.apps import check_application
-from velagen.check.catalog import Catalog
-from velagen.check.crds import check_object
 from velagen.check.dryrun import dry_run, offline_environment
 from velagen.check.releases import merged
 from velagen.check.sample import samples
 from velagen.definition.build import BuiltDefinition
+from velagen.definition.catalog import Catalog
 from velagen.definition.model import Component, Trait
 from velagen.documents import Document
 from velagen.errors import Place, Problem, VelagenError
@@ -284,7 +283,7 @@ def _golden(
             outcome = dry_run(document, catalog, kubevela=kubevela.version)
             reasons = list(outcome.problems)
             if not reasons:
-                yield from _objects(one, outcome.objects)
+                yield from _objects(one, outcome.objects, catalog)
                 break
         if reasons:
             yield Problem(
@@ -296,9 +295,9 @@ def _golden(
             )
 
 
-def _objects(one: BuiltDefinition, objects: tuple[Any, ...]) -> Iterator[Problem]:
+def _objects(one: BuiltDefinition, objects: tuple[Any, ...], catalog: Catalog) -> Iterator[Problem]:
     for rendered in objects:
-        for problem in check_object(rendered.content):
+        for problem in catalog.objects.check(rendered.content):
             kind = rendered.content.get("kind")
             at = f"{problem.place.pointer} of the {kind}"
             yield Problem(f"{_key(one)}: {problem.message} at {at}", _at(one), problem.hint, problem.severity)

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from velagen.addon.properties import SchemaView
-from velagen.check.catalog import WORDS, Catalog, Kind, Known
-from velagen.check.crds import check_object
+from velagen.definition.catalog import WORDS, Catalog, Kind, Known
 from velagen.documents import Document
 from velagen.errors import Problem, did_you_mean, pointer
 from velagen.schema import validate
+from velagen.schema.view import SchemaView
 
 #: Source: kubevela pkg/appfile/appfile.go (the label app.oam.dev/appRevision); 1.10 takes longer names and fails later.
 _LONGEST_APPLICATION = 63 - len("-v1")
@@ -48,7 +47,7 @@ def is_application(document: Document) -> bool:
 
 def check_application(document: Document, catalog: Catalog) -> list[Problem]:
     """What is wrong in an application, as far as it can be told without rendering it; each with its place."""
-    found = [*_shape(document), *_names(document)]
+    found = [*_shape(document, catalog), *_names(document)]
     for part in parts(document.value):
         found += _part(part, document, catalog)
     for component in parts(document.value, "component"):
@@ -79,9 +78,9 @@ def misplaced_traits(document: Document, catalog: Catalog) -> dict[str, Problem]
     return found
 
 
-def check_other(document: Document) -> list[Problem]:
+def check_other(document: Document, catalog: Catalog) -> list[Problem]:
     """What is wrong in an object that is no application."""
-    return [_placed(problem, document) for problem in check_object(document.value)]
+    return [_placed(problem, document) for problem in catalog.objects.check(document.value)]
 
 
 def parts(application: Any, only: Kind | None = None) -> Iterator[Part]:
@@ -108,8 +107,8 @@ def _maps(value: Any, path: _Path) -> Iterator[tuple[_Path, dict[str, Any]]]:
             yield (*path, number), one
 
 
-def _shape(document: Document) -> Iterator[Problem]:
-    for problem in check_object(document.value):
+def _shape(document: Document, catalog: Catalog) -> Iterator[Problem]:
+    for problem in catalog.objects.check(document.value):
         yield _placed(problem, document)
     spec = document.value.get("spec")
     if isinstance(spec, dict) and spec.get("components") == []:

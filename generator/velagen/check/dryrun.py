@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from velagen.check.apps import Part, parts
-from velagen.check.catalog import Catalog
+from velagen.definition.catalog import Catalog
 from velagen.documents import Document
 from velagen.errors import Place, Problem, VelagenError, pointer
 

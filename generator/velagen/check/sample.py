@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from velagen.addon.properties import SchemaView, options_of, types_of
 from velagen.schema import Schema
+from velagen.schema.view import SchemaView, options_of, types_of
 
 _MISSING = object()
 

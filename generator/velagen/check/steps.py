@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from velagen.check.apps import Part, parts
-from velagen.check.catalog import Catalog, Known
+from velagen.definition.catalog import Catalog, Known
 from velagen.documents import Document
 from velagen.errors import Problem, pointer
 from velagen.kubevela import RELEASES

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from velagen import cue
 from velagen.definition.addon_default import ADDON_DEFAULT, BOUND, KINDS, addon_defaults, manifest, marks
+from velagen.definition.catalog import Known
 from velagen.definition.load import Source, load_definitions
 from velagen.definition.model import (
     DEFINITION_TYPES,
@@ -63,6 +61,21 @@ class BuiltDefinition:
     #: What its schema says without effect, or what only the API server will judge.
     warnings: tuple[Problem, ...] = ()
 
+    def known(self) -> Known:
+        """The definition as far as an application's author meets it."""
+        definition = self.definition
+        return Known(
+            self.type,
+            self.name,
+            self.schema,
+            definition.workload.type if isinstance(definition, Component) else "",
+            tuple(definition.applies_to) if isinstance(definition, Trait) else (),
+            tuple(definition.conflicts_with) if isinstance(definition, Trait) else (),
+            definition.instead_of if isinstance(definition, Component) else {},
+            self.cue,
+            own=True,
+        )
+
 
 @dataclass(frozen=True)
 class BuiltAddonTemplate:
@@ -98,7 +111,10 @@ def build(project: Project, version: str = "") -> tuple[tuple[BuiltDefinition, .
     In: the project; the *version* that each definition says of itself, empty for none.
     Raises VelagenError with all problems.
     """
-    schemas = _object_schemas(project)
+    # The store reads and caches upstream's CRDs, which nothing else here needs.
+    from velagen.kubernetes.crds import crd_store
+
+    schemas = crd_store(project.crds).schema
     problems: list[Problem] = []
     built: list[tuple[BuiltDefinition, _Builder]] = []
     addon = BuiltAddonTemplate(_EMPTY_TEMPLATE, _EMPTY_PARAMETER, "", None)
@@ -664,36 +680,3 @@ def _definitions(
 def _notes(compiler: TemplateCompiler, notes: object) -> str:
     body = compiler.body(notes, JsonType("string"), "notes")
     return cue.to_cue(cue.File((*compiler.intermediates(), cue.Field(cue.Name("notes"), body))))
-
-
-# ---------------------------------------------------------------- what objects may hold
-
-
-def _object_schemas(project: Project) -> ObjectSchemas:
-    """Looks a kind up in the project's own crds/ folder, then in the pinned upstream sources."""
-    # The store reads and caches upstream's CRDs, which nothing else here needs.
-    from velagen.check.crds import object_schema
-
-    @cache
-    def own() -> dict[tuple[str, str], Mapping[str, object]]:
-        found: dict[tuple[str, str], Mapping[str, object]] = {}
-        for path in sorted((project.root / "crds").glob("*.yaml")):
-            try:
-                documents = list(yaml.load_all(path.read_bytes(), Loader=yaml.CSafeLoader))
-            except yaml.YAMLError as error:
-                raise VelagenError(Problem(f"invalid YAML: {error}", Place(str(path)))) from error
-            for crd in documents:
-                if isinstance(crd, dict) and crd.get("kind") == "CustomResourceDefinition":
-                    spec = crd["spec"]
-                    for version in spec["versions"]:
-                        schema = version.get("schema", {}).get("openAPIV3Schema", {})
-                        found[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
-        return found
-
-    def find(api_version: str, kind: str) -> Mapping[str, object] | None:
-        return own().get((api_version, kind)) or object_schema(api_version, kind)
-
-    return find
-
-
-__all__ = ["BuiltAddonTemplate", "BuiltDefinition", "build", "build_addon_template", "build_definitions"]

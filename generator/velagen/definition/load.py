@@ -44,7 +44,7 @@ def load_definitions(project: Project) -> tuple[Source, ...]:
     Raises VelagenError with every module that fails, holds no definition or several, or has no valid schema.
     """
     # The catalogue is of the checks, which few of the modules here need.
-    from velagen.check.catalog import builtin_names
+    from velagen.definition.catalog import builtin_names
 
     problems: list[Problem] = []
     sources: list[Source] = []

@@ -17,7 +17,7 @@ from typing import Final, Literal, cast
 
 import yaml
 
-from velagen.errors import Place, Problem, VelagenError
+from velagen.gpusim.errors import Complaint, GpusimError
 
 PREFIX: Final = "nvidia.com/"
 SHARED_SUFFIX: Final = ".shared"
@@ -93,24 +93,24 @@ class Config:
     #: Switches that set an environment variable to "enabled" in the container: NVIDIA_GDRCOPY, NVIDIA_GDS,
     #: NVIDIA_MOFED.
     extra_env: tuple[str, ...] = ()
-    warnings: tuple[Problem, ...] = ()
+    warnings: tuple[Complaint, ...] = ()
 
 
 def load_config(path: Path) -> Config:
-    """Read the file at ``path`` (YAML or JSON); VelagenError when it can't be read or the plugin would refuse it."""
+    """Read the file at ``path`` (YAML or JSON); GpusimError when it can't be read or the plugin would refuse it."""
     try:
         document: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise VelagenError(Problem(f"the configuration can't be read: {error}", Place(str(path)))) from error
+        raise GpusimError(Complaint(f"the configuration can't be read: {error}", str(path))) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = Place(str(path)) if mark is None else Place(str(path), mark.line + 1, mark.column + 1)
-        raise VelagenError(Problem(f"not YAML: {getattr(error, 'problem', error)}", place)) from error
+        where = str(path) if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}"
+        raise GpusimError(Complaint(f"invalid YAML: {getattr(error, 'problem', error)}", where)) from error
     return parse_config(document, origin=str(path))
 
 
 def parse_config(document: object, *, origin: str = "<config>") -> Config:
-    """Turn the parsed file into a `Config`; VelagenError with every reason for which the plugin would refuse it."""
+    """Turn the parsed file into a `Config`; GpusimError with every reason for which the plugin would refuse it."""
     return _Reader(origin).config(document)
 
 
@@ -119,7 +119,8 @@ class _Reader:
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self.problems: list[Problem] = []
+        self.errors: list[Complaint] = []
+        self.warnings: list[Complaint] = []
 
     def config(self, document: object) -> Config:
         root = {} if document is None else self.mapping(document, "")
@@ -167,10 +168,10 @@ class _Reader:
                 )
                 if flags.get(flag) is True
             ),
-            warnings=tuple(problem for problem in self.problems if problem.severity == "warning"),
+            warnings=tuple(self.warnings),
         )
-        if any(problem.severity == "error" for problem in self.problems):
-            raise VelagenError(self.problems)
+        if self.errors:
+            raise GpusimError(self.errors)
         return result
 
     def device_lists(self, plugin: Mapping[str, object]) -> tuple[str, ...]:
@@ -299,7 +300,7 @@ class _Reader:
                 self.warn(f"{pointer}/{key}", "unknown, and the plugin ignores what it does not know")
 
     def error(self, pointer: str, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(message, Place(self.origin, pointer=pointer), hint))
+        self.errors.append(Complaint(message, f"{self.origin} ({pointer or '/'})", hint))
 
     def warn(self, pointer: str, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(message, Place(self.origin, pointer=pointer), hint, "warning"))
+        self.warnings.append(Complaint(message, f"{self.origin} ({pointer or '/'})", hint))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from velagen.errors import Place, Problem, VelagenError
 from velagen.gpusim.config import PREFIX, Config
+from velagen.gpusim.errors import Complaint, GpusimError
 
 #: Ids must be the same after a crash, or the kubelet loses the devices of running pods: they follow from node and
 #: place.
@@ -149,10 +149,10 @@ def node_gpus(node: str, specs: Sequence[str] = ("t4x2",)) -> tuple[Gpu, ...]:
     """The GPUs of node ``node``, from specs ``MODEL[xCOUNT][:PROFILE,...]``, e.g. ``t4x2`` or
     ``a100-40gb:3g.20gb,3g.20gb``.
 
-    The profiles apply to each GPU of the spec. VelagenError names every spec that says nothing real.
+    The profiles apply to each GPU of the spec. GpusimError names every spec that says nothing real.
     """
     gpus: list[Gpu] = []
-    problems: list[Problem] = []
+    problems: list[Complaint] = []
     for spec in specs:
         head, _, tail = spec.partition(":")
         match = re.fullmatch(r"(.+?)(?:x(\d+))?", head)
@@ -160,23 +160,19 @@ def node_gpus(node: str, specs: Sequence[str] = ("t4x2",)) -> tuple[Gpu, ...]:
         count = int(match[2] or 1) if match else 0
         if model is None or not count:
             known = ", ".join(sorted(MODELS))
-            problems.append(
-                Problem(f"{spec!r} names no GPU", Place("--gpu"), f"MODEL[xCOUNT][:PROFILE,...] of {known}")
-            )
+            problems.append(Complaint(f"{spec!r} names no GPU", "--gpu", f"MODEL[xCOUNT][:PROFILE,...] of {known}"))
             continue
         names = [name for name in tail.split(",") if name]
         profiles = [profile for name in names for profile in model.profiles if profile.name == name]
         if len(profiles) != len(names):
             offered = ", ".join(profile.name for profile in model.profiles) or "none: this model has no MIG"
-            problems.append(
-                Problem(f"{spec!r} asks for a MIG profile that {model.name} lacks", Place("--gpu"), offered)
-            )
+            problems.append(Complaint(f"{spec!r} asks for a MIG profile that {model.name} lacks", "--gpu", offered))
             continue
         if (
             sum(profile.compute_slices for profile in profiles) > _COMPUTE_SLICES
             or sum(profile.memory_slices for profile in profiles) > _MEMORY_SLICES
         ):
-            problems.append(Problem(f"{spec!r} asks for more slices than one GPU has", Place("--gpu")))
+            problems.append(Complaint(f"{spec!r} asks for more slices than one GPU has", "--gpu"))
             continue
         for _ in range(count):
             position = len(gpus)
@@ -186,22 +182,22 @@ def node_gpus(node: str, specs: Sequence[str] = ("t4x2",)) -> tuple[Gpu, ...]:
             )
             gpus.append(Gpu(position, f"GPU-{uuid.uuid5(_NAMESPACE, f'{node}/{position}')}", model, mig))
     if problems:
-        raise VelagenError(problems)
+        raise GpusimError(problems)
     return tuple(gpus)
 
 
 def plugin_devices(gpus: Sequence[Gpu], config: Config) -> dict[str, tuple[PluginDevice, ...]]:
     """Resource name -> devices, as the plugin builds it: MIG strategy first, then sharing.
 
-    Raises VelagenError where the plugin would refuse to start (mixed profiles under ``single``, MPS with MIG).
+    Raises GpusimError where the plugin would refuse to start (mixed profiles under ``single``, MPS with MIG).
     """
     whole: dict[str, list[PluginDevice]] = {}
     in_mig_mode = [gpu for gpu in gpus if gpu.mig]
     if config.mig_strategy == "single" and in_mig_mode:
         if len(in_mig_mode) < len(gpus):
-            raise VelagenError(Problem("migStrategy single: all GPUs of a node must be in MIG mode, or none"))
+            raise GpusimError(Complaint("migStrategy single: all GPUs of a node must be in MIG mode, or none"))
         if len({device.profile.name for gpu in gpus for device in gpu.mig}) > 1:
-            raise VelagenError(Problem("migStrategy single: all MIG devices of a node must have one profile"))
+            raise GpusimError(Complaint("migStrategy single: all MIG devices of a node must have one profile"))
     for gpu in gpus:
         if not gpu.mig or config.mig_strategy == "none":
             whole.setdefault(PREFIX + "gpu", []).append(PluginDevice(gpu.uuid, gpu.uuid, gpu.index, gpu.position))
@@ -211,7 +207,7 @@ def plugin_devices(gpus: Sequence[Gpu], config: Config) -> dict[str, tuple[Plugi
             name = PREFIX + ("gpu" if single else "mig-" + mig.profile.name.replace("+", "."))
             whole.setdefault(name, []).append(PluginDevice(mig.uuid, mig.uuid, mig.index, gpu.position))
     if config.sharing.strategy == "mps" and config.mig_strategy != "none" and in_mig_mode:
-        raise VelagenError(Problem("MPS can't share MIG devices"))
+        raise GpusimError(Complaint("MPS can't share MIG devices"))
     result: dict[str, tuple[PluginDevice, ...]] = {}
     for name, devices in whole.items():
         entry = config.sharing.of(name)

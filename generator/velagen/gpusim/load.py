@@ -11,7 +11,7 @@ from typing import Final
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from velagen.monitoring.sources import BUSY
+from velagen.gpusim.names import BUSY
 
 UTILIZATION: Final = "velagen.dev/gpu-utilization"
 MEMORY: Final = "velagen.dev/gpu-memory-mib"

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from velagen.errors import Problem, VelagenError
+from velagen.gpusim.errors import Complaint, GpusimError
 from velagen.gpusim.paths import KUBELET_FOLDER, POD_RESOURCES, STATE
 
 NAME: Final = "velagen-gpusim"
@@ -35,12 +35,10 @@ def manifest(
         recover: see `velagen.gpusim.simulator.Simulator`.
         beside_real_gpu: run on nodes that see a real GPU too, as kind's do on a machine that has one.
 
-    Raises VelagenError where no node is selected.
+    Raises GpusimError where no node is selected.
     """
     if not node_selector:
-        raise VelagenError(
-            Problem("the nodes that get GPUs are to be named", hint="Label them, and select them by that label.")
-        )
+        raise GpusimError(Complaint("say which nodes get GPUs", hint="Label them, and select them by that label."))
     labels = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "velagen"}
     metadata = {"name": NAME, "namespace": namespace, "labels": labels}
     arguments = ["gpusim", "run", "--config", f"{_CONFIG}/config.yaml"]

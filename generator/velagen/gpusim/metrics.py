@@ -16,10 +16,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from velagen.gpusim import names
 from velagen.gpusim.inventory import Gpu, MigDevice, PluginDevice
 from velagen.gpusim.load import LoadBook, parse_report
 from velagen.gpusim.proto import podresources_pb2 as pr
-from velagen.monitoring.sources import GPU as NAMES
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,11 @@ _LABELS: Final = (
     "pod",
 )
 _HELP: Final = {
-    NAMES.utilization: "GPU utilization (in %).",
-    NAMES.memory_used: "Framebuffer memory used (in MiB).",
-    NAMES.memory_free: "Framebuffer memory free (in MiB).",
-    NAMES.engine: "Ratio of time the graphics engine is active.",
-    NAMES.xid: "Value of the last XID error encountered.",
+    names.UTILIZATION: "GPU utilization (in %).",
+    names.MEMORY_USED: "Framebuffer memory used (in MiB).",
+    names.MEMORY_FREE: "Framebuffer memory free (in MiB).",
+    names.ENGINE: "Ratio of time the graphics engine is active.",
+    names.XID: "Value of the last XID error encountered.",
 }
 #: XID of a GPU that has fallen off the bus: what an unplugged one shows.
 _FALLEN_OFF: Final = 79
@@ -127,14 +127,14 @@ class GpuCollector(Collector):
                     inside = [self._load(list(who.get(mig.uuid, ())), mig.profile.memory_mib) for mig in gpu.mig]
                     used = min(float(memory), sum(entry[1] for entry in inside))
                 values = {
-                    NAMES.memory_used: used,
-                    NAMES.memory_free: memory - used,
-                    NAMES.engine: util / 100,
-                    NAMES.xid: float(_FALLEN_OFF if gpu.position in broken else 0),
+                    names.MEMORY_USED: used,
+                    names.MEMORY_FREE: memory - used,
+                    names.ENGINE: util / 100,
+                    names.XID: float(_FALLEN_OFF if gpu.position in broken else 0),
                 }
                 if not gpu.mig:
                     # DCGM gives no GPU_UTIL in MIG mode: there the engine's ratio is what to read.
-                    values[NAMES.utilization] = util
+                    values[names.UTILIZATION] = util
                 for holder in held or [Holder("", "", "")]:
                     for name, value in values.items():
                         families[name].add_metric(self._labels(gpu, part, holder), value)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from velagen.check.crds import object_schema
+from velagen.kubernetes.crds import crd_store
 from velagen.schema.opened import OPEN
 from velagen.tools import source
 
@@ -56,7 +56,7 @@ PARTS = ("predictor", "transformer", "explainer")
 
 def inference_service() -> JsonObject:
     """The CRD's schema of an InferenceService's spec."""
-    found = object_schema("serving.kserve.io/v1beta1", "InferenceService")
+    found = crd_store().schema("serving.kserve.io/v1beta1", "InferenceService")
     assert found is not None
     spec: JsonObject = found["properties"]["spec"]["properties"]
     return spec

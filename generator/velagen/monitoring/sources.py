@@ -1,6 +1,6 @@
 """The table of sources: which raw series say what of a model. No other module holds a metric's name.
 
-It imports nothing but the standard library: the GPU simulator's image carries it without the rest of velagen.
+The GPU simulator alone has its own copy of the names it gives and reads, since it is installed without the rest.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from tests.e2e.kind.serving import (
 )
 from tests.panels import panels, unanswered
 
-from velagen.cli_top import top_command
+from velagen.cli.top import top_command
 from velagen.lab import condition, wait_until
 from velagen.lab.images import recipes
 from velagen.lab.kind import KindLab

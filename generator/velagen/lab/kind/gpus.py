@@ -41,15 +41,21 @@ def advertised(node: str, gpus: Sequence[str], config: str) -> dict[str, int]:
     :raises VelagenError: the plugin would refuse it, or there is no such GPU.
     """
     from velagen.gpusim.config import parse_config
+    from velagen.gpusim.errors import GpusimError
     from velagen.gpusim.inventory import node_gpus, plugin_devices
 
     try:
         document = yaml.safe_load(config)
     except yaml.YAMLError as error:
         raise VelagenError(
-            Problem(f"the configuration of the GPUs is not YAML: {error}", Place("gpu_config"))
+            Problem(f"the configuration of the GPUs is invalid YAML: {error}", Place("gpu_config"))
         ) from error
-    devices = plugin_devices(node_gpus(node, gpus), parse_config(document, origin="gpu_config"))
+    try:
+        devices = plugin_devices(node_gpus(node, gpus), parse_config(document, origin="gpu_config"))
+    except GpusimError as error:
+        raise VelagenError(
+            Problem(one.message, Place(one.where or None), one.hint) for one in error.complaints
+        ) from error
     return {resource: len(found) for resource, found in devices.items()}
 
 

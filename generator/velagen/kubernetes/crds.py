@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
-from velagen.check.structural import check_against
-from velagen.errors import Problem
+from velagen.errors import Place, Problem, VelagenError
+from velagen.kubernetes.structural import check_against
 
 JsonObject = dict[str, Any]
 
@@ -75,9 +75,11 @@ class CrdStore:
     _loaded: dict[str, JsonObject] = field(default_factory=dict, init=False)
 
     def schema(self, api_version: str, kind: str) -> JsonObject | None:
-        """The OpenAPI v3 schema of a kind, every ``$ref`` resolved; ``None`` where no source describes it.
+        """The OpenAPI v3 schema of a kind, or ``None`` where no source describes it.
 
-        The result is shared: don't change it.
+        In: ``serving.kserve.io/v1beta1``, ``InferenceService``. Out: a schema without ``$ref``, descriptions left out,
+        recursion cut to "anything"; ``metadata`` is always the full ObjectMeta. Shared: don't change it.
+        Raises VelagenError where a file of the project's own is invalid YAML.
         """
         key = f"{api_version}/{kind}"
         found = self._loaded.get(key)
@@ -99,14 +101,19 @@ class CrdStore:
         """Every ``(apiVersion, kind)`` the sources describe."""
         return frozenset((key.rpartition("/")[0], key.rpartition("/")[2]) for key in self._entries())
 
+    def check(self, obj: object) -> list[Problem]:
+        """What the API server would say to an object, as far as its schema tells: pointers, sentences, "did you mean".
+
+        An object of a kind that no source describes gives one warning.
+        """
+        return check_against(obj, self.schema, self.kinds)
+
     def _folder(self) -> Path:
         """The cache folder of exactly these sources: another version of a module is another folder."""
         names = [f"{name}={path.resolve()}" for name, path in sorted(self.sources.items())]
         # A project's own files change under our hands, a module's never do.
         for folder in self.extra:
-            for file in _yaml_files(folder):
-                state = file.stat()
-                names.append(f"{file.resolve()}:{state.st_size}:{state.st_mtime_ns}")
+            names += [_state(file) for file in _yaml_files(folder)]
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
         versions = "+".join(path.name for _, path in sorted(self.sources.items()))
         return self.cache / "crds" / f"{versions or 'none'}-{digest}-f{_CACHE_FORMAT}"
@@ -128,7 +135,7 @@ class CrdStore:
         for folder in folders:
             for file in _yaml_files(folder):
                 for number, text in enumerate(_documents(file)):
-                    for key in _kinds_of_crd(text):
+                    for key in _kinds_of_crd(text, file):
                         index.setdefault(key, _Entry(str(file), number))
         module, path = _OPENAPI_FOLDER
         if module in self.sources:
@@ -140,7 +147,7 @@ class CrdStore:
     def _parse(self, entry: _Entry, api_version: str, kind: str, stored: Path) -> JsonObject | None:
         if isinstance(entry.part, int):
             text = list(_documents(Path(entry.file)))[entry.part]
-            versions = _schemas_of_crd(yaml.load(text, Loader=yaml.CSafeLoader))
+            versions = _schemas_of_crd(_parsed(text, Path(entry.file)))
             found = versions.get(f"{api_version}/{kind}")
             if found is None:
                 return None
@@ -159,46 +166,28 @@ class CrdStore:
         return found
 
 
-def object_schema(api_version: str, kind: str) -> JsonObject | None:
-    """The OpenAPI v3 schema of a kind from the pinned modules, or ``None`` where none of them describes it.
+def crd_store(project_crds: Path | None = None) -> CrdStore:
+    """The schemas of the pinned upstream modules, and of a project's ``crds/`` folder where there is one.
 
-    In: ``serving.kserve.io/v1beta1``, ``InferenceService``. Out: a schema without ``$ref``, descriptions left out,
-    recursion cut to "anything"; ``metadata`` is always the full ObjectMeta. Shared: don't change it.
-    Raises what :func:`velagen.tools.source` raises if a module can't be had.
+    Each set of files is looked through once a process. Raises what :func:`velagen.tools.source` raises if a module
+    can't be had.
     """
-    return default_store().schema(api_version, kind)
+    own = project_crds is not None and project_crds.is_dir()
+    folders = (project_crds.resolve(),) if own and project_crds else ()
+    return _store(folders, tuple(_state(file) for folder in folders for file in _yaml_files(folder)))
 
 
-def known_kinds() -> frozenset[tuple[str, str]]:
-    """Every ``(apiVersion, kind)`` that :func:`object_schema` knows."""
-    return default_store().kinds()
-
-
-def check_object(obj: object) -> list[Problem]:
-    """What the API server would say to an object, as far as its schema tells: pointers, sentences, "did you mean".
-
-    An object of a kind that no source describes gives one warning.
-    """
-    return check_against(obj, object_schema, known_kinds)
-
-
-def use_project_crds(folder: Path) -> None:
-    """Let the CustomResourceDefinition files of a project's ``crds/`` folder take part from here on."""
-    if folder.is_dir() and folder.resolve() not in _project_folders:
-        _project_folders.append(folder.resolve())
-        default_store.cache_clear()
-
-
-_project_folders: list[Path] = []
-
-
-@lru_cache(maxsize=1)
-def default_store() -> CrdStore:
-    """The store over the pinned modules; one a process."""
+@lru_cache(maxsize=4)
+def _store(folders: tuple[Path, ...], states: tuple[str, ...]) -> CrdStore:  # noqa: ARG001  # another state is another store
     from velagen.tools import cache_dir, source
 
     modules = sorted({name for name, _ in (*_CRD_FOLDERS, _OPENAPI_FOLDER)})
-    return CrdStore({name: source(name) for name in modules}, cache_dir(), tuple(_project_folders))
+    return CrdStore({name: source(name) for name in modules}, cache_dir(), folders)
+
+
+def _state(file: Path) -> str:
+    state = file.stat()
+    return f"{file.resolve()}:{state.st_size}:{state.st_mtime_ns}"
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -213,7 +202,7 @@ def _documents(file: Path) -> Iterator[str]:
     return iter(re.split(r"^---.*\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
-def _kinds_of_crd(text: str) -> Iterable[str]:
+def _kinds_of_crd(text: str, file: Path) -> Iterable[str]:
     """The ``apiVersion/kind`` keys of a CRD document, its megabytes of schema unparsed where that can be."""
     if not re.search(r"^kind: ['\"]?CustomResourceDefinition['\"]?\s*$", text, re.MULTILINE):
         return []
@@ -224,8 +213,14 @@ def _kinds_of_crd(text: str) -> Iterable[str]:
         found = re.findall(rf"^{versions[1]}[- ] name: ['\"]?(v\w+)", text[versions.start() :], re.MULTILINE)
         if found:
             return [f"{group[1]}/{version}/{kind[1]}" for version in found]
-    document = yaml.load(text, Loader=yaml.CSafeLoader)
-    return list(_schemas_of_crd(document))
+    return list(_schemas_of_crd(_parsed(text, file)))
+
+
+def _parsed(text: str, file: Path) -> Any:
+    try:
+        return yaml.load(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise VelagenError(Problem(f"invalid YAML: {error}", Place(str(file)))) from error
 
 
 def _schemas_of_crd(document: Any) -> dict[str, JsonObject]:

@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import yaml
 
-from velagen.errors import Problem, VelagenError
 from velagen.gpusim.config import Config, load_config
+from velagen.gpusim.errors import Complaint, GpusimError
 from velagen.gpusim.inventory import node_gpus, plugin_devices
 from velagen.gpusim.labels import node_labels
 from velagen.gpusim.manifest import manifest
@@ -120,7 +120,7 @@ def run(
             poll_seconds=poll_seconds,
             retry_seconds=retry_seconds,
         )
-    except VelagenError as error:
+    except GpusimError as error:
         raise click.ClickException(str(error)) from error
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -148,7 +148,7 @@ def show(config_file: Path | None, gpus: tuple[str, ...], node: str) -> None:
         config = _config(config_file)
         inventory = node_gpus(node, gpus)
         advertised = plugin_devices(inventory, config)
-    except VelagenError as error:
+    except GpusimError as error:
         raise click.ClickException(str(error)) from error
     document = {
         "resources": {name: [device.id for device in devices] for name, devices in advertised.items()},
@@ -187,7 +187,7 @@ def manifest_command(
         # Refused here rather than on every node.
         plugin_devices(node_gpus("node", gpus), _config(config_file))
         wanted = _labels(selectors)
-    except VelagenError as error:
+    except GpusimError as error:
         raise click.ClickException(str(error)) from error
     text = "version: v1\n" if config_file is None else config_file.read_text(encoding="utf-8")
     objects = manifest(
@@ -221,27 +221,27 @@ def plug_command(gpu: int, state_dir: Path) -> None:
 
 
 def _refuse_real(plugins: Path, *, beside_real_gpu: bool) -> None:
-    """Raise VelagenError where a real GPU, its driver or a running device plugin is on the node."""
+    """Raise GpusimError where a real GPU, its driver or a running device plugin is on the node."""
     problems = [
-        Problem(f"a device plugin listens on {path}", hint="End it first, or leave this node out.")
+        Complaint(f"a device plugin listens on {path}", hint="End it first, or leave this node out.")
         for path in live_plugins(plugins)
     ]
     if not beside_real_gpu and (found := real_gpus()):
         hint = "Leave this node out (--node-selector of `velagen gpusim manifest`). A kind node: --beside-real-gpu."
-        problems.append(Problem(f"this node has a real GPU or its driver: {', '.join(found)}", hint=hint))
+        problems.append(Complaint(f"this node has a real GPU or its driver: {', '.join(found)}", hint=hint))
     if problems:
-        raise VelagenError(problems)
+        raise GpusimError(problems)
 
 
 def _labels(selectors: Sequence[str]) -> dict[str, str]:
-    """Read KEY=VALUE; VelagenError for each that is something else."""
+    """Read KEY=VALUE; GpusimError for each that is something else."""
     wrong = [
-        Problem(f"{selector!r} is not a label", hint="Write KEY=VALUE, such as velagen.dev/gpusim=true.")
+        Complaint(f"{selector!r} is not a label", hint="Write KEY=VALUE, such as velagen.dev/gpusim=true.")
         for selector in selectors
         if not _LABEL.fullmatch(selector)
     ]
     if wrong:
-        raise VelagenError(wrong)
+        raise GpusimError(wrong)
     return dict(selector.partition("=")[::2] for selector in selectors)
 
 

@@ -14,22 +14,22 @@ import click
 
 #: Command -> module and attribute, and the line about it: a module is imported only when its command runs.
 _COMMANDS: Final = {
-    "adopt": ("velagen.cli_adopt:adopt_command", "Write Applications for InferenceServices that are there already."),
-    "build": ("velagen.cli_addon:build_command", "Write addon/NAME/ from metadata.yaml, schemas/ and definitions/."),
-    "check": ("velagen.cli_check:check_command", "Check the addon and application FILES without a cluster."),
-    "cue": ("velagen.cli_schema:cue_command", "Print SCHEMA as CUE, compiled under `parameter`."),
-    "demo": ("velagen.cli_lab:demo", "Show the whole path, from the control plane to a ready model."),
-    "gpusim": ("velagen.cli_gpusim:gpusim_group", "Simulated GPUs on real nodes."),
-    "lab": ("velagen.cli_lab:lab_group", "Run a control plane on this machine."),
-    "metrics": ("velagen.cli_metrics:metrics_group", "Rules and scrape configuration for Prometheus."),
-    "model": ("velagen.cli_model:model_group", "Model packages: check them, push them."),
-    "package": ("velagen.cli_addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
-    "promote": ("velagen.cli_promote:promote_command", "Put another version of a model into an application's FILE."),
-    "render": ("velagen.cli_check:render_command", "Print the objects that KubeVela makes of application FILES."),
-    "top": ("velagen.cli_top:top_command", "Show what models do now: requests, errors, latency, replicas, weights."),
-    "report": ("velagen.cli_top:report_command", "Write a page with what an application's models did over a while."),
-    "rollout": ("velagen.cli_rollout:rollout_group", "Show how a new version of a model comes in; write a page of it."),
-    "tools": ("velagen.cli_lab:tools_group", "List and install the pinned tools."),
+    "adopt": ("velagen.cli.adopt:adopt_command", "Write Applications for InferenceServices that are there already."),
+    "build": ("velagen.cli.addon:build_command", "Write addon/NAME/ from metadata.yaml, schemas/ and definitions/."),
+    "check": ("velagen.cli.check:check_command", "Check the addon and application FILES without a cluster."),
+    "cue": ("velagen.cli.schema:cue_command", "Print SCHEMA as CUE, compiled under `parameter`."),
+    "demo": ("velagen.cli.lab:demo", "Show the whole path, from the control plane to a ready model."),
+    "gpusim": ("velagen.gpusim.command:gpusim_group", "Simulated GPUs on real nodes."),
+    "lab": ("velagen.cli.lab:lab_group", "Run a control plane on this machine."),
+    "metrics": ("velagen.cli.metrics:metrics_group", "Rules and scrape configuration for Prometheus."),
+    "model": ("velagen.cli.model:model_group", "Model packages: check them, push them."),
+    "package": ("velagen.cli.addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
+    "promote": ("velagen.cli.promote:promote_command", "Put another version of a model into an application's FILE."),
+    "render": ("velagen.cli.check:render_command", "Print the objects that KubeVela makes of application FILES."),
+    "top": ("velagen.cli.top:top_command", "Show what models do now: requests, errors, latency, replicas, weights."),
+    "report": ("velagen.cli.top:report_command", "Write a page with what an application's models did over a while."),
+    "rollout": ("velagen.cli.rollout:rollout_group", "Show how a new version of a model comes in; write a page of it."),
+    "tools": ("velagen.cli.lab:tools_group", "List and install the pinned tools."),
 }
 
 
@@ -81,7 +81,3 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="velagen")
 def main() -> None:
     """KubeVela definitions from JSON Schemas and Python templates."""
-
-
-if __name__ == "__main__":
-    main()

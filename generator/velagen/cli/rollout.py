@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from velagen.cli_top import check_output, cluster_options, connect, write_page
+from velagen.cli.top import check_output, cluster_options, connect, write_page
 
 if TYPE_CHECKING:
     from velagen.rollout.look import Seen

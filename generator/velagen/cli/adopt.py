@@ -105,8 +105,8 @@ def _read(files: tuple[str, ...], namespace: str, *, cluster: bool) -> Sources:
 def _renderer(addon: Path | None) -> tuple[Renderer, frozenset[str]]:
     """What renders an Application, and the properties of the component."""
     from velagen.check.apps import check_application
-    from velagen.check.catalog import Catalog, of_addon, of_kubevela
     from velagen.check.dryrun import dry_run
+    from velagen.definition.catalog import Catalog, of_addon, of_kubevela
     from velagen.documents import Document
 
     version = table().row("vela").version

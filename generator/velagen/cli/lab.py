@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from velagen.cli_kind import kind_down, kind_lab, kind_status, kind_up, lab_prune, why_no_kind
+from velagen.cli.kind import kind_down, kind_lab, kind_status, kind_up, lab_prune, why_no_kind
 from velagen.errors import Problem, VelagenError
 from velagen.kubevela import VERSIONS
 
@@ -299,8 +299,8 @@ def demo_rollout(name: str, folder: Path | None, *, kind: bool | None) -> None:
     in at a fixed rate and are counted; with --embedded nothing serves, and the numbers of checks are the demo's own.
     """
     from velagen.project import Project
-    from velagen.rollout_demo import Embedded, OnKind
-    from velagen.rollout_demo import demo as run
+    from velagen.rollout.demo import Embedded, OnKind
+    from velagen.rollout.demo import demo as run
 
     example = Project.find().root / "examples" / "rollout.yaml"
     console = Console()

@@ -30,7 +30,7 @@ def rules_command(apps: tuple[Path, ...]) -> None:
         return
     import yaml
 
-    from velagen.cli_check import rendered_objects
+    from velagen.cli.check import rendered_objects
     from velagen.errors import Place, Problem, VelagenError
     from velagen.monitoring.objects import groups_of
 

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from velagen.documents import read_text
 from velagen.errors import Place, Problem, VelagenError
+from velagen.kubernetes.crds import CrdStore, crd_store
 from velagen.schema import load_schema
 from velagen.schema.model import Schema
-
-if TYPE_CHECKING:
-    from velagen.definition.build import BuiltDefinition
 
 Kind = Literal["component", "trait", "policy", "workflow-step"]
 
@@ -69,14 +67,21 @@ class Known:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Definitions by kind and name."""
+    """Definitions by kind and name, and the objects they may write."""
 
     known: dict[tuple[Kind, str], Known] = field(default_factory=dict)
+    #: A project's folder of CustomResourceDefinitions, beside those that velagen knows.
+    crds: Path | None = None
 
     @classmethod
-    def of(cls, definitions: Iterable[Known]) -> Catalog:
+    def of(cls, definitions: Iterable[Known], crds: Path | None = None) -> Catalog:
         """Of definitions in the order of their weight: a later one of the same name wins."""
-        return cls({(one.kind, one.name): one for one in definitions})
+        return cls({(one.kind, one.name): one for one in definitions}, crds)
+
+    @property
+    def objects(self) -> CrdStore:
+        """The schemas of the objects that its definitions may write."""
+        return crd_store(self.crds)
 
     def find(self, kind: Kind, name: str) -> Known | None:
         """The definition of a kind with a name."""
@@ -95,25 +100,6 @@ class Catalog:
         start = f"{kind.lower()}s."
         names = [one.name for one in self.known.values() if one.own and one.workload.startswith(start)]
         return f"write an Application: its component type {' or '.join(names)} makes the {kind}" if names else ""
-
-
-def of_project(built: Iterable[BuiltDefinition]) -> Iterator[Known]:
-    """The definitions a project builds."""
-    from velagen.definition.model import Component, Trait
-
-    for one in built:
-        definition = one.definition
-        yield Known(
-            one.type,
-            one.name,
-            one.schema,
-            definition.workload.type if isinstance(definition, Component) else "",
-            tuple(definition.applies_to) if isinstance(definition, Trait) else (),
-            tuple(definition.conflicts_with) if isinstance(definition, Trait) else (),
-            definition.instead_of if isinstance(definition, Component) else {},
-            one.cue,
-            own=True,
-        )
 
 
 def of_addon(folder: Path) -> Iterator[Known]:

@@ -25,9 +25,9 @@ from velagen.report import explained, show_problems, stderr
 from velagen.tools import install, table
 
 if TYPE_CHECKING:
-    from velagen.check.catalog import Catalog
     from velagen.check.dryrun import Rendered
     from velagen.definition.build import BuiltDefinition
+    from velagen.definition.catalog import Catalog
     from velagen.documents import Document
 
 #: Seconds between two looks at the files that are watched.
@@ -246,9 +246,8 @@ class _Setting:
     @classmethod
     def find(cls, folder: Path | None, addon: Path | None, versions: Collection[str]) -> _Setting:
         """Of a project or an addon folder. Raises VelagenError where neither is there, or the project fails."""
-        from velagen.check.catalog import Catalog, of_addon, of_kubevela, of_project
-        from velagen.check.crds import use_project_crds
         from velagen.check.kept import Kept
+        from velagen.definition.catalog import Catalog, of_addon, of_kubevela
 
         if addon is not None:
             own = list(of_addon(addon))
@@ -260,7 +259,6 @@ class _Setting:
                 replace(one, hint="run this inside a project, or name an addon's folder with --addon")
                 for one in error.problems
             ) from error
-        use_project_crds(project.root / "crds")
         kept = Kept(project, tuple(versions))
         known = kept.definitions()
         built: tuple[BuiltDefinition, ...] = ()
@@ -269,10 +267,11 @@ class _Setting:
 
             before = set(sys.modules)
             built = build_definitions(project)
-            known = list(of_project(built))
+            known = [one.known() for one in built]
             files = [getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before]
             kept.keep_definitions(known, filter(None, files))
-        return cls(project, built, {version: Catalog.of([*of_kubevela(version), *known]) for version in versions})
+        catalogs = {version: Catalog.of([*of_kubevela(version), *known], project.crds) for version in versions}
+        return cls(project, built, catalogs)
 
     def of_addon(self) -> list[Problem]:
         """What is wrong with the project's addon, looked at again only where a file of it has changed."""
@@ -329,7 +328,7 @@ def _check_document(
     from velagen.check.steps import check_steps
 
     if not is_application(document):
-        return check_other(document)
+        return check_other(document, catalog)
     problems = check_application(document, catalog)
     misplaced = misplaced_traits(document, catalog)
     if not render or _malformed(document):
@@ -393,14 +392,13 @@ def _part_of(pointer: str) -> str:
 
 def _of_objects(objects: tuple[Rendered, ...], document: Document, catalog: Catalog) -> list[Problem]:
     from velagen.check.apps import parts
-    from velagen.check.crds import check_object
     from velagen.errors import pointer
 
     places = {part.name: pointer(part.path) for part in parts(document.value, "component")}
     found = []
     for one in objects:
         own = any(known.name == one.definition and known.own for known in catalog.known.values())
-        for problem in check_object(one.content):
+        for problem in catalog.objects.check(one.content):
             if problem.place.pointer == "/kind" and not own:
                 # KubeVela's own definitions choose an API version by the cluster's, and here there is no cluster.
                 continue
