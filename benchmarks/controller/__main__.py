@@ -14,23 +14,21 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import requests
 from benchmarks import page
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import Lab, LabOptions, wait_until
 from velagen.lab.vela import vela
 from velagen.tools import table
 from velagen.tools.report import Reporter
 
-Thing = dict[str, Any]
-
 #: The component types that are compared, the yardstick first.
 KINDS = ("webservice", "kfserving")
-PROPERTIES: dict[str, Thing] = {
+PROPERTIES: dict[str, KubernetesObject] = {
     "webservice": {"image": "registry.example.com/web:1", "ports": [{"port": 8080, "expose": True}]},
     "kfserving": {"runtime": "triton", "modelUri": "s3://models/sentiment/1", "minReplicas": 1},
 }
@@ -111,7 +109,7 @@ class Core:
         return round(sum(float(count) for _, count in found) - again), round(again)
 
 
-def application(kind: str, number: int, namespace: str) -> Thing:
+def application(kind: str, number: int, namespace: str) -> KubernetesObject:
     """Give the application with one component of this type."""
     name = f"m{number}"
     return {

@@ -21,6 +21,7 @@ import requests
 from benchmarks.serving import cgroups
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.api import condition, wait_until
 from velagen.lab.images import recipes
 from velagen.lab.kind import NODE_PORTS, KindLab
@@ -28,8 +29,6 @@ from velagen.lab.kind.stack import local
 from velagen.lab.process import marked
 from velagen.monitoring.sources import SOURCES
 from velagen.tools import cache_dir
-
-Thing = dict[str, Any]
 
 HERE = Path(__file__).parent / "models"
 #: Seconds in which a model server comes up on a machine with two cores.
@@ -178,7 +177,7 @@ def counted(metrics: str) -> tuple[float, float]:
     return sums[inferences], sums[executions]
 
 
-def application(model: Model, namespace: str, uri: str, batching: dict[str, Any]) -> Thing:
+def application(model: Model, namespace: str, uri: str, batching: dict[str, Any]) -> KubernetesObject:
     """Give the application of the addon's side."""
     properties = {
         "runtime": "triton",
@@ -198,7 +197,9 @@ def application(model: Model, namespace: str, uri: str, batching: dict[str, Any]
     }
 
 
-def flask(model: Model, namespace: str, uri: str, gunicorn: tuple[str, ...], loader: Thing) -> list[Thing]:
+def flask(
+    model: Model, namespace: str, uri: str, gunicorn: tuple[str, ...], loader: KubernetesObject
+) -> list[KubernetesObject]:
     """Give the objects of Flask's side.
 
     :param gunicorn: its flags.
@@ -263,7 +264,7 @@ def flask(model: Model, namespace: str, uri: str, gunicorn: tuple[str, ...], loa
     ]
 
 
-def service(namespace: str, selector: dict[str, str]) -> Thing:
+def service(namespace: str, selector: dict[str, str]) -> KubernetesObject:
     """Give the one way in, for the side whose turn it is: a NodePort, straight to the pod."""
     return {
         "apiVersion": "v1",
@@ -370,7 +371,7 @@ class Bench:
         except TimeoutError as error:
             raise VelagenError(Problem(f"{error}\n{self.lab.pods(self.namespace)}")) from error
 
-    def pod(self, selector: dict[str, str]) -> Thing:
+    def pod(self, selector: dict[str, str]) -> KubernetesObject:
         """Give the one pod of a side.
 
         :raises VelagenError: there is not one.

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import requests
@@ -22,13 +21,13 @@ from benchmarks.standing import standing
 from benchmarks.startup.moments import PHASES, Watch, phases
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.api import wait_until
 from velagen.lab.kind import KindLab
 from velagen.lab.kind.stack import local
 from velagen.lab.vela import vela
 from velagen.tools.report import Reporter
 
-Thing = dict[str, Any]
 #: Moments in seconds, by way, round by round.
 Found = dict[str, list[dict[str, float]]]
 
@@ -42,7 +41,7 @@ BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32",
 ANSWER = [2.0, 4.0, 6.0, 8.0]
 
 
-def application(namespace: str, uri: str) -> Thing:
+def application(namespace: str, uri: str) -> KubernetesObject:
     """Give the application that is started."""
     properties = {
         "runtime": "triton",
@@ -60,7 +59,7 @@ def application(namespace: str, uri: str) -> Thing:
     }
 
 
-def plain(service: Thing) -> Thing:
+def plain(service: KubernetesObject) -> KubernetesObject:
     """Give an InferenceService as a person would have written it: without what the cluster and KubeVela noted on it."""
     metadata = service["metadata"]
     kept = {

@@ -11,14 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.api import condition
-
-Thing = dict[str, Any]
 
 #: Moments in their order, and what a phase that ends with each is called.
 PHASES = {
@@ -33,7 +31,7 @@ PHASES = {
 }
 
 
-def moments_of(thing: Thing) -> set[str]:
+def moments_of(thing: KubernetesObject) -> set[str]:
     """Give the moments that an object shows to be past.
 
     :param thing: an Application, an InferenceService or a pod, as a watch gives it.

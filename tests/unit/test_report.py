@@ -20,8 +20,8 @@ from tests.unit.browser import Tab, browse
 from tests.unit.prometheus_server import holding
 from tests.unit.release import BACK, CAME, PERIOD, QUARTER, RANG, release
 
-from velagen import cli_top
 from velagen.cli import main
+from velagen.cli import top as cli_top
 from velagen.errors import VelagenError
 from velagen.monitoring.cluster import Cluster, ClusterError
 from velagen.monitoring.history import History, Period, gather, period

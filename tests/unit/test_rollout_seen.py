@@ -14,8 +14,8 @@ from rich.console import Console
 from tests.unit.browser import Tab, browse
 from tests.unit.prometheus_server import Series, holding
 
-from velagen import cli_rollout
 from velagen.cli import main
+from velagen.cli import rollout as cli_rollout
 from velagen.monitoring.cluster import Cluster, ClusterError
 from velagen.monitoring.models import Wanted
 from velagen.monitoring.prometheus import Prometheus

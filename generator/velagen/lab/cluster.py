@@ -19,6 +19,7 @@ import yaml
 from filelock import FileLock
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import folder as folders
 from velagen.lab import objects, settle
 from velagen.lab.api import condition, wait_until
@@ -190,7 +191,7 @@ class Lab(LabHome):
                 else:
                     return
 
-    def add_node(self, node: objects.Thing) -> None:
+    def add_node(self, node: KubernetesObject) -> None:
         """Add or change a node, such as one made by `velagen.lab.objects.gpu_node`."""
         settle.apply_node(self.api, node)
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from velagen.errors import Place, Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.kubevela import VERSIONS, tools_asked
-from velagen.lab import objects
 from velagen.lab.api import Api, condition, wait_until
 from velagen.lab.cluster import Lab
 from velagen.lab.components import tools_of
@@ -37,11 +37,11 @@ class Line:
     seconds: float
 
 
-def _name(thing: objects.Thing) -> str:
+def _name(thing: KubernetesObject) -> str:
     return f"{thing['kind']} {thing['metadata']['name']}"
 
 
-def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATIENCE) -> list[Line]:
+def wait_for_application(api: Api, app: KubernetesObject, *, timeout: float = _PATIENCE) -> list[Line]:
     """Wait until an application runs and its InferenceServices are Ready.
 
     :param app: the Application as written, with its namespace.
@@ -55,17 +55,17 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
     selector = f"app.oam.dev/name={name}"
     reached: dict[str, Line] = {}
 
-    def services() -> list[objects.Thing]:
+    def services() -> list[KubernetesObject]:
         return api.list("serving.kserve.io/v1beta1", "InferenceService", namespace, selector=selector)
 
-    def note(thing: objects.Thing, state: str) -> None:
+    def note(thing: KubernetesObject, state: str) -> None:
         reached.setdefault(_name(thing), Line(_name(thing), state, time.monotonic() - started))
 
-    def deployments(service: objects.Thing) -> list[objects.Thing]:
+    def deployments(service: KubernetesObject) -> list[KubernetesObject]:
         owned = f"serving.kserve.io/inferenceservice={service['metadata']['name']}"
         return api.list("apps/v1", "Deployment", namespace, selector=owned)
 
-    def whole(service: objects.Thing) -> bool:
+    def whole(service: KubernetesObject) -> bool:
         """Whether each part has the pods asked for: KServe starts with one, an autoscaler brings the others."""
         mode = (service["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode")
         made = deployments(service)
@@ -109,7 +109,7 @@ def wait_for_application(api: Api, app: objects.Thing, *, timeout: float = _PATI
     return lines
 
 
-def _state_of(api: Api, name: str, namespace: str, services: list[objects.Thing]) -> str:
+def _state_of(api: Api, name: str, namespace: str, services: list[KubernetesObject]) -> str:
     current = api.get("core.oam.dev/v1beta1", "Application", name, namespace) or {}
     status = current.get("status") or {}
     said = [f"Application {name}: {status.get('status', 'no status yet')}"]

@@ -19,9 +19,8 @@ from typing import Any
 import yaml
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.tools import cache_dir, source, table
-
-Thing = dict[str, Any]
 
 SYSTEM_NAMESPACE = "vela-system"
 KSERVE_NAMESPACE = "kserve"
@@ -71,13 +70,13 @@ GPUS = {
 }
 
 
-def _load_all(text: str) -> list[Thing]:
+def _load_all(text: str) -> list[KubernetesObject]:
     # libyaml reads the 2 MB of the InferenceService CRD in a second, pure Python in ten.
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [thing for thing in yaml.load_all(text, loader) if thing]
 
 
-def _read(folder: Path, names: Iterable[str]) -> list[Thing]:
+def _read(folder: Path, names: Iterable[str]) -> list[KubernetesObject]:
     return [thing for name in names for thing in _load_all((folder / name).read_text())]
 
 
@@ -95,7 +94,7 @@ def _without_prose(node: Any) -> Any:
     return node
 
 
-def _read_crds(folder: Path, names: Iterable[str]) -> list[Thing]:
+def _read_crds(folder: Path, names: Iterable[str]) -> list[KubernetesObject]:
     things = [thing for thing in _read(folder, names) if thing["kind"] == "CustomResourceDefinition"]
     return [{**thing, "spec": _without_prose(thing["spec"])} for thing in things]
 
@@ -111,11 +110,11 @@ def fingerprint() -> bytes:
     return key.digest()
 
 
-def _remembered(name: str, make: Callable[[], list[Thing]]) -> list[Thing]:
+def _remembered(name: str, make: Callable[[], list[KubernetesObject]]) -> list[KubernetesObject]:
     """Keep parsed objects as JSON in velagen's cache: reading them again takes milliseconds instead of seconds."""
     path = cache_dir() / "lab-objects" / f"{name}-{fingerprint().hex()[:16]}.json"
     if path.is_file():
-        known: list[Thing] = json.loads(path.read_text())
+        known: list[KubernetesObject] = json.loads(path.read_text())
         return known
     things = make()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,23 +124,23 @@ def _remembered(name: str, make: Callable[[], list[Thing]]) -> list[Thing]:
     return things
 
 
-def vela_crds(version: str) -> list[Thing]:
+def vela_crds(version: str) -> list[KubernetesObject]:
     """Give the CRDs of a KubeVela."""
 
-    def make() -> list[Thing]:
+    def make() -> list[KubernetesObject]:
         folder = source("kubevela", version) / "charts/vela-core/crds"
         return _read_crds(folder, _yaml_names(folder))
 
     return _remembered(f"vela-crds-{version}", make)
 
 
-def vela_definitions(version: str) -> list[Thing]:
+def vela_definitions(version: str) -> list[KubernetesObject]:
     """Give the built-in definitions and velaQL views of a KubeVela, and a Deployment without pods.
 
     ``vela addon enable`` reads the version of KubeVela off that Deployment's image.
     """
 
-    def make() -> list[Thing]:
+    def make() -> list[KubernetesObject]:
         templates = source("kubevela", version) / "charts/vela-core/templates"
         things = []
         for folder in (templates / "defwithtemplate", templates / "velaql"):
@@ -230,10 +229,10 @@ def _flag(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def kserve_crds() -> list[Thing]:
+def kserve_crds() -> list[KubernetesObject]:
     """Give KServe's full CRDs (LLMInferenceService apart: it has a controller of its own)."""
 
-    def make() -> list[Thing]:
+    def make() -> list[KubernetesObject]:
         full = source("kserve") / "config/crd/full"
         things = []
         for folder in (full, full / "clusterstoragecontainer", full / "localmodel"):
@@ -243,12 +242,12 @@ def kserve_crds() -> list[Thing]:
     return _remembered("kserve-crds", make)
 
 
-def route_crds() -> list[Thing]:
+def route_crds() -> list[KubernetesObject]:
     """Give the CRDs of Gateway API, Istio, KEDA and Knative that objects are written for; nobody acts on them here."""
     return _remembered("route-crds", lambda: _read_crds(source("kserve") / "test/crds", _ROUTE_CRDS))
 
 
-def kserve_config(mode: str) -> list[Thing]:
+def kserve_config(mode: str) -> list[KubernetesObject]:
     """Give KServe's ConfigMap, with what differs where there is no gateway.
 
     :param mode: the default deployment mode, Standard or Knative.
@@ -274,7 +273,7 @@ def kserve_config(mode: str) -> list[Thing]:
 
 #: What KServe's chart gives the container that fetches models and its plain manifests do not, and seccompProfile: all
 #: that a namespace with Pod Security restricted asks for.
-STORAGE_SECURITY: Thing = {
+STORAGE_SECURITY: KubernetesObject = {
     "allowPrivilegeEscalation": False,
     "privileged": False,
     "runAsNonRoot": True,
@@ -283,13 +282,13 @@ STORAGE_SECURITY: Thing = {
 }
 
 
-def kserve_runtimes() -> list[Thing]:
+def kserve_runtimes() -> list[KubernetesObject]:
     """Give KServe's ClusterServingRuntimes and storage containers, with the image names its kustomization fills in.
 
     The storage containers run where Pod Security is restricted, too.
     """
 
-    def make() -> list[Thing]:
+    def make() -> list[KubernetesObject]:
         config = source("kserve") / "config"
         things = []
         for folder in (config / "runtimes", config / "storagecontainers"):
@@ -307,7 +306,7 @@ def kserve_runtimes() -> list[Thing]:
     return found
 
 
-def _fill_images(node: Any, images: dict[str, Thing]) -> None:
+def _fill_images(node: Any, images: dict[str, KubernetesObject]) -> None:
     if isinstance(node, list):
         for item in node:
             _fill_images(item, images)
@@ -321,7 +320,7 @@ def _fill_images(node: Any, images: dict[str, Thing]) -> None:
                 _fill_images(value, images)
 
 
-def namespaces() -> list[Thing]:
+def namespaces() -> list[KubernetesObject]:
     """Give the namespaces the controllers live in."""
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -329,7 +328,7 @@ def namespaces() -> list[Thing]:
     ]
 
 
-def kserve_webhooks(port: int, ca: bytes) -> list[Thing]:
+def kserve_webhooks(port: int, ca: bytes) -> list[KubernetesObject]:
     """Give KServe's own webhook configurations, pointed at a process on this machine.
 
     :param port: where kserve-manager's webhook server listens on 127.0.0.1.
@@ -343,7 +342,7 @@ def kserve_webhooks(port: int, ca: bytes) -> list[Thing]:
     return things
 
 
-def vela_webhooks(port: int, ca: bytes) -> list[Thing]:
+def vela_webhooks(port: int, ca: bytes) -> list[KubernetesObject]:
     """Give the webhooks KubeVela's chart registers, pointed at a process on this machine; as `kserve_webhooks`."""
     things = []
     for sort, plurals in _CORE_WEBHOOKS.items():
@@ -378,7 +377,7 @@ def vela_webhooks(port: int, ca: bytes) -> list[Thing]:
     return things
 
 
-def _client(port: int, path: str, ca: bytes) -> Thing:
+def _client(port: int, path: str, ca: bytes) -> KubernetesObject:
     return {"url": f"https://127.0.0.1:{port}{path}", "caBundle": base64.b64encode(ca).decode()}
 
 
@@ -395,7 +394,7 @@ def stages() -> str:
     return "\n---\n".join((folder / name).read_text() for name in names)
 
 
-def gpu_node(name: str, *, model: str = "T4", gpus: int = 2, replicas: int = 1) -> Thing:
+def gpu_node(name: str, *, model: str = "T4", gpus: int = 2, replicas: int = 1) -> KubernetesObject:
     """Give a node kwok plays, labelled as GPU feature discovery labels a real one.
 
     :param model: a key of `GPUS`.

@@ -7,13 +7,13 @@ from functools import partial
 
 import requests
 
-from velagen.lab import objects
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.api import Api, ApiError, condition, wait_until
 
 #: Seconds that the cluster may take for each, on a machine that has other things to do.
 PATIENCE = 90.0
 #: Refused by KubeVela's webhook: there is no such component type.
-WRONG_APPLICATION: objects.Thing = {
+WRONG_APPLICATION: KubernetesObject = {
     "apiVersion": "core.oam.dev/v1beta1",
     "kind": "Application",
     "metadata": {"name": "lab-probe", "namespace": "default"},
@@ -22,7 +22,7 @@ WRONG_APPLICATION: objects.Thing = {
 
 
 #: Refused by KServe's webhook: fewer than no replicas.
-WRONG_SERVICE: objects.Thing = {
+WRONG_SERVICE: KubernetesObject = {
     "apiVersion": "serving.kserve.io/v1beta1",
     "kind": "InferenceService",
     "metadata": {"name": "lab-probe", "namespace": "default"},
@@ -30,7 +30,7 @@ WRONG_SERVICE: objects.Thing = {
 }
 
 
-def apply_node(api: Api, node: objects.Thing) -> None:
+def apply_node(api: Api, node: KubernetesObject) -> None:
     """Apply a node and then its status, which an apply of the object leaves out."""
     api.apply({key: value for key, value in node.items() if key != "status"})
     path = api.path("v1", "Node", node["metadata"]["name"]) + "/status"
@@ -42,7 +42,7 @@ def apply_node(api: Api, node: objects.Thing) -> None:
     )
 
 
-def wait_served(api: Api, crds: list[objects.Thing]) -> None:
+def wait_served(api: Api, crds: list[KubernetesObject]) -> None:
     """Wait until the API server serves the kind of each CRD. Raises TimeoutError where it does not."""
     for crd in crds:
         spec = crd["spec"]
@@ -79,7 +79,7 @@ def wait_nodes(api: Api, count: int) -> None:
     wait_until(look, what=f"{count} nodes Ready", timeout=PATIENCE)
 
 
-def wait_denied(api: Api, wrong: objects.Thing) -> None:
+def wait_denied(api: Api, wrong: KubernetesObject) -> None:
     """Wait until a webhook refuses what is wrong: registered webhooks take effect a moment later."""
 
     def look() -> bool:

@@ -11,9 +11,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.prometheus import PATIENCE, Prometheus, Transport, checked_address, reason
-
-Thing = dict[str, Any]
 
 #: Of KubeVela's own addon prometheus-server.
 DEFAULT_PROMETHEUS: Final = "http://prometheus-server.o11y-system.svc:9090"
@@ -71,17 +70,17 @@ class Cluster:
         settings.retries = False
         return cls(client.ApiClient(settings), namespace)
 
-    def get(self, path: str, **parameters: str) -> Thing | None:
+    def get(self, path: str, **parameters: str) -> KubernetesObject | None:
         """What lies at a path from ``/api`` or ``/apis`` on; None where nothing does. Raises ClusterError."""
         try:
-            found: Thing = json.loads(self._bytes(path, parameters))
+            found: KubernetesObject = json.loads(self._bytes(path, parameters))
         except ClusterError as error:
             if error.status == _NOT_FOUND:
                 return None
             raise
         return found
 
-    def list(self, group: str, plural: str, namespace: str | None = None, **parameters: str) -> list[Thing]:
+    def list(self, group: str, plural: str, namespace: str | None = None, **parameters: str) -> list[KubernetesObject]:
         """All objects of a kind, of one namespace or of all; none where the cluster does not know the kind.
 
         Args:
@@ -94,7 +93,7 @@ class Cluster:
         """
         path = f"/apis/{group}" if "/" in group else f"/api/{group}"
         path += f"/namespaces/{namespace}/{plural}" if namespace else f"/{plural}"
-        things: list[Thing] = []
+        things: list[KubernetesObject] = []
         parameters = {"limit": str(_PAGE), **parameters}
         while True:
             page = self.get(path, **parameters)

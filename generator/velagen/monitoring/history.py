@@ -19,12 +19,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.cluster import Cluster, ClusterError
 from velagen.monitoring.models import LABEL_APP, LEFT, NEAREST_FIRST, OLD, Model, Wanted, measured, nearest, of_cluster
 from velagen.monitoring.prometheus import Labels, Line, Prometheus, quoted
 from velagen.monitoring.sources import Route
 
-Thing = dict[str, Any]
 Values = Sequence[float | None]
 
 #: Seconds between two points; of these the first that gives no more than so many points.
@@ -342,7 +342,7 @@ def _revisions(cluster: Cluster, wanted: Wanted, problems: list[Problem]) -> tup
     return tuple(sorted(found, key=lambda one: one.at))
 
 
-def _weights(revision: Thing) -> dict[str, float] | None:
+def _weights(revision: KubernetesObject) -> dict[str, float] | None:
     """Weights of the trait canary, by component; None where the application can't be read from its revision."""
     try:
         application = _unpacked(revision["spec"])["application"]
@@ -357,7 +357,7 @@ def _weights(revision: Thing) -> dict[str, float] | None:
     return weights
 
 
-def _unpacked(spec: Thing) -> Thing:
+def _unpacked(spec: KubernetesObject) -> KubernetesObject:
     """What a revision holds, which KubeVela packs (github.com/kubevela/pkg util/compression: gzip or zstd in base64).
 
     zlib.error, ValueError or KeyError where it can't be read.
@@ -372,7 +372,7 @@ def _unpacked(spec: Thing) -> Thing:
             text = _zstd(base64.b64decode(packed["data"]))
         case other:
             raise ValueError(f"compression {other}")
-    found: Thing = json.loads(text)
+    found: KubernetesObject = json.loads(text)
     return found
 
 

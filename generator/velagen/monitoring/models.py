@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError, did_you_mean
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.cluster import Cluster
 from velagen.monitoring.prometheus import Prometheus, PrometheusError, Sample, quoted
 from velagen.monitoring.sources import Route
 from velagen.monitoring.traffic import Share, revisions, shares
-
-Thing = dict[str, Any]
 
 #: Who is believed where several count one request: nearest to the client first. A gateway sees what a client sees, and
 #: tells errors and percentiles whatever serves; the server is asked where nobody stands before it.
@@ -173,7 +172,7 @@ def of_cluster(cluster: Cluster, wanted: Wanted) -> tuple[tuple[Model, ...], lis
     scope = wanted.namespace
     problems: list[Problem] = []
 
-    def seen(group: str, plural: str, **parameters: str) -> list[Thing]:
+    def seen(group: str, plural: str, **parameters: str) -> list[KubernetesObject]:
         """What helps, and is missed where a person has no right to it."""
         try:
             return cluster.list(group, plural, scope, **parameters)
@@ -194,7 +193,7 @@ def of_cluster(cluster: Cluster, wanted: Wanted) -> tuple[tuple[Model, ...], lis
         *seen("gateway.networking.k8s.io/v1", "httproutes"),
         *seen("networking.istio.io/v1beta1", "virtualservices"),
     ]
-    by_namespace: dict[str, list[Thing]] = {}
+    by_namespace: dict[str, list[KubernetesObject]] = {}
     for service in services:
         by_namespace.setdefault(service["metadata"]["namespace"], []).append(service)
     models = []
@@ -228,7 +227,7 @@ def _order(model: Model) -> tuple[str, str, str, bool, str]:
     )
 
 
-def _check_app(wanted: Wanted, services: Iterable[Thing], applications: Iterable[tuple[str, str]]) -> None:
+def _check_app(wanted: Wanted, services: Iterable[KubernetesObject], applications: Iterable[tuple[str, str]]) -> None:
     names = {_whose(one)[0] for one in services} - {None}
     there = {name for _, name in applications}
     where = f"namespace {wanted.namespace}" if wanted.namespace else "any namespace"
@@ -247,7 +246,7 @@ def _check_app(wanted: Wanted, services: Iterable[Thing], applications: Iterable
     )
 
 
-def _of_service(service: Thing, applications: Mapping[tuple[str, str], Thing]) -> Model:
+def _of_service(service: KubernetesObject, applications: Mapping[tuple[str, str], KubernetesObject]) -> Model:
     metadata = service["metadata"]
     app, component = _whose(service)
     application = applications.get((metadata["namespace"], app or ""))
@@ -263,7 +262,7 @@ def _of_service(service: Thing, applications: Mapping[tuple[str, str], Thing]) -
     )
 
 
-def _candidates(services: Iterable[Thing]) -> set[tuple[str, str]]:
+def _candidates(services: Iterable[KubernetesObject]) -> set[tuple[str, str]]:
     """The new versions of rollouts, by namespace and name.
 
     The step rollout-model brings a version in as a component NAME-canary: its component is called NAME from here on.
@@ -279,13 +278,13 @@ def _candidates(services: Iterable[Thing]) -> set[tuple[str, str]]:
     return found
 
 
-def _whose(service: Thing) -> tuple[str | None, str | None]:
+def _whose(service: KubernetesObject) -> tuple[str | None, str | None]:
     """Application and component; of one that KubeVela did not make neither is known, and it is itself alone."""
     labels = service["metadata"].get("labels") or {}
     return labels.get(LABEL_APP), labels.get(LABEL_COMPONENT) or service["metadata"]["name"]
 
 
-def objective(application: Thing | None, component: str | None) -> Objective:
+def objective(application: KubernetesObject | None, component: str | None) -> Objective:
     """What the trait slo of a component promises."""
     for one in ((application or {}).get("spec") or {}).get("components") or ():
         for trait in (one.get("traits") or ()) if one.get("name") == component else ():
@@ -300,7 +299,7 @@ def objective(application: Thing | None, component: str | None) -> Objective:
     return Objective()
 
 
-def _replicas(deployments: Iterable[Thing], namespace: str, version: str) -> tuple[int | None, int | None]:
+def _replicas(deployments: Iterable[KubernetesObject], namespace: str, version: str) -> tuple[int | None, int | None]:
     """Pods of a version's predictor, ready and wanted; Knative has a Deployment for each revision."""
     mine = [
         one

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-Thing = Mapping[str, Any]
+from velagen.kubernetes.objects import KubernetesObject
 
 #: Of what KServe calls its Services: NAME-predictor, and NAME-transformer where requests come in there.
 _ENTRIES: Final = ("-predictor", "-transformer")
@@ -26,7 +26,7 @@ class Share:
     mirrored: bool = False
 
 
-def shares(versions: Iterable[str], routes: Iterable[Thing]) -> dict[str, Share]:
+def shares(versions: Iterable[str], routes: Iterable[KubernetesObject]) -> dict[str, Share]:
     """What each version gets, by the routes of a namespace.
 
     Args:
@@ -54,7 +54,7 @@ def shares(versions: Iterable[str], routes: Iterable[Thing]) -> dict[str, Share]
     return found
 
 
-def revisions(service: Thing) -> dict[str, float]:
+def revisions(service: KubernetesObject) -> dict[str, float]:
     """Knative's revisions of an InferenceService with their shares in per cent; none where Knative is not used."""
     traffic = _at(service, "status", "components", "predictor", "traffic") or ()
     found: dict[str, float] = {}
@@ -64,7 +64,7 @@ def revisions(service: Thing) -> dict[str, float]:
     return found
 
 
-def _rules(route: Thing) -> Iterator[tuple[list[tuple[str, float]], list[str]]]:
+def _rules(route: KubernetesObject) -> Iterator[tuple[list[tuple[str, float]], list[str]]]:
     """Each rule: names of Services with their weights, and the names that get copies."""
     spec = route.get("spec") or {}
     for rule in spec.get("rules") or ():
@@ -79,7 +79,7 @@ def _rules(route: Thing) -> Iterator[tuple[list[tuple[str, float]], list[str]]]:
         yield destinations, [_service(one) for one in copies if one]
 
 
-def _service(destination: Thing | None) -> str:
+def _service(destination: KubernetesObject | None) -> str:
     """NAME of NAME.NAMESPACE.svc.cluster.local."""
     return str((destination or {}).get("host", "")).partition(".")[0]
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError, did_you_mean
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.cluster import Cluster
 from velagen.monitoring.models import LABEL_APP, Model, View, Wanted
 from velagen.monitoring.models import look as look_at_models
 from velagen.monitoring.prometheus import Prometheus
 from velagen.page.figures import span
 from velagen.rollout.state import Stored, read
-
-Thing = dict[str, Any]
 
 STEP_TYPE: Final = "rollout-model"
 #: Written by the step on its ConfigMap (definitions/_rollout_history.py).
@@ -101,7 +100,7 @@ def look(cluster: Cluster, prometheus: Prometheus, wanted: Wanted) -> Seen:
     return Seen(rollouts, view, time.time())
 
 
-def application(cluster: Cluster, namespace: str, name: str) -> Thing:
+def application(cluster: Cluster, namespace: str, name: str) -> KubernetesObject:
     """The Application. Raises VelagenError where it is not there."""
     base = f"/apis/core.oam.dev/v1beta1/namespaces/{namespace}/applications"
     found = cluster.get(f"{base}/{name}")
@@ -117,7 +116,7 @@ def application(cluster: Cluster, namespace: str, name: str) -> Thing:
     return found
 
 
-def steps_of(app: Mapping[str, Any]) -> Iterator[Thing]:
+def steps_of(app: Mapping[str, Any]) -> Iterator[KubernetesObject]:
     """The application's steps of this type that bring something in, those in groups too."""
     for step in ((app.get("spec") or {}).get("workflow") or {}).get("steps") or ():
         for one in (step, *(step.get("subSteps") or ())):
@@ -125,9 +124,9 @@ def steps_of(app: Mapping[str, Any]) -> Iterator[Thing]:
                 yield one
 
 
-def _states(cluster: Cluster, namespace: str, name: str, app: Thing) -> dict[str, Thing]:
+def _states(cluster: Cluster, namespace: str, name: str, app: KubernetesObject) -> dict[str, KubernetesObject]:
     """Component -> ConfigMap, empty where there is none yet."""
-    found: dict[str, Thing] = {}
+    found: dict[str, KubernetesObject] = {}
     for step in steps_of(app):
         component = str((step.get("properties") or {}).get("component", ""))
         if component:
@@ -147,11 +146,11 @@ def _states(cluster: Cluster, namespace: str, name: str, app: Thing) -> dict[str
     return found
 
 
-def _workflow(app: Thing, component: str) -> Workflow:
+def _workflow(app: KubernetesObject, component: str) -> Workflow:
     status = (app.get("status") or {}).get("workflow") or {}
     names = {one.get("name") for one in steps_of(app) if (one.get("properties") or {}).get("component") == component}
     every = [one for step in status.get("steps") or () for one in (step, *(step.get("subSteps") or ()))]
-    mine: Thing = next((one for one in every if one.get("name") in names), {})
+    mine: KubernetesObject = next((one for one in every if one.get("name") in names), {})
     return Workflow(
         str(status.get("status") or ""),
         bool(status.get("suspend")),

@@ -37,7 +37,7 @@ from velagen.cue import (
 )
 from velagen.errors import Problem
 from velagen.operators import OPERATORS
-from velagen.schema.model import Node, Refusal, Schema, Shape, children, layers_of
+from velagen.schema.model import InexactError, Node, Schema, Shape, children, layers_of
 from velagen.schema.patterns import PatternError, matches, to_re2
 from velagen.schema.terms import Constant, Operation, Path
 
@@ -556,7 +556,7 @@ def uncarried_rules(schema: Schema) -> Iterator[Problem]:
         for number, entry in enumerate(entries if isinstance(entries, list) else []):
             try:
                 parse_rule(node, entry)
-            except (NotCarriedError, Refusal) as error:
+            except (NotCarriedError, InexactError) as error:
                 rule = entry.get("rule") if isinstance(entry, dict) else entry
                 reason = f"the rule {' '.join(str(rule).split())[:120]!r} is not checked: {error}"
                 place = node.place(schema.origin, "x-kubernetes-validations")

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from velagen.cue import Binary, Call, Expr, Ident, Lit, Selector, Unary, negated
 from velagen.operators import OPERATORS
-from velagen.schema.model import ALL_TYPES, Node, Refusal, Shape, json_type
+from velagen.schema.model import ALL_TYPES, InexactError, Node, Shape, json_type
 from velagen.schema.patterns import PatternError, matches, to_re2
 from velagen.schema.terms import Constant, Operation, Path
 
@@ -231,7 +231,7 @@ def _apply(op: str, left: Any, right: Any) -> Any:
 def parse_check(node: Node, index: int, entry: Any) -> Check:
     """The rule at *index* of ``x-checks`` in *node*.
 
-    Raises Refusal where it is no rule, or reads no property.
+    Raises InexactError where it is no rule, or reads no property.
     """
     instead = '{"check": "minReplicas <= maxReplicas", "message": "minReplicas must be at most maxReplicas"}'
     if (
@@ -239,24 +239,24 @@ def parse_check(node: Node, index: int, entry: Any) -> Check:
         or not isinstance(entry.get("check"), str)
         or not isinstance(entry.get("message"), str)
     ):
-        raise Refusal(node, "x-checks", f"entry {index} has no check and message", instead)
+        raise InexactError(node, "x-checks", f"entry {index} has no check and message", instead)
     try:
         term = _Parser(entry["check"]).parse()
     except (_Bad, RecursionError) as error:
-        raise Refusal(node, "x-checks", f"{entry['check'][:80]!r} can't be read: {error}", instead) from error
+        raise InexactError(node, "x-checks", f"{entry['check'][:80]!r} can't be read: {error}", instead) from error
     check = Check(term, entry["message"])
     if not list(check.paths()):
-        raise Refusal(node, "x-checks", f"{entry['check'][:80]!r} reads no property", instead)
+        raise InexactError(node, "x-checks", f"{entry['check'][:80]!r} reads no property", instead)
     stack: list[_Term] = [term]
     while stack:
         match stack.pop():
             case Operation(op=("=~" | "!~") as op, right=right) as operation:
                 if not isinstance(right, Constant) or not isinstance(right.value, str):
-                    raise Refusal(node, "x-checks", f"a pattern in quotes must follow {op}", instead)
+                    raise InexactError(node, "x-checks", f"a pattern in quotes must follow {op}", instead)
                 try:
                     to_re2(right.value)
                 except PatternError as error:
-                    raise Refusal(
+                    raise InexactError(
                         node, "x-checks", f"{right.value[:80]!r} is not a pattern that CUE takes: {error}"
                     ) from error
                 stack.append(operation.left)

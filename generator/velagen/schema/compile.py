@@ -57,12 +57,12 @@ from velagen.schema.model import (
     MAX_DEPTH,
     MAX_NODES,
     TYPES,
+    InexactError,
     Node,
     Property,
-    Refusal,
     Schema,
     Shape,
-    TooLarge,
+    TooLargeError,
     frozen,
     json_type,
     layers_of,
@@ -292,7 +292,7 @@ def compile_schema(
                 compiler.problems.append(problem)
                 compiled = dataclasses.replace(compiled, warnings=(*compiled.warnings, problem))
                 break
-    except TooLarge as refusal:
+    except TooLargeError as refusal:
         place = refusal.node.place(schema.origin)
         raise VelagenError(Problem(str(refusal), place, refusal.instead)) from refusal
     except RecursionError as error:
@@ -423,7 +423,7 @@ class _Compiler:
         note = Comment("What the form shows, and `vela show`; at render the checks of _parameter say it in words.")
         return _extended(parameter, [note, Comprehension((alone,), beyond)])
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: InexactError) -> None:
         what = f"{refusal.keyword}: " if refusal.keyword else ""
         self.problems.append(
             Problem(
@@ -439,7 +439,7 @@ class _Compiler:
     def layers(self, *nodes: Node) -> tuple[Node, ...]:
         try:
             return layers_of(*nodes)
-        except Refusal as refusal:
+        except InexactError as refusal:
             self.refuse(refusal)
             return ()
 
@@ -451,16 +451,16 @@ class _Compiler:
         self.cost += 1
         if key in self.path and layers:
             self.refuse(
-                Refusal(
+                InexactError(
                     layers[0], "$ref", "the schema contains itself", "give the depth that is needed, level by level"
                 )
             )
             return TOP, Rest()
         if self.cost > MAX_NODES:
-            raise TooLarge(layers[0] if layers else self.schema.root)
+            raise TooLargeError(layers[0] if layers else self.schema.root)
         if len(self.path) > MAX_DEPTH:
             reason = "written out, the schema is too deeply nested"
-            self.refuse(Refusal(layers[0], "", reason, "split it, or make it flatter"))
+            self.refuse(InexactError(layers[0], "", reason, "split it, or make it flatter"))
             return TOP, Rest()
         self.path.append(key)
         try:
@@ -666,7 +666,7 @@ class _Compiler:
             if "pattern" in node:
                 try:
                     parts.append(Unary("=~", self.violations.pattern(node, "pattern", node["pattern"])))
-                except Refusal as refusal:
+                except InexactError as refusal:
                     self.refuse(refusal)
             if self.assert_formats and node.get("format") in FORMATS:
                 parts.append(FORMATS[node["format"]].cue)
@@ -732,7 +732,7 @@ class _Compiler:
         for pattern, nodes in patterns.items():
             try:
                 matching = self.violations.pattern(nodes[0], "", pattern)
-            except Refusal as refusal:
+            except InexactError as refusal:
                 self.refuse(refusal)
                 continue
             literals.append(matching)
@@ -859,11 +859,11 @@ class _Compiler:
             error = next(iter(validator_for(node, assert_formats=self.assert_formats).errors(default)), None)
             if error is not None:
                 reason = f"the default {_short(default)} breaks the schema it stands in: {error.message[:200]}"
-                self.refuse(Refusal(place, "default", reason, "give a default that is valid"))
+                self.refuse(InexactError(place, "default", reason, "give a default that is valid"))
                 return None
         if _misprinted(default):
             reason = f"KubeVela's form conversion on CUE 0.9 can't write {default}"
-            self.refuse(Refusal(place, "default", reason, "leave the default to the template"))
+            self.refuse(InexactError(place, "default", reason, "leave the default to the template"))
             return None
         if isinstance(default, dict):
             return self._object_default(expr, default, Shape(layers))
@@ -1009,7 +1009,7 @@ class _Compiler:
         def rule(clauses: tuple[Cue, ...], message: Words, node: Node, keyword: str) -> tuple[_Rule, bool]:
             self.cost += 1
             if self.cost > MAX_NODES:
-                raise TooLarge(node)
+                raise TooLargeError(node)
             label = _label(words, message)
             reads = waits and not self._guarded(clauses) and not self._holds_empty(node, keyword)
             return _Rule((*guards, *clauses), interpolation(message), label), reads
@@ -1020,9 +1020,9 @@ class _Compiler:
                     found = self.violations.of(node, ref, words, rest.types, select(keywords))
                     for one in self.violations.merged(found, ref):
                         yield rule(one.clauses, one.message, one.node, one.keyword)
-                except TooLarge:
+                except TooLargeError:
                     raise
-                except Refusal as refusal:
+                except InexactError as refusal:
                     self.refuse(refusal)
 
         # What compares properties comes after what judges each by itself: the first error is the one that is read.
@@ -1109,7 +1109,7 @@ class _Compiler:
         alone = dataclasses.replace(node, contents=view, dialect=2020)
         try:
             return validator_for(alone, assert_formats=self.assert_formats).is_valid(self.defaults())
-        except Refusal:
+        except InexactError:
             return False
 
     def defaults(self) -> dict[str, Any]:
@@ -1267,7 +1267,7 @@ def layers_or_none(node: Node) -> tuple[Node, ...]:
     """The layers, or none where a reference is broken; the compiler refuses that later."""
     try:
         return layers_of(node)
-    except Refusal:
+    except InexactError:
         return ()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from velagen.errors import Problem
 from velagen.schema.checks import parse_check
 from velagen.schema.keywords import ASSERTIONS, each_once
-from velagen.schema.model import ALL_TYPES, Node, Refusal, Schema, Shape, layers_of, types_of
+from velagen.schema.model import ALL_TYPES, InexactError, Node, Schema, Shape, layers_of, types_of
 from velagen.schema.validate import TooLong, validator_for
 
 #: The types that a keyword says something of.
@@ -74,7 +74,7 @@ def _of_node(node: Node, origin: str) -> Iterator[Problem]:
 def _types(node: Node) -> frozenset[str]:
     try:
         return types_of(layers_of(node))
-    except Refusal:
+    except InexactError:
         return ALL_TYPES
 
 
@@ -109,7 +109,7 @@ def _of_names(node: Node, contents: Mapping[str, Any], doubt: Any) -> Iterator[P
     """Properties that are asked for and that the object can't have."""
     try:
         shape = Shape(layers_of(node))
-    except Refusal:
+    except InexactError:
         return
     if shape.types != {"object"} or shape.open or shape.values is not None or contents.get("patternProperties"):
         return

@@ -83,7 +83,7 @@ def frozen(value: object) -> object:
     return value
 
 
-class Refusal(Exception):  # noqa: N818  # not an error of the program: a keyword that can't be exact
+class InexactError(Exception):
     """Raised for a keyword that can't be compiled exactly; the compiler collects them."""
 
     def __init__(self, node: Node, keyword: str, reason: str, instead: str = "") -> None:
@@ -94,7 +94,7 @@ class Refusal(Exception):  # noqa: N818  # not an error of the program: a keywor
         self.instead = instead
 
 
-class TooLarge(Refusal):
+class TooLargeError(InexactError):
     """Raised where a schema, its references followed, has more places than anything should; it ends the search."""
 
     def __init__(self, node: Node) -> None:
@@ -161,7 +161,7 @@ class Node:
     def follow(self, keyword: str) -> Node:
         """The schema that ``$ref``, ``$dynamicRef`` or ``$recursiveRef`` leads to.
 
-        Raises Refusal when nothing is there.
+        Raises InexactError when nothing is there.
         """
         reference = self.view[keyword]
         try:
@@ -170,7 +170,7 @@ class Node:
             else:
                 resolved = self.resolver.lookup(reference)
         except (referencing.exceptions.Unresolvable, ValueError) as error:
-            raise Refusal(
+            raise InexactError(
                 self, keyword, f"{keyword} {reference!r} leads nowhere", "reference a schema of this document"
             ) from error
         dialect = self.dialect
@@ -178,7 +178,7 @@ class Node:
         if isinstance(contents, dict):
             dialect = _dialect_of(contents, dialect)
         elif not isinstance(contents, bool):
-            raise Refusal(self, keyword, f"{keyword} {reference!r} points to something that is not a schema")
+            raise InexactError(self, keyword, f"{keyword} {reference!r} points to something that is not a schema")
         pointer = reference[1:] if keyword == "$ref" and reference.startswith("#/") else self.pointer
         if reference == "#":
             pointer = ""
@@ -501,7 +501,7 @@ def layers_of(*nodes: Node) -> tuple[Node, ...]:
     """*nodes* and everything that holds together with them in place: references followed, ``allOf`` opened.
 
     The layers are those schemas one by one; each keeps its own keywords, of which ``$ref`` and ``allOf`` are then done.
-    Raises Refusal for a reference that leads nowhere or back to itself.
+    Raises InexactError for a reference that leads nowhere or back to itself.
     """
     out: list[Node] = []
     done: set[tuple[int, tuple[str, ...]]] = set()
@@ -509,14 +509,14 @@ def layers_of(*nodes: Node) -> tuple[Node, ...]:
     def add(node: Node, chain: tuple[tuple[int, tuple[str, ...]], ...]) -> None:
         key = node.identity
         if key in chain:
-            raise Refusal(node, "$ref", "the reference leads back to itself", "end the loop with a schema")
+            raise InexactError(node, "$ref", "the reference leads back to itself", "end the loop with a schema")
         # What holds once holds twice; without this, two references to one schema double the work at each level.
         if key in done:
             return
         done.add(key)
         out.append(node)
         if len(chain) > MAX_CHAIN:
-            raise Refusal(node, "$ref", "the chain of references is too long", "make it shorter")
+            raise InexactError(node, "$ref", "the chain of references is too long", "make it shorter")
         chain = (*chain, key)
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
             if keyword in node:
@@ -747,7 +747,7 @@ def _unresolved(root: Node, origin: str) -> Iterator[Problem]:
             if keyword in node and isinstance(node[keyword], str):
                 try:
                     node.follow(keyword)
-                except Refusal as refusal:
+                except InexactError as refusal:
                     yield Problem(refusal.reason, node.place(origin, keyword), refusal.instead)
         stack.extend(reversed(list(children(node))))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from velagen.schema.model import Node, Refusal, Shape, frozen, layers_of
+from velagen.schema.model import InexactError, Node, Shape, frozen, layers_of
 
 #: What may stand at a discriminator beside its values: words that can't make one of them invalid.
 _HARMLESS = frozenset(
@@ -63,7 +63,7 @@ def union_of(node: Node, keyword: str) -> Union | None:
         branch = node.sub(keyword, index)
         try:
             shape = Shape(layers_of(branch))
-        except Refusal:
+        except InexactError:
             return None
         fixed = _fixed(shape)
         if not fixed or (found and not set(fixed) & set(found[0][2])):

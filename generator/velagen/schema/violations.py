@@ -45,7 +45,17 @@ from velagen.cue import (
 from velagen.schema.cel import NotCarriedError, parse_rule
 from velagen.schema.checks import mistyped, parse_check
 from velagen.schema.formats import FORMATS
-from velagen.schema.model import ALL_TYPES, MAX_NODES, Node, Refusal, Shape, TooLarge, is_number, json_type, layers_of
+from velagen.schema.model import (
+    ALL_TYPES,
+    MAX_NODES,
+    InexactError,
+    Node,
+    Shape,
+    TooLargeError,
+    is_number,
+    json_type,
+    layers_of,
+)
 from velagen.schema.patterns import PatternError, to_re2
 from velagen.schema.unions import Union, union_of
 from velagen.schema.words import Words, sentence, told_with
@@ -171,7 +181,9 @@ class Violations:
         key = (node.identity, ref)
         same = node.identity
         if key in self._path or sum(1 for one, _ in self._path if one == same) > 0:
-            raise Refusal(node, "$ref", "the schema contains itself", "give the depth that is needed, level by level")
+            raise InexactError(
+                node, "$ref", "the schema contains itself", "give the depth that is needed, level by level"
+            )
         self._path.append(key)
         try:
             found = [one for layer in layers_of(node) for one in self.of(layer, ref, words, known)]
@@ -210,7 +222,7 @@ class Violations:
         """The violations of *keywords* as they stand in *node* itself, for a value whose type is among *known*."""
         self._cost += 1
         if self._cost > MAX_NODES // 2:
-            raise TooLarge(node)
+            raise TooLargeError(node)
         if node.contents is False:
             yield Violation((), sentence(node, "false", None, words), node, "false")
             return
@@ -293,7 +305,7 @@ class Violations:
         others = [item for item in value if isinstance(item, (dict, list))]
         if len(others) > MOST_OBJECTS:
             reason = f"of objects and lists at most {MOST_OBJECTS} can be listed, these are {len(others)}"
-            raise Refusal(node, "enum", reason, "say by properties what they have in common")
+            raise InexactError(node, "enum", reason, "say by properties what they have in common")
         for item in others:
             clauses.append(Guard(Binary(">", length(listing(self.differs(item, ref))), Lit(0))))
         yield tuple(clauses), self._say(node, "enum", value, words)
@@ -474,11 +486,11 @@ class Violations:
         yield (Guard(Unary("!", holds)),), self._say(node, "maxLength", value, words)
 
     def pattern(self, node: Node, keyword: str, pattern: str) -> Lit:
-        """*pattern* as RE2; raises Refusal where that can't be."""
+        """*pattern* as RE2; raises InexactError where that can't be."""
         try:
             return Lit(to_re2(pattern), raw=True)
         except PatternError as error:
-            raise Refusal(
+            raise InexactError(
                 node, keyword, f"the pattern {pattern[:80]!r} can't be carried over: {error}",
                 "patterns are those of ECMA-262 without lookaround and back-references",
             ) from error  # fmt: skip
@@ -708,7 +720,9 @@ class Violations:
         Source: JSON Schema core 2020-12, sections 11.2 and 11.3.
         """
         if depth > 40:
-            raise Refusal(node, "$ref", "the schema contains itself", "give the depth that is needed, level by level")
+            raise InexactError(
+                node, "$ref", "the schema contains itself", "give the depth that is needed, level by level"
+            )
         # Of what holds anyhow one telling is enough.
         done = set() if done is None else done
         if isinstance(node.contents, bool) or node.identity in done:
@@ -716,7 +730,7 @@ class Violations:
         done.add(node.identity)
         self._cost += 1
         if self._cost > MAX_NODES // 2:
-            raise TooLarge(node)
+            raise TooLargeError(node)
         yield from self._evaluated_items(node, key, item, top) if items else self._evaluated_names(node, key, top)
 
         def below(other: Node, *guards: Cue) -> Iterator[Clauses]:
@@ -783,7 +797,7 @@ class Violations:
             check = parse_check(node, index, entry)
             wrong = mistyped(check, Shape(layers_of(node)))
             if wrong:
-                raise Refusal(node, "x-checks", f"{entry['check'][:80]!r} can't be worked out: {wrong}")
+                raise InexactError(node, "x-checks", f"{entry['check'][:80]!r} can't be worked out: {wrong}")
             guards = tuple(Guard(present(check.reference(ref, path))) for path in check.guards())
             yield (*guards, Guard(check.broken(ref))), Words((check.message,))
 

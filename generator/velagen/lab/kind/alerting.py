@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import yaml
 
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.lab.kind.prometheus import (
     ALERTMANAGER,
@@ -18,8 +17,6 @@ from velagen.lab.kind.prometheus import (
 )
 from velagen.monitoring.sources import ROLLOUT_FLAG
 
-Thing = dict[str, Any]
-
 #: Whoever wants the lab's alerts makes a Service of this name in `NAMESPACE`, with this port, that takes POST at /.
 WEBHOOK = "alert-webhook"
 WEBHOOK_PORT = 8080
@@ -27,7 +24,7 @@ WEBHOOK_PORT = 8080
 _READ = {"": ["pods", "configmaps"], "apps": ["deployments"], "autoscaling": ["horizontalpodautoscalers"]}
 
 
-def configuration() -> Thing:
+def configuration() -> KubernetesObject:
     """Give Alertmanager's configuration: all alerts to one webhook, without the usual waits.
 
     Alertmanager's own defaults wait 30 s for more alerts of a group, and five minutes before they say that it resolved.
@@ -49,7 +46,7 @@ def configuration() -> Thing:
     }
 
 
-def alertmanager(node_port: int) -> list[Thing]:
+def alertmanager(node_port: int) -> list[KubernetesObject]:
     """Give Alertmanager with all it needs, in the order of applying.
 
     :param node_port: where the nodes listen.
@@ -102,7 +99,7 @@ def alertmanager(node_port: int) -> list[Thing]:
     ]
 
 
-def state_metrics() -> list[Thing]:
+def state_metrics() -> list[KubernetesObject]:
     """Give kube-state-metrics for what alerts read, and no more, in the order of applying."""
     metadata = {"name": STATE, "namespace": NAMESPACE}
     rbac = "rbac.authorization.k8s.io"

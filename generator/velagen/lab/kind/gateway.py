@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.lab.kind.layer import Site
 from velagen.lab.objects import KSERVE_NAMESPACE
 from velagen.tools import source
-
-Thing = dict[str, Any]
 
 NAMESPACE = "projectcontour"
 #: The name KServe's configuration has by itself.
@@ -22,7 +21,7 @@ _CONTROLLER = "projectcontour.io/gateway-controller"
 _PATIENT = {"timeoutSeconds": 5, "failureThreshold": 6}
 
 
-def crds() -> list[Thing]:
+def crds() -> list[KubernetesObject]:
     """Give the CRDs of Gateway API (experimental: Contour watches its TCP and TLS routes too) and Contour's own."""
     folder = source("gateway-api") / "config/crd/experimental"
     things = _load(source("contour") / "examples/contour/01-crds.yaml")
@@ -31,14 +30,14 @@ def crds() -> list[Thing]:
     return things
 
 
-def contour(envoy: str, node_port: int) -> list[Thing]:
+def contour(envoy: str, node_port: int) -> list[KubernetesObject]:
     """Give Contour and Envoy, one of each, Envoy's HTTP port open on every node.
 
     :param envoy: reference of Envoy's image.
     :param node_port: where the nodes listen.
     """
     folder = source("contour") / "examples/contour"
-    things: list[Thing] = []
+    things: list[KubernetesObject] = []
     for name in (
         "00-common.yaml",
         "02-job-certgen.yaml",
@@ -93,7 +92,7 @@ def contour(envoy: str, node_port: int) -> list[Thing]:
     return things
 
 
-def gateway() -> list[Thing]:
+def gateway() -> list[KubernetesObject]:
     """Give the class and the gateway that KServe's routes name."""
     return [
         {
@@ -116,7 +115,7 @@ def gateway() -> list[Thing]:
     ]
 
 
-def routed(config: Thing) -> Thing:
+def routed(config: KubernetesObject) -> KubernetesObject:
     """Give KServe's ConfigMap so that it makes HTTPRoutes on the gateway for each model."""
     ingress = json.loads(config["data"]["ingress"])
     ingress |= {
@@ -134,6 +133,6 @@ def envoy_image(lab: Site) -> str:
     return recipe.references[0] if lab.assembled else (recipe.official or recipe.references[0])
 
 
-def _load(path: Any) -> list[Thing]:
+def _load(path: Any) -> list[KubernetesObject]:
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [thing for thing in yaml.load_all(path.read_text(), loader) if thing]

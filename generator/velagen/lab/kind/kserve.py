@@ -11,13 +11,12 @@ from typing import Any
 import yaml
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.api import Api
 from velagen.lab.kind.certs import Pair
 from velagen.lab.kind.kubevela import in_cluster, secret
 from velagen.tools import source, table, tool
-
-Thing = dict[str, Any]
 
 _KSERVE_CERT = "kserve-webhook-server-cert"
 
@@ -57,7 +56,7 @@ def kustomized() -> str:
     return done.stdout
 
 
-def kserve_objects(text: str, pair: Pair) -> tuple[list[Thing], list[Thing]]:
+def kserve_objects(text: str, pair: Pair) -> tuple[list[KubernetesObject], list[KubernetesObject]]:
     """Give KServe's controller as upstream's kustomization has it, and its webhooks.
 
     Left out: the CRDs, which are applied before; cert-manager's certificate, whose place `pair` takes; and the proxy
@@ -65,8 +64,8 @@ def kserve_objects(text: str, pair: Pair) -> tuple[list[Thing], list[Thing]]:
 
     :param text: what ``kubectl kustomize config/default`` prints.
     """
-    things: list[Thing] = []
-    hooks: list[Thing] = []
+    things: list[KubernetesObject] = []
+    hooks: list[KubernetesObject] = []
     namespace = objects.KSERVE_NAMESPACE
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for thing in yaml.load_all(text, loader):
@@ -84,7 +83,7 @@ def kserve_objects(text: str, pair: Pair) -> tuple[list[Thing], list[Thing]]:
     return [*things, secret(_KSERVE_CERT, namespace, pair)], hooks
 
 
-def _trim(deployment: Thing) -> None:
+def _trim(deployment: KubernetesObject) -> None:
     pod = deployment["spec"]["template"]
     containers = [entry for entry in pod["spec"]["containers"] if entry["name"] == "manager"]
     pod["spec"]["containers"] = containers
@@ -104,7 +103,7 @@ def _trim(deployment: Thing) -> None:
 _REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 
 
-def light(runtime: Thing) -> Thing:
+def light(runtime: KubernetesObject) -> KubernetesObject:
     """Give a runtime whose containers reserve little; other objects as they are."""
     if runtime["kind"] != "ClusterServingRuntime":
         return runtime

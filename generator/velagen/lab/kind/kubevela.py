@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import copy
 from collections.abc import Iterable
-from typing import Any
 
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.kind.certs import Pair
-
-Thing = dict[str, Any]
 
 #: Seconds after which KubeVela looks again at an application that has settled (KubeVela's own default is 300).
 RESYNC_SECONDS = 15
@@ -25,7 +23,7 @@ _VELA_LABELS = {"app.kubernetes.io/name": "vela-core", "app.kubernetes.io/instan
 WEBHOOK = "vela-core-webhook"
 
 
-def vela_objects(pair: Pair, version: str) -> list[Thing]:
+def vela_objects(pair: Pair, version: str) -> list[KubernetesObject]:
     """Give KubeVela's controller as its chart installs it, with the webhooks on.
 
     :param pair: of the webhook's Service.
@@ -115,7 +113,7 @@ def vela_objects(pair: Pair, version: str) -> list[Thing]:
     ]
 
 
-def secret(name: str, namespace: str, pair: Pair) -> Thing:
+def secret(name: str, namespace: str, pair: Pair) -> KubernetesObject:
     """Give a Secret that holds a certificate and its key."""
     return {
         "apiVersion": "v1",
@@ -129,7 +127,9 @@ def secret(name: str, namespace: str, pair: Pair) -> Thing:
     }
 
 
-def in_cluster(hooks: Iterable[Thing], service: str, namespace: str, authority: bytes) -> list[Thing]:
+def in_cluster(
+    hooks: Iterable[KubernetesObject], service: str, namespace: str, authority: bytes
+) -> list[KubernetesObject]:
     """Give webhook configurations that call a Service of the cluster instead of a process of this machine.
 
     :param hooks: configurations whose clientConfig is a url or a service; the path is kept.

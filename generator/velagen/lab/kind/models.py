@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.lab.kind.options import NODE_PORTS
-
-Thing = dict[str, Any]
 
 STORE_NAMESPACE = "model-store"
 
@@ -18,7 +16,7 @@ STORE_NAMESPACE = "model-store"
 SEED = "/kind/store"
 
 
-def store_objects(holds: str = "") -> list[Thing]:
+def store_objects(holds: str = "") -> list[KubernetesObject]:
     """Give an S3 server for models: ``s3://models`` in the cluster, ``models`` of `NODE_PORTS` on this machine.
 
     :param holds: names what `SEED` on the nodes holds; another name starts the server anew.
@@ -72,7 +70,7 @@ def store_objects(holds: str = "") -> list[Thing]:
     ]
 
 
-def with_store(container: Thing) -> Thing:
+def with_store(container: KubernetesObject) -> KubernetesObject:
     """Give a ClusterStorageContainer that finds the lab's S3 server, so that an application needs no secret."""
     thing = copy.deepcopy(container)
     env = {

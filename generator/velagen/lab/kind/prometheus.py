@@ -10,12 +10,11 @@ from typing import Any
 
 import yaml
 
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.monitoring.objects import all_groups
 from velagen.monitoring.rules import rules_file
 from velagen.monitoring.scrape import asked_for, from_pods, place
-
-Thing = dict[str, Any]
 
 #: Those of KubeVela's own addon prometheus-server, which the trait autoscale takes for its default.
 NAMESPACE = "o11y-system"
@@ -37,10 +36,10 @@ def configuration(every: str = "5s") -> dict[str, Any]:
     """
     found = [{"role": "pod"}]
 
-    def gpus(action: str) -> Thing:
+    def gpus(action: str) -> KubernetesObject:
         return {"source_labels": [f"{_META}_label_app_kubernetes_io_name"], "regex": _GPUS, "action": action}
 
-    def state(source: str, value: str) -> Thing:
+    def state(source: str, value: str) -> KubernetesObject:
         return {"source_labels": [f"{_META}{source}"], "regex": value, "action": "keep"}
 
     return {
@@ -83,12 +82,12 @@ def digest(*texts: str) -> str:
 
 def workload(
     name: str,
-    container: Thing,
-    volumes: list[Thing],
+    container: KubernetesObject,
+    volumes: list[KubernetesObject],
     *,
     account: str = "default",
     annotations: dict[str, str] | None = None,
-) -> Thing:
+) -> KubernetesObject:
     """Give a Deployment of one pod that is no root's, and that ends before the next begins."""
     labels = {"app.kubernetes.io/name": name}
     return {
@@ -112,7 +111,7 @@ def workload(
     }
 
 
-def objects(node_port: int) -> list[Thing]:
+def objects(node_port: int) -> list[KubernetesObject]:
     """Give Prometheus with all it needs, in the order of applying; it keeps six hours, and nothing over a restart.
 
     :param node_port: where the nodes listen.

@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
 from velagen.lab.kind import alerting, gateway, gpus, kserve, kubevela, models, prometheus
@@ -19,8 +20,6 @@ from velagen.lab.kind.layer import Site
 from velagen.lab.kind.options import LAYERS, NODE_PORTS
 from velagen.lab.models import sentiment
 from velagen.tools import tool
-
-Thing = dict[str, Any]
 
 
 def install(lab: Site, layers: Iterable[str], addon: Path | None) -> dict[str, float]:
@@ -244,11 +243,11 @@ def enable(lab: Site, folder: Path) -> None:
 # -- what the layers share
 
 
-def _namespace(name: str) -> Thing:
+def _namespace(name: str) -> KubernetesObject:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def _crds(api: Api, crds: list[Thing]) -> None:
+def _crds(api: Api, crds: list[KubernetesObject]) -> None:
     api.apply_all(crds, workers=3)
     for crd in crds:
         # Some of upstream's files hold a namespace beside their CRDs.
@@ -256,7 +255,7 @@ def _crds(api: Api, crds: list[Thing]) -> None:
             _wait_served(api, crd)
 
 
-def _wait_served(api: Api, crd: Thing) -> None:
+def _wait_served(api: Api, crd: KubernetesObject) -> None:
     # Asked of discovery, not of the CRD: the biggest have two megabytes.
     spec = crd["spec"]
     kind = str(spec["names"]["kind"])
