@@ -22,6 +22,9 @@ FAULTS: Final[Mapping[str, str]] = {
     "slow": "time.sleep(1)",
     # The server ends, as by a fault in native code; Kubernetes starts it again, and it ends again.
     "crash": "os.kill(1, signal.SIGTERM); time.sleep(0.2)",
+    # It bears the requests of the first step, one a second, and not those of the next.
+    "overload": "self.at = [*self.at[-15:], time.time()]\n"
+    "        if len(self.at) > 15 and self.at[-1] - self.at[0] < 5: raise RuntimeError('too many at once')",
     # At its start.
     "load": "",
 }
@@ -32,6 +35,7 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def initialize(self, args):
+        self.at = []
         {start}
 
     def execute(self, requests):

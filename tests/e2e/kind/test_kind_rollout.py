@@ -1,18 +1,21 @@
-"""The step rollout-model under real traffic: a good version comes in without a failed request.
+"""The step rollout-model under real traffic: a good version loses no request, a bad one goes back by itself.
 
 Requests come in at a fixed rate whatever becomes of them; each is counted, and its answer names the version.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from tests.e2e.kind.rollouts import BODY, PATH, Rollout, answer_of, put_version
 from tests.e2e.kind.serving import Load, crowd, down, steady
 
-from velagen.lab import wait_until
+from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab
 from velagen.lab.vela import vela
 
@@ -20,6 +23,21 @@ from velagen.lab.vela import vela
 RATE = 10.0
 #: Seconds after which requests end, whatever the cluster does.
 LONGEST = 900.0
+#: Of a version that goes back: its settings, and what the reason says.
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "error": ({}, r"success ratio 0(\.\d+)? < 0\.99.* in 2 checks at 10 %"),
+    # Its server is down when it is looked at, or what it left unanswered is counted.
+    "crash": ({}, r"(was not ready|success ratio 0(\.\d+)? < 0\.99).* in 2 checks at 10 %"),
+    "slow": (
+        # A bound of its own: on two busy cores the other version may be as slow for a while.
+        {"analysis": {"minimumRequests": 20, "latency": {"percentile": "p95", "milliseconds": 700, "timesStable": 0}}},
+        r"latency \(p95\) [\d.]+ ms > 700 ms.* in 2 checks at 10 %",
+    ),
+    "load": ({"deadline": 60}, r"was not ready within 60 s"),
+    "overload": ({}, r"(was not ready|success ratio 0(\.\d+)? < 0\.99).* in 2 checks at 50 %"),
+}
+#: Its share of the traffic when it is caught, at most.
+CAUGHT_AT = {"error": 10, "crash": 10, "slow": 10, "load": 0, "overload": 50}
 
 
 def kill_vela_core(lab: KindLab) -> None:
@@ -77,7 +95,63 @@ def test_a_good_version_is_promoted_without_a_failed_request(kind_lab: KindLab, 
     down(kind_lab, space, "good")
 
 
+@pytest.mark.alone
+@pytest.mark.seconds(150)
+@pytest.mark.parametrize("faults", [("error", "crash", "slow"), ("load", "overload")], ids="-".join)
+def test_bad_versions_go_back_by_themselves(kind_lab: KindLab, space: str, faults: tuple[str, ...]) -> None:
+    """Models at once, each with a version that is bad in another way."""
+    kind_lab.load(["tritonserver"])
+    rollouts = {fault: Rollout(kind_lab, space, fault, BAD[fault][0]) for fault in faults}
+    first = put_version(kind_lab, space, 1)
+    for one in rollouts.values():
+        one.up(first)
+    for one in rollouts.values():
+        one.wait("done", revision=1)
+        one.wait_answered()
+    before = {fault: generation(one) for fault, one in rollouts.items()}
+    back: dict[str, float] = {}
+    with ExitStack() as stack:
+        start = time.perf_counter()
+        loads = {
+            fault: stack.enter_context(steady(one.client, PATH, BODY, RATE, LONGEST)) for fault, one in rollouts.items()
+        }
+        for fault, one in rollouts.items():
+            one.up(put_version(kind_lab, space, 2, fault))
+        for fault, one in rollouts.items():
+            one.wait("failed", "done", revision=2)
+            one.wait_weight(0)
+            back[fault] = time.perf_counter() - start
+        time.sleep(5)
+    for fault, one in rollouts.items():
+        load, (_, words), share = loads[fault], BAD[fault], CAUGHT_AT[fault]
+        reason = one.state["reason"]
+        print(f"{fault}: {len(load.seen)} requests, {len(load.failed)} failed; {reason}")
+        assert one.phase == "failed"
+        assert re.search(words, reason), reason
+        # It never got more than that step's share, of which this is far above what chance gives.
+        touched = [seen for seen in load.seen if seen.status != 200 or answer_of(seen.text) == 2]
+        assert len(touched) <= (share / 100 + 0.15 if share else 0) * len(load.seen)
+        after = [seen for seen in load.seen if seen.at > back[fault] + 2]
+        assert after
+        assert {(seen.status, answer_of(seen.text)) for seen in after} == {(200, 1)}
+        # The stable version was not touched.
+        assert generation(one) == before[fault]
+        service = kind_lab.api.get("serving.kserve.io/v1beta1", "InferenceService", fault, space)
+        assert condition(service, "Ready") == "True"
+        told = [event for event in kind_lab.api.list("v1", "Event", space) if event.get("reason") == "RolledBack"]
+        assert any(reason in event["message"] for event in told)
+    for fault in rollouts:
+        down(kind_lab, space, fault)
+
+
 def failures(load: Load) -> list[tuple[float, float, int, str]]:
     """The first and the last ones that failed: when, after how long, and how."""
     told = [(round(one.at, 1), round(one.took, 1), one.status, one.text[:80]) for one in load.failed]
     return [*told[:3], *told[-3:]]
+
+
+def generation(rollout: Rollout) -> int:
+    """Of the stable version's Deployment."""
+    found = rollout.lab.api.get("apps/v1", "Deployment", f"{rollout.name}-predictor", rollout.space)
+    assert found
+    return int(found["metadata"]["generation"])
