@@ -15,7 +15,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 def replaced(text: str, name: str, content: str) -> str:
     """Give a page with new content between ``<!-- NAME: ... -->`` and ``<!-- NAME ends -->``.
 
-    :raises ValueError: the page does not have both, once each and in this order.
+    Raises:
+        ValueError: the page does not have both, once each and in this order.
     """
     start, end = f"<!-- {name}: ", f"<!-- {name} ends -->"
     if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
@@ -27,7 +28,8 @@ def replaced(text: str, name: str, content: str) -> str:
 def write(name: str, content: str, path: Path = PAGE) -> None:
     """Put content into the page.
 
-    :raises ValueError: the page has no place for it.
+    Raises:
+        ValueError: the page has no place for it.
     """
     path.write_text(replaced(path.read_text(), name, content))
 
@@ -44,7 +46,8 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         """Sum up.
 
-        :raises ValueError: there is nothing to sum up.
+        Raises:
+            ValueError: there is nothing to sum up.
         """
         if not values:
             raise ValueError("no measurement")
@@ -73,7 +76,8 @@ def number(value: float, places: int) -> str:
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Give ours over theirs, round by round.
 
-    :raises ValueError: the rounds are not the same number, or one of theirs is nothing.
+    Raises:
+        ValueError: the rounds are not the same number, or one of theirs is nothing.
     """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} rounds of one side, {len(theirs)} of the other")
@@ -85,7 +89,8 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: int = 1) -> str:
     """Give a Markdown table.
 
-    :param right: from this column on the text stands on the right.
+    Args:
+        right: from this column on the text stands on the right.
     """
     rule = [":---" if column < right else "---:" for column in range(len(head))]
     lines = [head, rule, *rows]

@@ -11,8 +11,11 @@ from velagen.lab.kind import KindLab
 def standing(which: str) -> KindLab:
     """Give a lab that is up.
 
-    :param which: its name, or its folder (with a slash in it).
-    :raises VelagenError: it is not up.
+    Args:
+        which: its name, or its folder (with a slash in it).
+
+    Raises:
+        VelagenError: it is not up.
     """
     lab = KindLab(Path(which).name, folder=Path(which)) if "/" in which else KindLab(which)
     if not lab.running:

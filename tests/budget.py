@@ -41,7 +41,8 @@ def seconds_left(now: float | None = None) -> float:
 def missing(names: list[str]) -> float:
     """Give the seconds that making the images of a cluster takes, with the tools in them, where they are not there.
 
-    :param names: recipes.
+    Args:
+        names: recipes.
     """
     rows = [table().row(*wanted(part.tool)) for name in names for part in recipes()[name].parts if part.tool]
     rows += [table().row(name) for name in ("kind", "kubectl", "vela")]
@@ -69,7 +70,8 @@ def before_a_cluster() -> float:
 def leave_out_if_late(item: pytest.Item, before: float) -> None:
     """Skip a test that does not fit into what is left.
 
-    :param before: seconds of set-up that this test would be the first to need.
+    Args:
+        before: seconds of set-up that this test would be the first to need.
     """
     left = seconds_left()
     if left == float("inf"):
@@ -84,7 +86,8 @@ def leave_out_if_late(item: pytest.Item, before: float) -> None:
 def unchecked(skipped: Iterable[pytest.TestReport]) -> list[str]:
     """Name what the tests that were left out would have held, file by file, as their names say it.
 
-    :return: such as ``test_kind_x: it answers (3); it scales``; empty where nothing was left out.
+    Returns:
+        such as ``test_kind_x: it answers (3); it scales``; empty where nothing was left out.
     """
     promises: dict[str, Counter[str]] = {}
     for one in skipped:

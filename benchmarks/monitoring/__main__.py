@@ -115,7 +115,8 @@ def configuration(exporter: Exporter, interval: float, rules: Path | None) -> di
 def prometheus(exporter: Exporter, interval: float, *, rules: bool) -> Iterator[Prometheus]:
     """Run one over an exporter.
 
-    :raises VelagenError: it does not come up.
+    Raises:
+        VelagenError: it does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="velagen-monitoring-") as scratch, socket.socket() as taken:
         folder = Path(scratch)
@@ -153,7 +154,8 @@ def prometheus(exporter: Exporter, interval: float, *, rules: bool) -> Iterator[
 def measure(count: int, *, rules: bool, pods: int, interval: float, rounds: int) -> Cost:
     """Run it for so many models.
 
-    :param rounds: scrapes of everything that are measured, after as many as fill the rules' windows.
+    Args:
+        rounds: scrapes of everything that are measured, after as many as fill the rules' windows.
     """
     models = tuple(Model(number, pods) for number in range(count))
     with Exporter(models).running() as exporter, prometheus(exporter, interval, rules=rules) as running:

@@ -47,8 +47,9 @@ class Page:
     def text(self, seconds: float, of: str = "", **names: str) -> str:
         """Give it as it stands after so many seconds.
 
-        :param of: only the lines with this word in them.
-        :param names: what the words of capitals in it stand for.
+        Args:
+            of: only the lines with this word in them.
+            names: what the words of capitals in it stand for.
         """
         more = 1 + seconds / _HELD
         lines = (f"{series} {value * more if grows else value}" for series, value, grows in self.lines if of in series)

@@ -42,9 +42,9 @@ class Counters:
         self._last = min(self._last, len(self._rows) - 1)
 
     def increase(self, window: float, ago: int = 0) -> Numbers | None:
-        """PromQL's increase() over *window* seconds, *ago* ticks before now; None where there are not two samples.
+        """The increase over *window* seconds, *ago* ticks before now; None where there are not two samples.
 
-        As extrapolatedRate does it (Prometheus' promql/functions.go).
+        As PromQL's increase(), by extrapolatedRate (Prometheus' promql/functions.go).
         """
         now = len(self._rows) - 1 - ago
         last = int(min(now, self._last))

@@ -35,7 +35,8 @@ VADER_POSITIVE = 0.05
 def corpus(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Give the labelled sentences of each set; those without a label are left out.
 
-    :raises ValueError: the package is not the one that is pinned.
+    Raises:
+        ValueError: the package is not the one that is pinned.
     """
     subprocess.run(["npm", "pack", CORPUS, "--silent"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     (archive,) = folder.glob("*.tgz")
@@ -68,9 +69,10 @@ def shown(right: int, count: int) -> str:
 def table(texts: dict[str, list[dict[str, Any]]], ours: dict[str, list[int]], vader: dict[str, list[int]]) -> str:
     """Give the page's table.
 
-    :param texts: the labelled sentences.
-    :param ours: for each, 1 where our model calls it positive, else 0.
-    :param vader: the same of VADER.
+    Args:
+        texts: the labelled sentences.
+        ours: for each, 1 where our model calls it positive, else 0.
+        vader: the same of VADER.
     """
     lines = [
         "| sentences | of them positive | this model | VADER | always the more frequent | we call positive |",

@@ -89,7 +89,8 @@ class Results:
     def __init__(self, folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
         """Start, or read what is there.
 
-        :raises VelagenError: what is there was measured with other settings, or nothing is there to be resumed.
+        Raises:
+            VelagenError: what is there was measured with other settings, or nothing is there to be resumed.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "results.json"
@@ -161,7 +162,8 @@ class Measuring:
     def run(self, name: str, number: int, share: float | None = None) -> None:
         """Measure one side once, unless that is done already.
 
-        :param share: of Flask's top rate, for the open loop; None = the closed loop.
+        Args:
+            share: of Flask's top rate, for the open loop; None = the closed loop.
         """
         seconds, key = self.settings["seconds"], {"side": name, "round": number, "share": share}
         if any(all(run[part] == value for part, value in key.items()) for run in self.found["runs"]):
@@ -230,7 +232,8 @@ class Measuring:
     def compare(self) -> None:
         """Ask both sides the same, the addon's all at once so that it makes batches.
 
-        :raises VelagenError: the answers differ.
+        Raises:
+            VelagenError: the answers differ.
         """
         answers: dict[str, list[dict[str, list[float]]]] = {}
         for name in report.SIDES:
@@ -357,7 +360,8 @@ def machine() -> str:
 def versions(bench: Bench) -> str:
     """Give the versions of both sides.
 
-    :raises VelagenError: they differ.
+    Raises:
+        VelagenError: they differ.
     """
     both = ("numpy", "onnxruntime")
     flask = json.loads(bench.execute("flask", "python", "-", *both, "flask", "gunicorn", given=VERSIONS))
@@ -493,9 +497,14 @@ def _plot(results: dict[str, Any], path: Path) -> None:
 def go(which: str, settings: dict[str, Any], out: Path, *, resume: bool, namespace: str) -> dict[str, Any]:
     """Measure.
 
-    :param which: a lab's name, or its folder.
-    :return: what is in results.json.
-    :raises VelagenError: there is no such lab, this machine can't measure, or something does not come up.
+    Args:
+        which: a lab's name, or its folder.
+
+    Returns:
+        what is in results.json.
+
+    Raises:
+        VelagenError: there is no such lab, this machine can't measure, or something does not come up.
     """
     if len(os.sched_getaffinity(0)) < 2:  # one for each side of the wire
         raise VelagenError(Problem("server and client need a core each: this machine gives one"))

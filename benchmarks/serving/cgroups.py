@@ -19,7 +19,8 @@ from velagen.errors import Problem, VelagenError
 def mounts(text: str) -> dict[str, Path]:
     """Give where each controller of version 1 is mounted; the whole of version 2 is called ``unified``.
 
-    :param text: /proc/self/mounts.
+    Args:
+        text: /proc/self/mounts.
     """
     found: dict[str, Path] = {}
     for line in text.splitlines():
@@ -35,7 +36,8 @@ def mounts(text: str) -> dict[str, Path]:
 def groups(text: str) -> dict[str, str]:
     """Give the group of a process in each hierarchy; that of version 2 is called ``unified``.
 
-    :param text: /proc/PID/cgroup.
+    Args:
+        text: /proc/PID/cgroup.
     """
     found = {}
     for line in text.splitlines():
@@ -48,9 +50,12 @@ def groups(text: str) -> dict[str, str]:
 def of_container(controller: str, mounted: dict[str, Path], grouped: dict[str, str], container: str) -> Path:
     """Give the folder of a container in a controller's hierarchy, or in version 2's where that controller is there.
 
-    :param grouped: groups of a process in the container, which may be deeper.
-    :param container: its id, part of the folder's name (``docker/ID``, ``docker-ID.scope``).
-    :raises VelagenError: it is in no group of its own.
+    Args:
+        grouped: groups of a process in the container, which may be deeper.
+        container: its id, part of the folder's name (``docker/ID``, ``docker-ID.scope``).
+
+    Raises:
+        VelagenError: it is in no group of its own.
     """
     key = controller if controller in mounted and controller in grouped else "unified"
     parts = Path(grouped.get(key, "/")).parts
@@ -68,7 +73,8 @@ def of_container(controller: str, mounted: dict[str, Path], grouped: dict[str, s
 def of_pod(node: Path, uid: str) -> Path:
     """Give a pod's folder below its node's: ``podUID``, or with systemd's names ``...-podUID_WITH_UNDERSCORES.slice``.
 
-    :raises VelagenError: it is not there.
+    Raises:
+        VelagenError: it is not there.
     """
     ends = (f"pod{uid}", f"pod{uid.replace('-', '_')}.slice")
     for folder, names, _ in os.walk(node):
@@ -92,7 +98,8 @@ def pin(folder: Path, core: int) -> None:
 
     The containers come first: in version 1 a group's cores must be among those of the group above.
 
-    :raises OSError: no right to, or in version 2 no cpuset controller there.
+    Raises:
+        OSError: no right to, or in version 2 no cpuset controller there.
     """
     for group in sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True):
         (group / "cpuset.cpus").write_text(str(core))
@@ -132,9 +139,12 @@ class Core:
 def core(number: int, text: str, ticks: int) -> Core:
     """Read one core.
 
-    :param text: /proc/stat.
-    :param ticks: a second's (SC_CLK_TCK).
-    :raises StopIteration: there is no such core.
+    Args:
+        text: /proc/stat.
+        ticks: a second's (SC_CLK_TCK).
+
+    Raises:
+        StopIteration: there is no such core.
     """
     line = next(line for line in text.splitlines() if line.startswith(f"cpu{number} "))
     user, nice, system, _, _, irq, softirq, steal = (int(field) / ticks for field in line.split()[1:9])

@@ -22,7 +22,8 @@ Meter = Callable[[], dict[str, float]]
 def percentile(values: Iterable[float], share: float) -> float:
     """Give the smallest value that at least `share` (0 to 1) of all values do not exceed: the nearest rank.
 
-    :raises ValueError: there is no value, or no such share.
+    Raises:
+        ValueError: there is no value, or no such share.
     """
     ordered = sorted(values)
     if not ordered or not 0 < share <= 1:
@@ -33,8 +34,11 @@ def percentile(values: Iterable[float], share: float) -> float:
 def arrivals(rate: float, seconds: float, seed: int = 0) -> list[float]:
     """Give the moments at which requests are sent, in seconds from the start: a Poisson process, the same for a seed.
 
-    :param rate: requests a second.
-    :raises ValueError: the rate is not above zero.
+    Args:
+        rate: requests a second.
+
+    Raises:
+        ValueError: the rate is not above zero.
     """
     if rate <= 0:
         raise ValueError(f"a rate of {rate} requests a second sends nothing")
@@ -73,7 +77,8 @@ class Measured:
     def percentile(self, share: float) -> float:
         """Give a latency in milliseconds; a request that failed took for ever.
 
-        :raises ValueError: there were no requests.
+        Raises:
+            ValueError: there were no requests.
         """
         return percentile([*self.latencies, *([math.inf] * self.failed)], share)
 
@@ -188,9 +193,10 @@ def closed(
 ) -> Measured:
     """Keep a number of requests under way: as many as the server answers.
 
-    :param bodies: sent in turn.
-    :param warm: seconds at the start that are not measured.
-    :param meter: read at the start and at the end of the measured seconds.
+    Args:
+        bodies: sent in turn.
+        warm: seconds at the start that are not measured.
+        meter: read at the start and at the end of the measured seconds.
     """
     return asyncio.run(_closed(url, bodies, concurrency, warm, seconds, meter))
 
@@ -200,8 +206,9 @@ def opened(url: str, bodies: Sequence[bytes], *, moments: Sequence[float], warm:
 
     A latency counts from the moment the request was meant to be sent: a client or server that falls behind can't hide.
 
-    :param moments: as `arrivals` gives them, in order.
-    :param warm: requests meant for an earlier second are not measured.
+    Args:
+        moments: as `arrivals` gives them, in order.
+        warm: requests meant for an earlier second are not measured.
     """
     return asyncio.run(_open(url, bodies, moments, warm, meter))
 

@@ -30,7 +30,8 @@ MEASURES: dict[str, Callable[[Run], float]] = {
 def values(runs: Sequence[Run], side: str, measure: str, share: float | None = None) -> list[float]:
     """Give one measure of one side, round by round.
 
-    :param share: of Flask's top rate, for the open loop; None = the closed loop.
+    Args:
+        share: of Flask's top rate, for the open loop; None = the closed loop.
     """
     chosen = [run for run in runs if run["side"] == side and run["share"] == share]
     return [MEASURES[measure](run) for run in sorted(chosen, key=lambda run: run["round"])]
@@ -211,7 +212,8 @@ def block(results: Run) -> str:
 def plot(results: Run, path: Path) -> None:
     """Draw the figures.
 
-    :raises ImportError: matplotlib is not installed.
+    Raises:
+        ImportError: matplotlib is not installed.
     """
     import matplotlib as mpl  # needed here alone, and slow to load
 

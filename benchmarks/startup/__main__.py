@@ -97,7 +97,8 @@ class Starts:
     def once(self, way: str) -> dict[str, float]:
         """Start it; give the moments, in seconds from the start of the command.
 
-        :raises VelagenError: the command failed, or no right answer came.
+        Raises:
+            VelagenError: the command failed, or no right answer came.
         """
         watch = Watch(self.lab.kubeconfig, self.namespace)
         session = local()
@@ -156,8 +157,11 @@ def measure(
 ) -> dict[str, list[dict[str, float]]]:
     """Start the model in both ways, in turns.
 
-    :param step: told of each start.
-    :return: moments by way, round by round.
+    Args:
+        step: told of each start.
+
+    Returns:
+        moments by way, round by round.
     """
     found: Found = {way: [] for way in WAYS}
     for number in range(rounds):
@@ -204,8 +208,11 @@ GOAL = 1.1
 def go(which: str, rounds: int, out: Path, namespace: str) -> Found:
     """Measure.
 
-    :param which: a lab's name, or its folder.
-    :raises VelagenError: there is no such lab, or no right answer came.
+    Args:
+        which: a lab's name, or its folder.
+
+    Raises:
+        VelagenError: there is no such lab, or no right answer came.
     """
     reporter = Reporter()
     lab = standing(which)

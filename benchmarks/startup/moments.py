@@ -34,7 +34,8 @@ PHASES = {
 def moments_of(thing: KubernetesObject) -> set[str]:
     """Give the moments that an object shows to be past.
 
-    :param thing: an Application, an InferenceService or a pod, as a watch gives it.
+    Args:
+        thing: an Application, an InferenceService or a pod, as a watch gives it.
     """
     if thing["kind"] == "Application":
         return {"admitted"}
@@ -57,8 +58,11 @@ def moments_of(thing: KubernetesObject) -> set[str]:
 def phases(moments: Mapping[str, float]) -> dict[str, float]:
     """Give how long each phase took, in seconds; a phase whose moment did not come is left out.
 
-    :param moments: seconds from the start.
-    :raises ValueError: a moment is before the one it follows; a watch that lags by less than a tenth is forgiven.
+    Args:
+        moments: seconds from the start.
+
+    Raises:
+        ValueError: a moment is before the one it follows; a watch that lags by less than a tenth is forgiven.
     """
     found = {}
     before = 0.0
@@ -102,8 +106,9 @@ class Watch:
     def start(self) -> None:
         """Begin to watch; the clock starts when all watches are open.
 
-        :raises OSError: the API server does not answer.
-        :raises http.client.HTTPException: it refuses.
+        Raises:
+            OSError: the API server does not answer.
+            http.client.HTTPException: it refuses.
         """
         for kind in self.KINDS:
             connection = http.client.HTTPSConnection(self.server.netloc, context=self.context, timeout=600)

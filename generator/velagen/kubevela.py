@@ -37,7 +37,8 @@ VERSIONS = tuple(release.version for release in RELEASES)
 def release(version: str) -> KubeVela:
     """Give a release by its version.
 
-    :raises VelagenError: it is not one of `RELEASES`.
+    Raises:
+        VelagenError: it is not one of `RELEASES`.
     """
     for one in RELEASES:
         if one.version == version:

@@ -143,7 +143,7 @@ def _states(files: Iterable[str]) -> dict[str, str]:
 
 
 def _own_state() -> str:
-    """velagen's own files by size and time: they change under the hands of who works on it only."""
+    """Velagen's own files by size and time: they change under the hands of who works on it only."""
     root = Path(velagen.__file__).parent
     found = []
     for folder, _, names in os.walk(root):

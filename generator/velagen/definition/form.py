@@ -1,5 +1,8 @@
-"""Is a definition of the right form: names that Kubernetes takes, a Workload where one is asked for, no expressions
-where KubeVela reads constants. What stands in its bodies is the template compiler's to check."""
+"""Is a definition of the right form.
+
+Names are ones that Kubernetes takes, a Workload stands where one is asked for, and constants where KubeVela reads
+constants. The template compiler checks what stands in its bodies.
+"""
 
 from __future__ import annotations
 

@@ -48,8 +48,9 @@ class NodeClient:
 
 
 def connect(node: str, kubeconfig: str | None = None) -> NodeClient:
-    """A client from ``kubeconfig``, or from the pod's own service account; ConfigException of the client when there
-    is neither.
+    """A client from ``kubeconfig``, or from the pod's own service account.
+
+    Raises the client's ConfigException where there is neither.
     """
     from kubernetes import client, config
 

@@ -143,7 +143,6 @@ def run(
 @_NODE
 def show(config_file: Path | None, gpus: tuple[str, ...], node: str) -> None:
     """Print what a node with this configuration would advertise, as JSON: resources, devices and labels."""
-
     try:
         config = _config(config_file)
         inventory = node_gpus(node, gpus)
@@ -207,7 +206,6 @@ def manifest_command(
 @_STATE
 def unplug_command(gpu: int, state_dir: Path) -> None:
     """Take a GPU out: its devices turn unhealthy, as with an XID error."""
-
     unplug(state_dir, gpu)
 
 
@@ -216,7 +214,6 @@ def unplug_command(gpu: int, state_dir: Path) -> None:
 @_STATE
 def plug_command(gpu: int, state_dir: Path) -> None:
     """Put a GPU back; healthy after the next start (SIGHUP), or at once with run --recover."""
-
     plug(state_dir, gpu)
 
 

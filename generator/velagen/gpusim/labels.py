@@ -22,8 +22,9 @@ _OURS = re.compile(
 
 
 def node_labels(gpus: Sequence[Gpu], config: Config, *, timestamp: int | None = None) -> dict[str, str]:
-    """Labels of a node with ``gpus`` under ``config``; empty without GPUs. ``timestamp``: seconds since 1970 of this
-    look.
+    """Labels of a node with ``gpus`` under ``config``; empty without GPUs.
+
+    ``timestamp`` is when this is, in seconds since 1970.
     """
     if not gpus:
         return {}
@@ -66,8 +67,9 @@ def node_labels(gpus: Sequence[Gpu], config: Config, *, timestamp: int | None = 
 
 
 def stale(present: Iterable[str], wanted: Mapping[str, str]) -> set[str]:
-    """Labels of GPU feature discovery on a node that no longer hold; labels of the GPU operator and of people are
-    let be.
+    """Labels of GPU feature discovery on a node that no longer hold.
+
+    Labels of the GPU operator and of people are not among them.
     """
     return {key for key in present if _OURS.match(key) and key not in wanted}
 
@@ -110,8 +112,9 @@ def _mig(gpus: Sequence[Gpu], config: Config) -> dict[str, str]:
 
 
 def _base(resource: str, count: int, parts: Sequence[str], config: Config | None) -> dict[str, str]:
-    """Product, count, replicas and strategy; without ``config`` the resource can't be shared, which reads as 0
-    replicas.
+    """Product, count, replicas and strategy.
+
+    Without ``config`` the resource can't be shared, which reads as 0 replicas.
     """
     entry = config.sharing.of(resource) if config is not None else None
     product = "-".join(_clean(part) for part in parts)

@@ -145,8 +145,9 @@ class LoadBook:
         self._reports = {pod: entry for pod, entry in self._reports.items() if entry[1] > now}
 
     def look(self, pods: Iterable[Pod]) -> None:
-        """Read annotations and metrics of these pods, which are all there are; a page that can't be had counts as
-        idle.
+        """Read annotations and metrics of these pods, which are all there are.
+
+        A page that can't be read counts as idle.
         """
         annotations: dict[tuple[str, str], Load] = {}
         scraped: dict[tuple[str, str], float] = {}

@@ -38,7 +38,8 @@ def live_plugins(folder: Path) -> list[Path]:
 def remove_dead(path: Path) -> None:
     """Make room for a socket: one that a killed plugin left goes.
 
-    :raises OSError: somebody listens on it, or it is something else.
+    Raises:
+        OSError: somebody listens on it, or it is something else.
     """
     try:
         mode = path.lstat().st_mode

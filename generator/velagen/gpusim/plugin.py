@@ -28,8 +28,9 @@ _GRACE: Final = 1.0
 
 
 class ResourcePlugin:
-    """Advertises ``devices`` under ``resource`` on a socket in ``folder``; `start` serves and registers, `stop` ends
-    both.
+    """Advertises ``devices`` under ``resource`` on a socket in ``folder``.
+
+    `start` serves and registers, `stop` ends both.
 
     Args:
         resource: full name, ``nvidia.com/gpu``.
@@ -64,8 +65,9 @@ class ResourcePlugin:
         self._bound: tuple[int, int] | None = None
 
     def start(self, *, timeout: float = 5.0) -> None:
-        """Serve on the socket, then register; grpc.RpcError or OSError (nothing is left running) when the kubelet is
-        not there, or another plugin is.
+        """Serve on the socket, then register.
+
+        Raises grpc.RpcError or OSError where the kubelet is not there, or another plugin is; nothing is left running.
         """
         # A plugin that crashed leaves its socket behind.
         node.remove_dead(self.socket)
@@ -195,8 +197,9 @@ class ResourcePlugin:
         return chosen
 
     def allocate(self, request: dp.AllocateRequest) -> dp.AllocateResponse:
-        """Environment and mounts of each container; ValueError for an id that is not ours or for more shares than
-        one.
+        """Environment and mounts of each container.
+
+        Raises ValueError for an id that is not ours, or for more shares than one.
         """
         responses = []
         for container in request.container_requests:

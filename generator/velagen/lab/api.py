@@ -62,10 +62,15 @@ class Api:
     def request(self, method: str, path: str, **options: Any) -> Any:
         """Send one request.
 
-        :param path: from ``/api`` or ``/apis`` on.
-        :return: the answer, parsed where it is JSON.
-        :raises ApiError: the server answered with an error.
-        :raises requests.RequestException: it didn't answer.
+        Args:
+            path: from ``/api`` or ``/apis`` on.
+
+        Returns:
+            the answer, parsed where it is JSON.
+
+        Raises:
+            ApiError: the server answered with an error.
+            requests.RequestException: it didn't answer.
         """
         answer = self._session.request(method, self.server + path, timeout=_TIMEOUT, **options)
         body: Any = answer.text
@@ -87,7 +92,8 @@ class Api:
     def path(self, api_version: str, kind: str, name: str | None = None, namespace: str | None = None) -> str:
         """Give the path of an object, or of the collection without a name; all namespaces without a namespace.
 
-        :raises LookupError: the server does not know the kind.
+        Raises:
+            LookupError: the server does not know the kind.
         """
         resource = self._resource(api_version, kind)
         path = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
@@ -126,8 +132,11 @@ class Api:
     def apply(self, thing: Mapping[str, Any], *, dry_run: bool = False, patience: float = 15.0) -> dict[str, Any]:
         """Apply an object, server side, taking over fields others own.
 
-        :param patience: seconds to go on trying while the server says "not yet".
-        :raises ApiError: refused.
+        Args:
+            patience: seconds to go on trying while the server says "not yet".
+
+        Raises:
+            ApiError: refused.
         """
         metadata = thing["metadata"]
         params = {"fieldManager": MANAGER, "force": "true"}
@@ -154,7 +163,8 @@ class Api:
     def create(self, thing: Mapping[str, Any]) -> None:
         """Create an object, or apply it where it is there already. Creating is the cheaper of the two for a big CRD.
 
-        :raises ApiError: refused.
+        Raises:
+            ApiError: refused.
         """
         metadata = thing["metadata"]
         path = self.path(thing["apiVersion"], thing["kind"], metadata["name"], metadata.get("namespace"))
@@ -168,9 +178,11 @@ class Api:
     def apply_all(self, things: Iterable[Mapping[str, Any]], *, workers: int = 6, fresh: bool = False) -> None:
         """Apply objects side by side; their order says nothing.
 
-        :param fresh: they are most likely not there yet: `create` them.
+        Args:
+            fresh: they are most likely not there yet: `create` them.
 
-        :raises VelagenError: with one problem for each that was refused.
+        Raises:
+            VelagenError: with one problem for each that was refused.
         """
 
         def one(thing: Mapping[str, Any]) -> Problem | None:
@@ -227,10 +239,15 @@ _T = TypeVar("_T")
 def wait_until(look: Callable[[], _T], *, what: str, timeout: float, every: float = 0.1) -> _T:
     """Look until the answer is true.
 
-    :param what: what is waited for, for the message.
-    :param timeout: seconds.
-    :return: the first true answer.
-    :raises TimeoutError: it didn't become true.
+    Args:
+        what: what is waited for, for the message.
+        timeout: seconds.
+
+    Returns:
+        the first true answer.
+
+    Raises:
+        TimeoutError: it didn't become true.
     """
     deadline = time.monotonic() + timeout
     while True:

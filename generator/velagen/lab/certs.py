@@ -51,7 +51,8 @@ class Authority:
     def issue(self, certificate: Path, key: Path, *, also_client: bool = False) -> None:
         """Write a server certificate for localhost and 127.0.0.1 and its key.
 
-        :param also_client: etcd calls itself, and shows the certificate it serves with.
+        Args:
+            also_client: etcd calls itself, and shows the certificate it serves with.
         """
         names = x509.SubjectAlternativeName(
             [

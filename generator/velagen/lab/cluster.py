@@ -80,10 +80,13 @@ class Lab(LabHome):
     ) -> None:
         """Name a lab; nothing starts yet.
 
-        :param name: lower-case letters, digits and dashes.
-        :param folder: where its state is; default: ``lab/<name>`` in velagen's cache folder.
-        :param options: None = whatever it runs with, or the defaults.
-        :raises VelagenError: the name has other characters.
+        Args:
+            name: lower-case letters, digits and dashes.
+            folder: where its state is; default: ``lab/<name>`` in velagen's cache folder.
+            options: None = whatever it runs with, or the defaults.
+
+        Raises:
+            VelagenError: the name has other characters.
         """
         super().__init__(name, folder, reporter)
         self.options = options
@@ -93,7 +96,8 @@ class Lab(LabHome):
     def log_path(self, component: str) -> Path:
         """Give the file of a component's output.
 
-        :raises VelagenError: no such component.
+        Raises:
+            VelagenError: no such component.
         """
         if component not in COMPONENTS:
             raise VelagenError(
@@ -126,7 +130,8 @@ class Lab(LabHome):
     def metrics_url(self, component: str) -> str:
         """Give where the Prometheus metrics of vela-core or kserve-manager are.
 
-        :raises VelagenError: the lab is not up.
+        Raises:
+            VelagenError: the lab is not up.
         """
         state = LabState.read(self._state_file)
         port = state.ports.get(f"{component}-metrics") if state is not None else None
@@ -152,8 +157,9 @@ class Lab(LabHome):
     def up(self) -> None:
         """Start the lab; a running one is left as it is, and components that died are started again.
 
-        :raises VelagenError: a tool can't be had, a component doesn't come up, the lab runs with other options, or its
-            folder is not a lab's.
+        Raises:
+            VelagenError: a tool can't be had, a component doesn't come up, the lab runs with other options, or its
+                folder is not a lab's.
         """
         self.check_folder()
         with self._locked():

@@ -54,7 +54,8 @@ SERVER, ETCD, ETCD_CLIENT = "server", "etcd", "etcd-client"
 def tools_of(kubevela: str) -> dict[str, str | None]:
     """Give the tools a lab needs, by name: the version, or None for the pinned default.
 
-    :param kubevela: the version of KubeVela.
+    Args:
+        kubevela: the version of KubeVela.
     """
     return {**dict.fromkeys((*COMPONENTS, "vela")), "vela-core": kubevela, "vela": kubevela}
 
@@ -67,7 +68,8 @@ def pair(folder: Path, name: str) -> tuple[Path, Path]:
 def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
     """Give the flags of each component.
 
-    :param folder: the lab's; its keys, certificates and stages are there.
+    Args:
+        folder: the lab's; its keys, certificates and stages are there.
     """
     ports = state.ports
     pki = folder / "pki"
@@ -183,7 +185,8 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
 def processes(folder: Path, state: LabState, binaries: dict[str, Path]) -> dict[str, Process]:
     """Give the command of each component.
 
-    :param binaries: the program of each component.
+    Args:
+        binaries: the program of each component.
     """
     # Little of the person's environment: a proxy, a kubeconfig or a ~/.kwok of theirs must not change the lab.
     environment = {

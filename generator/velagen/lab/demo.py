@@ -44,10 +44,15 @@ def _name(thing: KubernetesObject) -> str:
 def wait_for_application(api: Api, app: KubernetesObject, *, timeout: float = _PATIENCE) -> list[Line]:
     """Wait until an application runs and its InferenceServices are Ready.
 
-    :param app: the Application as written, with its namespace.
-    :param timeout: seconds.
-    :return: one line for each object, in the order of the path from the application to the pods.
-    :raises VelagenError: it didn't become so; says in which state it is.
+    Args:
+        app: the Application as written, with its namespace.
+        timeout: seconds.
+
+    Returns:
+        one line for each object, in the order of the path from the application to the pods.
+
+    Raises:
+        VelagenError: it didn't become so; says in which state it is.
     """
     started = time.monotonic()
     namespace = app["metadata"]["namespace"]
@@ -129,13 +134,16 @@ def _state_of(api: Api, name: str, namespace: str, services: list[KubernetesObje
 def demo(root: Path, addon: Path, app_file: Path, lab: Lab, console: Console, *, build: bool = True) -> list[Line]:
     """Run the whole path and print it. Doing it twice is safe: everything is applied, nothing is created blindly.
 
-    :param root: the project's folder.
-    :param addon: the addon's folder, which bears its name.
-    :param app_file: the application.
-    :param lab: where it runs; it stays up.
-    :param console: where to print.
-    :param build: write the addon first, by ``velagen build``.
-    :raises VelagenError: a step failed.
+    Args:
+        root: the project's folder.
+        addon: the addon's folder, which bears its name.
+        app_file: the application.
+        lab: where it runs; it stays up.
+        console: where to print.
+        build: write the addon first, by ``velagen build``.
+
+    Raises:
+        VelagenError: a step failed.
     """
     started = time.monotonic()
 

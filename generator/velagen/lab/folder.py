@@ -34,8 +34,11 @@ _HINT = "Name an empty folder, or one that does not exist yet."
 def refuse_foreign(folder: Path, hint: str = _HINT) -> None:
     """Say no to a folder that holds anything; the caller knows that it is not its own.
 
-    :param hint: what to do instead.
-    :raises VelagenError: it holds something, or the path is no folder.
+    Args:
+        hint: what to do instead.
+
+    Raises:
+        VelagenError: it holds something, or the path is no folder.
     """
     if not folder.exists() and not folder.is_symlink():
         return
@@ -54,10 +57,13 @@ def clear(folder: Path, made: Iterable[str], *, forget: bool) -> list[str]:
 
     Links are removed and not followed.
 
-    :param made: paths in the folder. One that ends with ``/`` is a folder of the lab's own, removed with all that is in
-        it; any other is a file, or a folder that is removed once it is empty, so what is in it comes before it.
-    :param forget: remove the mark and the empty folder too.
-    :return: names of what stays in the folder, the mark not counted.
+    Args:
+        made: paths in the folder. One that ends with ``/`` is a folder of the lab's own, removed with all that is in
+            it; any other is a file, or a folder that is removed once it is empty, so what is in it comes before it.
+        forget: remove the mark and the empty folder too.
+
+    Returns:
+        names of what stays in the folder, the mark not counted.
     """
     for entry in made:
         path = folder / entry

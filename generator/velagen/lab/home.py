@@ -36,9 +36,12 @@ class LabHome:
     def __init__(self, name: str, folder: Path | None, reporter: Reporter | None) -> None:
         """Name a lab.
 
-        :param name: lower-case letters, digits and dashes.
-        :param folder: where its state is; None = in velagen's cache folder.
-        :raises VelagenError: the name has other characters, or too many.
+        Args:
+            name: lower-case letters, digits and dashes.
+            folder: where its state is; None = in velagen's cache folder.
+
+        Raises:
+            VelagenError: the name has other characters, or too many.
         """
         if len(name) > self._LONGEST or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name):
             raise VelagenError(
@@ -58,7 +61,8 @@ class LabHome:
     def api(self) -> Api:
         """A client of the lab's API server.
 
-        :raises VelagenError: the lab is not up.
+        Raises:
+            VelagenError: the lab is not up.
         """
         if not self.kubeconfig.is_file():
             raise VelagenError(Problem(f"{self._CALLED} {self.name} is not up", hint=self._how_up()))
@@ -69,8 +73,11 @@ class LabHome:
 
         Safe after a crash, and twice. A folder that is not a lab's is left as it is.
 
-        :return: whether there was a lab.
-        :raises VelagenError: the folder is that of a lab of the other kind, or something can't be stopped.
+        Returns:
+            whether there was a lab.
+
+        Raises:
+            VelagenError: the folder is that of a lab of the other kind, or something can't be stopped.
         """
         if not self._owned():
             if folders.owner(self.folder) is not None:
@@ -89,7 +96,8 @@ class LabHome:
     def check_folder(self) -> None:
         """Make sure that the lab may use its folder.
 
-        :raises VelagenError: it holds files and is not the folder of such a lab.
+        Raises:
+            VelagenError: it holds files and is not the folder of such a lab.
         """
         if not self._owned():
             folders.refuse_foreign(self.folder)

@@ -189,7 +189,8 @@ class VelaCore:
     def arguments(self, **own: str | int | bool) -> list[str]:
         """Give the arguments, with some flags of one's own.
 
-        :param own: value by the flag's name, _ for -.
+        Args:
+            own: value by the flag's name, _ for -.
         """
         given = {name.replace("_", "-"): _flag(value) for name, value in own.items()}
         chart = [f"--{name}={value}" for name, values in self.flags.items() if name not in given for value in values]
@@ -250,7 +251,8 @@ def route_crds() -> list[KubernetesObject]:
 def kserve_config(mode: str) -> list[KubernetesObject]:
     """Give KServe's ConfigMap, with what differs where there is no gateway.
 
-    :param mode: the default deployment mode, Standard or Knative.
+    Args:
+        mode: the default deployment mode, Standard or Knative.
     """
     (config,) = _remembered(
         "kserve-config", lambda: _read(source("kserve") / "config/configmap", ["inferenceservice.yaml"])
@@ -331,8 +333,9 @@ def namespaces() -> list[KubernetesObject]:
 def kserve_webhooks(port: int, ca: bytes) -> list[KubernetesObject]:
     """Give KServe's own webhook configurations, pointed at a process on this machine.
 
-    :param port: where kserve-manager's webhook server listens on 127.0.0.1.
-    :param ca: PEM of the authority that signed its certificate.
+    Args:
+        port: where kserve-manager's webhook server listens on 127.0.0.1.
+        ca: PEM of the authority that signed its certificate.
     """
     things = _remembered("kserve-webhooks", lambda: _read(source("kserve") / "config/webhook", ["manifests.yaml"]))
     for thing in things:
@@ -397,10 +400,13 @@ def stages() -> str:
 def gpu_node(name: str, *, model: str = "T4", gpus: int = 2, replicas: int = 1) -> KubernetesObject:
     """Give a node kwok plays, labelled as GPU feature discovery labels a real one.
 
-    :param model: a key of `GPUS`.
-    :param gpus: cards in the node; 0 = a node without GPUs.
-    :param replicas: above 1 the cards are time-sliced: gpus times replicas of ``nvidia.com/gpu.shared``.
-    :raises VelagenError: an unknown model, or a negative number.
+    Args:
+        model: a key of `GPUS`.
+        gpus: cards in the node; 0 = a node without GPUs.
+        replicas: above 1 the cards are time-sliced: gpus times replicas of ``nvidia.com/gpu.shared``.
+
+    Raises:
+        VelagenError: an unknown model, or a negative number.
     """
     if model not in GPUS:
         raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))

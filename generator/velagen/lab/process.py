@@ -57,7 +57,8 @@ class Process:
 def identity(pid: int) -> str | None:
     """Give what tells a process from a later one with the same pid: boot and start time.
 
-    :return: None = no such process, or a zombie.
+    Returns:
+        None = no such process, or a zombie.
     """
     with contextlib.suppress(ChildProcessError, OSError):
         os.waitpid(pid, os.WNOHANG)  # a dead child of ours stays as a zombie until somebody asks

@@ -36,11 +36,16 @@ def vela(
 ) -> subprocess.CompletedProcess[str]:
     """Run vela against a cluster: the one in the lab's folder, else the pinned default.
 
-    :param check: a non-zero exit is an error.
-    :param timeout: seconds.
-    :param stdin: what it reads.
-    :return: exit code, stdout and stderr.
-    :raises VelagenError: it failed (with `check`), or did not end in time; the message holds what it printed.
+    Args:
+        check: a non-zero exit is an error.
+        timeout: seconds.
+        stdin: what it reads.
+
+    Returns:
+        exit code, stdout and stderr.
+
+    Raises:
+        VelagenError: it failed (with `check`), or did not end in time; the message holds what it printed.
     """
     program = kubeconfig.parent / PROGRAM
     command = [str(program if program.exists() else tool("vela")), *map(str, arguments)]

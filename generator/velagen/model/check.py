@@ -1,5 +1,6 @@
-"""Will this directory serve? What kind of package it is, what is wrong with it, and what to write into the
-application.
+"""Will this directory serve?
+
+What kind of package it is, what is wrong with it, and what to write into the application.
 """
 
 from __future__ import annotations

@@ -63,8 +63,9 @@ def entries(directory: Path) -> Iterator[Entry]:
 
 
 def stray_link(path: Path, top: Path) -> str:
-    """What is wrong with a link at ``path``: it leads out of ``top``, to nothing, or round in a circle; "" if
-    nothing is, or it is no link.
+    """What is wrong with a link at ``path``: it leads out of ``top``, to nothing, or round in a circle.
+
+    Empty where nothing is wrong, or it is not a link.
     """
     if not path.is_symlink():
         return ""

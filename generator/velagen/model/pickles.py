@@ -133,8 +133,9 @@ def _readings(opened: _Opener, size: int, expected: bool, depth: int, most: int 
 
 
 def _as_pickle(opened: _Opener, most: int | None) -> Iterator[Reading]:
-    """Both ways a loader may read it: joblib's, which steps over arrays, and pickle's, to which the same bytes are
-    opcodes.
+    """Both ways a loader may read it.
+
+    joblib's steps over arrays; to pickle's the same bytes are opcodes.
     """
     with opened() as file:
         reading = read_pickle(Source(file, most))

@@ -1,5 +1,6 @@
-"""Bring a package to where KServe fetches it: s3://, pvc:// or a folder. Equal files stay, and what arrived is read
-back.
+"""Bring a package to where KServe fetches it: s3://, pvc:// or a folder.
+
+Equal files stay, and what arrived is read back.
 
 A target knows the digests of what it has; only files that differ are sent. A file is first staged (sent, its length
 and digest compared) and then committed (put in its place), so a connection that breaks leaves what was there. Where a
@@ -72,8 +73,9 @@ class Target(Protocol):
         """Relative path -> SHA-256 (hex) of what is there; "" where it is there but its digest is not known cheaply."""
 
     def stage(self, path: Path, name: str, digest: str, progress: Callable[[int], None]) -> None:
-        """Send one file without touching what has its place; OSError or VelagenError when it does not arrive whole,
-        with the digest ``digest``.
+        """Send one file without touching what has its place.
+
+        Raises OSError or VelagenError where it does not arrive whole, with the digest ``digest``.
         """
 
     def commit(self, names: Sequence[str]) -> None:
@@ -107,8 +109,10 @@ class PushReport:
 
 
 def package_files(directory: Path) -> dict[str, Path]:
-    """Relative path -> file, for all that is part of the package; VelagenError for a link that leads out of it or to
-    a folder, for what is neither file nor folder, or for no files.
+    """Relative path -> file, for all that is part of the package.
+
+    Raises VelagenError for a link that leads out of it or to a folder, for what is neither file nor folder, or where
+    there are no files.
     """
     return _package(directory)[0]
 

@@ -55,8 +55,9 @@ BACKENDS: Final = (
 
 
 def is_model(folder: Path) -> bool:
-    """Whether ``folder`` looks like one model of a repository: a config.pbtxt, or a version that holds a model file, or
-    is of a backend that the folder's name says.
+    """Whether ``folder`` looks like one model of a repository.
+
+    It has a config.pbtxt, or a version that holds a model file, or is of a backend that the folder's name says.
     """
     if (folder / "config.pbtxt").is_file():
         return True

@@ -131,8 +131,9 @@ class _Node:
 def fit_faults(
     name: str, config: pb.ModelConfig, models: Mapping[str, StepModel], unread: Collection[str] = ()
 ) -> Iterator[Fault]:
-    """All that is wrong between the ensemble ``name`` and the models that its steps name; ``unread`` are there, but
-    their configurations can't be read.
+    """All that is wrong between the ensemble ``name`` and the models that its steps name.
+
+    The models *unread* are there, but their configurations can't be read.
     """
     nodes: dict[str, _Node] = {}
     tensors: list[pb.ModelInput | pb.ModelOutput] = [*config.input, *config.output]

@@ -271,8 +271,11 @@ class Embedded:
 def demo(example: Path, stage: Stage, console: Console) -> None:
     """Play it: version 1, a good version 2, a bad version 3.
 
-    :param example: examples/rollout.yaml: its names, its component and its steps are the demo's.
-    :raises VelagenError: a part of it took too long, or ended in another way than it should.
+    Args:
+        example: examples/rollout.yaml: its names, its component and its steps are the demo's.
+
+    Raises:
+        VelagenError: a part of it took too long, or ended in another way than it should.
     """
     app = yaml.safe_load(example.read_text(encoding="utf-8"))
     if not isinstance(app, dict) or app.get("kind") != "Application" or not list(steps_of(app)):

@@ -49,10 +49,15 @@ def download(
     What arrived before an interruption stays in ``<folder>/<digest>.part``, and the next call goes on from there.
     The caller holds a lock, so nobody else writes that file.
 
-    :param digest: what the bytes must hash to.
-    :return: ``<folder>/<digest>``, whole and checked.
-    :raises RoadClosedError: the server can't be reached or does not have it.
-    :raises VelagenError: the bytes are not the pinned ones; the file is removed.
+    Args:
+        digest: what the bytes must hash to.
+
+    Returns:
+        ``<folder>/<digest>``, whole and checked.
+
+    Raises:
+        RoadClosedError: the server can't be reached or does not have it.
+        VelagenError: the bytes are not the pinned ones; the file is removed.
     """
     import requests  # here, since a command that downloads nothing need not wait for it
     import urllib3
@@ -128,9 +133,12 @@ def _short(error: Exception) -> str:
 def extract(archive: Path, member: str | None, target: Path) -> None:
     """Write one file of an archive to a path.
 
-    :param archive: a .tar.gz or a .zip by content; without `member` the file itself is the tool.
-    :param member: path inside; the first entry that is it or ends with ``/<member>`` counts.
-    :raises RoadClosedError: the archive does not hold it.
+    Args:
+        archive: a .tar.gz or a .zip by content; without `member` the file itself is the tool.
+        member: path inside; the first entry that is it or ends with ``/<member>`` counts.
+
+    Raises:
+        RoadClosedError: the archive does not hold it.
     """
     if member is None:
         with archive.open("rb") as source, target.open("wb") as out:

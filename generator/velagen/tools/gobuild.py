@@ -48,7 +48,8 @@ def key(row: Row) -> str:
 def go() -> str:
     """Give the path of a Go toolchain that can build the tools.
 
-    :raises VelagenError: there is none, or it is too old.
+    Raises:
+        VelagenError: there is none, or it is too old.
     """
     path = shutil.which("go")
     if path is None:
@@ -77,8 +78,11 @@ def workshop(cache: Path, reporter: Reporter) -> Iterator[Workshop]:
     The Go build cache lives for the builds of one call: it would grow to 20 GB. It stays after a failure or an
     interruption, so that the next try goes on from there; with VELAGEN_KEEP_GOCACHE=1; and where GOCACHE is set.
 
-    :param cache: velagen's cache folder.
-    :raises VelagenError: there is no usable Go toolchain.
+    Args:
+        cache: velagen's cache folder.
+
+    Raises:
+        VelagenError: there is no usable Go toolchain.
     """
     toolchain = go()
     own = cache / "build" / "go"
@@ -104,7 +108,8 @@ _GO_CACHE = re.compile("[0-9a-f]{2}|fuzz|README|trim\\.txt|testexpire\\.txt")
 def clear_go_cache(folder: Path) -> int:
     """Remove a Go build cache, and its folder where nothing else is in it. The caller holds the lock of the builds.
 
-    :return: bytes freed.
+    Returns:
+        bytes freed.
     """
     freed = 0
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -131,8 +136,11 @@ def _free(lock: FileLock) -> bool:
 def build(row: Row, target: Path, shop: Workshop) -> None:
     """Build a tool.
 
-    :param target: where the binary is written.
-    :raises VelagenError: too little disk, or the build failed; the message ends with what the compiler said.
+    Args:
+        target: where the binary is written.
+
+    Raises:
+        VelagenError: too little disk, or the build failed; the message ends with what the compiler said.
     """
     plan = row.build
     if plan is None:

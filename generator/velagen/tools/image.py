@@ -30,10 +30,13 @@ _ACCEPT = ", ".join(
 def take(image: Image, platform: str, target: Path, folder: Path, reporter: Reporter, *, scheme: str = "https") -> None:
     """Write the binary of an image to a path.
 
-    :param platform: such as ``linux-amd64``; must be in ``image.digests``.
-    :param folder: where layers are kept while they are read.
-    :raises RoadClosedError: the registry can't be reached, or the image does not hold the file.
-    :raises VelagenError: a layer is not what its digest says.
+    Args:
+        platform: such as ``linux-amd64``; must be in ``image.digests``.
+        folder: where layers are kept while they are read.
+
+    Raises:
+        RoadClosedError: the registry can't be reached, or the image does not hold the file.
+        VelagenError: a layer is not what its digest says.
     """
     import requests  # here, since a command that downloads nothing need not wait for it
 

@@ -71,8 +71,9 @@ class Reporter:
     def bar(self, label: str, *, total: float | None, unit: str) -> Iterator[Bar]:
         """Show the progress of one thing.
 
-        :param total: in `unit`; None = not known yet.
-        :param unit: ``bytes``, or a plural noun.
+        Args:
+            total: in `unit`; None = not known yet.
+            unit: ``bytes``, or a plural noun.
         """
         if not self.console.is_terminal:
             yield Bar(None, self, label, total, unit)

@@ -31,7 +31,8 @@ def cache_dir() -> Path:
 def roads() -> frozenset[str]:
     """Give the roads that may be taken: all, or those named in $VELAGEN_ROADS (comma separated).
 
-    :raises VelagenError: a name in it is no road.
+    Raises:
+        VelagenError: a name in it is no road.
     """
     given = os.environ.get("VELAGEN_ROADS")
     if not given:
@@ -47,8 +48,11 @@ def roads() -> frozenset[str]:
 def tool(name: str, version: str | None = None) -> Path:
     """Give the path of a runnable tool, and bring it first where it is missing.
 
-    :param version: None = the pinned default.
-    :raises VelagenError: no such tool, or no road leads to it here; says what to do.
+    Args:
+        version: None = the pinned default.
+
+    Raises:
+        VelagenError: no such tool, or no road leads to it here; says what to do.
     """
     return install([(name, version)])[0]
 
@@ -58,10 +62,15 @@ def install(
 ) -> list[Path]:
     """Give the paths of several tools, and bring those that are missing; their builds share one build cache.
 
-    :param wanted: (name, version or None) pairs.
-    :param rows: another table than the one that ships, for a test.
-    :return: paths in the same order.
-    :raises VelagenError: as `tool`; what was brought before the failure stays.
+    Args:
+        wanted: (name, version or None) pairs.
+        rows: another table than the one that ships, for a test.
+
+    Returns:
+        paths in the same order.
+
+    Raises:
+        VelagenError: as `tool`; what was brought before the failure stays.
     """
     known = rows or table()
     asked = [known.row(name, version) for name, version in wanted]
@@ -252,9 +261,12 @@ def source(name: str, version: str | None = None, *, reporter: Reporter | None =
 
     Fast once known: the folder is remembered in velagen's cache.
 
-    :param name: kserve, kubevela, kubernetes or kwok.
-    :param version: None = the pinned default.
-    :raises VelagenError: no such source; go is missing; the module can't be downloaded or is not the pinned one.
+    Args:
+        name: kserve, kubevela, kubernetes or kwok.
+        version: None = the pinned default.
+
+    Raises:
+        VelagenError: no such source; go is missing; the module can't be downloaded or is not the pinned one.
     """
     row = table().source(name, version)
     note = cache_dir() / "sources" / f"{row.name}-{row.version}"

@@ -122,8 +122,11 @@ class Table:
     def row(self, name: str, version: str | None = None) -> Row:
         """Give the row of a tool.
 
-        :param version: None = the one marked as default.
-        :raises VelagenError: there is no such row; the message lists what there is.
+        Args:
+            version: None = the one marked as default.
+
+        Raises:
+            VelagenError: there is no such row; the message lists what there is.
         """
         rows = [row for row in self.tools if row.name == name]
         if not rows:
@@ -140,8 +143,11 @@ class Table:
     def source(self, name: str, version: str | None = None) -> Source:
         """Give the row of a source module.
 
-        :param version: without its ``v``; None = the first row of that name.
-        :raises VelagenError: there is no such row.
+        Args:
+            version: without its ``v``; None = the first row of that name.
+
+        Raises:
+            VelagenError: there is no such row.
         """
         rows = [row for row in self.sources if row.name == name]
         if not rows:
@@ -209,8 +215,11 @@ def _row(data: Mapping[str, Any], archives: Mapping[str, Mapping[str, Any]]) -> 
 def read_table(path: Path) -> Table:
     """Read a table of tools.
 
-    :param path: a TOML file of the form of table.toml.
-    :raises ValueError: a checksum is malformed.
+    Args:
+        path: a TOML file of the form of table.toml.
+
+    Raises:
+        ValueError: a checksum is malformed.
     """
     data = tomllib.loads(path.read_text())
     archives = {archive["name"]: archive for archive in data.get("archive", ())}

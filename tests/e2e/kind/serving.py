@@ -149,7 +149,8 @@ def wait_healthy(lab: KindLab, space: str, name: str) -> None:
 def wait_rolled(lab: KindLab, space: str, name: str, replicas: int, marked: str) -> None:
     """Wait until a change has settled: so many ready pods, all of the new version, and none besides.
 
-    :param marked: text that only a pod of the new version has in its specification.
+    Args:
+        marked: text that only a pod of the new version has in its specification.
     """
 
     def settled() -> bool:
@@ -233,7 +234,8 @@ def once(client: Client, path: str, body: Mapping[str, Any], start: float) -> Se
 def crowd(client: Client, path: str, body: Callable[[int], Mapping[str, Any]], count: int, users: int) -> Load:
     """Send so many requests, each user the next as soon as the last is answered.
 
-    :param body: makes the body of a request from its number.
+    Args:
+        body: makes the body of a request from its number.
     """
     start = time.perf_counter()
     with ThreadPoolExecutor(users) as pool:
@@ -244,8 +246,9 @@ def crowd(client: Client, path: str, body: Callable[[int], Mapping[str, Any]], c
 def steady(client: Client, path: str, body: Mapping[str, Any], rate: float, longest: float) -> Iterator[Load]:
     """Send requests at a constant rate while the block runs, whatever becomes of them.
 
-    :param rate: a second.
-    :param longest: seconds after which it ends by itself.
+    Args:
+        rate: a second.
+        longest: seconds after which it ends by itself.
     """
     load = Load()
     stop = threading.Event()
@@ -276,7 +279,8 @@ def median(values: list[float]) -> float:
 def triton_config(name: str, inputs: str, outputs: str, more: str = "") -> str:
     """A python model's config.pbtxt.
 
-    :param inputs: ``NAME TYPE DIMS``, such as ``X TYPE_FP32 [4]``; outputs the same.
+    Args:
+        inputs: ``NAME TYPE DIMS``, such as ``X TYPE_FP32 [4]``; outputs the same.
     """
 
     def tensor(text: str) -> str:

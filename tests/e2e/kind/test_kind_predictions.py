@@ -259,8 +259,9 @@ def rest(world: World, case: Case) -> np.ndarray:
 def grpc(world: World, name: str, model: str, case: Case) -> np.ndarray:
     """What the model answers over gRPC, through the gateway: there the name of the authority chooses it.
 
-    :param name: of the application.
-    :param model: its name inside the server.
+    Args:
+        name: of the application.
+        model: its name inside the server.
     """
     address = world.lab.url("gateway").removeprefix("http://")
     authority = f"{name}-{world.space}.example.com"

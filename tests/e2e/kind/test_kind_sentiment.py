@@ -78,7 +78,8 @@ def same(answer: tuple[str, float], golden: Mapping[str, Any]) -> bool:
 def by_grpc(target: str, texts: list[str], authority: str = "") -> list[tuple[str, float]]:
     """Ask one server, all texts in one request.
 
-    :param authority: what HTTP/2 has in the place of the header Host.
+    Args:
+        authority: what HTTP/2 has in the place of the header Host.
     """
     options = [("grpc.enable_http_proxy", 0), *([("grpc.default_authority", authority)] if authority else [])]
     given = triton.InferInput("TEXT", [len(texts), 1], "BYTES")

@@ -72,7 +72,8 @@ def varint(value: int) -> bytes:
 def onnx(shapes: dict[str, tuple[int, ...]]) -> bytes:
     """Give a model of ReLU layers, the last one without ReLU.
 
-    :param shapes: of the weights, which are not in it: the session is given them.
+    Args:
+        shapes: of the weights, which are not in it: the session is given them.
     """
     outside = number(14, 1) + block(13, block(1, "location") + block(2, "outside"))
     graph, last = [block(2, "matrix")], "x"

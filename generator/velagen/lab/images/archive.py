@@ -26,7 +26,8 @@ class Layer:
     def of(cls, path: Path) -> Layer:
         """Give the layer of a plain tar file.
 
-        :raises OSError: it can't be read.
+        Raises:
+            OSError: it can't be read.
         """
         digest = hashlib.sha256()
         with path.open("rb") as stream:
@@ -50,7 +51,8 @@ def configuration(
 
     Without a date: the same content gives the same image.
 
-    :param architecture: in Go's words, such as ``amd64``.
+    Args:
+        architecture: in Go's words, such as ``amd64``.
     """
     config: dict[str, Any] = {"Env": [f"{key}={value}" for key, value in env.items()]}
     if entrypoint:
@@ -75,9 +77,12 @@ def configuration(
 def write(target: Path, config: Mapping[str, Any], layers: Sequence[Layer], references: Sequence[str]) -> None:
     """Write an image archive.
 
-    :param target: replaced in one step, when it is whole.
-    :param references: the names `docker load` gives it.
-    :raises OSError: the disk is full, or a layer is gone.
+    Args:
+        target: replaced in one step, when it is whole.
+        references: the names `docker load` gives it.
+
+    Raises:
+        OSError: the disk is full, or a layer is gone.
     """
     text = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
     name = hashlib.sha256(text).hexdigest()
@@ -109,8 +114,11 @@ def write(target: Path, config: Mapping[str, Any], layers: Sequence[Layer], refe
 def layers_of(archive: Path, folder: Path) -> list[Layer]:
     """Unpack the layers of an image archive, to build on them.
 
-    :param folder: where the tar files go; one that is there already is taken as it is.
-    :raises KeyError: it is no image archive.
+    Args:
+        folder: where the tar files go; one that is there already is taken as it is.
+
+    Raises:
+        KeyError: it is no image archive.
     """
     found: list[Layer] = []
     with tarfile.open(archive) as tar:

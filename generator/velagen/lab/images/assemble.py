@@ -71,7 +71,8 @@ def images_dir() -> Path:
 def archive_path(name: str) -> Path:
     """Give where an image's archive is, or would be: its name holds the hash of all it is made of.
 
-    :raises VelagenError: no such image.
+    Raises:
+        VelagenError: no such image.
     """
     return images_dir() / f"{name}-{_ours().key(name, identify)}.tar"
 
@@ -92,8 +93,11 @@ def why_not() -> str:
 def image(name: str, reporter: Reporter | None = None) -> Path:
     """Give an image as a tar file, and make it first where it is missing.
 
-    :return: a file that `docker load` and `ctr images import` take.
-    :raises VelagenError: no such image; it can't be made here; the disk is too full; a step failed.
+    Returns:
+        a file that `docker load` and `ctr images import` take.
+
+    Raises:
+        VelagenError: no such image; it can't be made here; the disk is too full; a step failed.
     """
     target = archive_path(name)
     if target.is_file():
@@ -129,7 +133,8 @@ def image(name: str, reporter: Reporter | None = None) -> Path:
 def check_disk(folder: Path, gigabytes: float, what: str) -> None:
     """Refuse to start what would fill the disk.
 
-    :raises VelagenError: there is less than `gigabytes` and one more.
+    Raises:
+        VelagenError: there is less than `gigabytes` and one more.
     """
     free = shutil.disk_usage(folder).free / _GIGA
     if free < gigabytes + 1:
@@ -178,8 +183,11 @@ def _assemble(recipe: Recipe, base: Path | None, scratch: Path, target: Path, sa
 def put(part: Part, root: Path) -> None:
     """Put one part into a file system.
 
-    :param root: the folder that stands for ``/``.
-    :raises VelagenError: an upstream file is not there, or the path leads out of the file system.
+    Args:
+        root: the folder that stands for ``/``.
+
+    Raises:
+        VelagenError: an upstream file is not there, or the path leads out of the file system.
     """
     path = root / part.path.lstrip("/")
     _make_parent(path, root)
@@ -346,8 +354,11 @@ def _tar(root: Path, target: Path) -> None:
 def run_logged(command: Iterable[str], log: str, env: dict[str, str] | None = None) -> None:
     """Run a command with its output in a log file.
 
-    :param log: name of the file under the cache's ``logs``, without its ending.
-    :raises VelagenError: it failed; the message ends with its last lines.
+    Args:
+        log: name of the file under the cache's ``logs``, without its ending.
+
+    Raises:
+        VelagenError: it failed; the message ends with its last lines.
     """
     arguments = list(command)
     path = cache_dir() / "logs" / f"{log}.log"
@@ -371,8 +382,11 @@ def run_logged(command: Iterable[str], log: str, env: dict[str, str] | None = No
 def prune(keep: Callable[[Path], bool] = lambda _: False) -> int:
     """Remove image archives and what was downloaded for them; files with names of another form stay.
 
-    :param keep: says of an archive that it stays.
-    :return: bytes freed.
+    Args:
+        keep: says of an archive that it stays.
+
+    Returns:
+        bytes freed.
     """
     freed = 0
     folder = images_dir()

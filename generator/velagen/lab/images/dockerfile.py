@@ -20,9 +20,12 @@ def write_context(name: str, folder: Path) -> None:
 
     The result holds what the assembled image holds: the same packages, at the same paths, as the same user.
 
-    :param name: a recipe with an operating system at the bottom of its chain.
-    :param folder: an empty folder.
-    :raises VelagenError: no such image, it has no operating system, or an upstream file is not there.
+    Args:
+        name: a recipe with an operating system at the bottom of its chain.
+        folder: an empty folder.
+
+    Raises:
+        VelagenError: no such image, it has no operating system, or an upstream file is not there.
     """
     chain = recipes().chain(name)
     if chain[0].packages is None:

@@ -12,8 +12,9 @@ _GLIBC = [(2, minor) for minor in range(36, 4, -1)]
 def wheels_for(python: str, machine: str) -> list[str]:
     """Give the command that chooses an image's packages, wheels only, up to the requirements.
 
-    :param python: one whose markers are those of the image's Python.
-    :param machine: ``x86_64``, ``aarch64``.
+    Args:
+        python: one whose markers are those of the image's Python.
+        machine: ``x86_64``, ``aarch64``.
     """
     tags = [f"manylinux_{major}_{minor}_{machine}" for major, minor in _GLIBC]
     tags += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}"]
@@ -33,7 +34,8 @@ def wants(recipe: Recipe) -> str:
 def locked(recipe: Recipe) -> str:
     """Give the lock of a recipe with Python packages: requirements that pip takes with ``--require-hashes``.
 
-    :raises VelagenError: it is missing, or was made for other requirements.
+    Raises:
+        VelagenError: it is missing, or was made for other requirements.
     """
     if recipe.lock.partition("\n")[0] == wants(recipe):
         return recipe.lock

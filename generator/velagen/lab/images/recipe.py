@@ -111,7 +111,8 @@ class Recipes:
     def __getitem__(self, name: str) -> Recipe:
         """Give a recipe.
 
-        :raises VelagenError: there is none of that name.
+        Raises:
+            VelagenError: there is none of that name.
         """
         try:
             return self.images[name]
@@ -128,7 +129,8 @@ class Recipes:
     def key(self, name: str, identify: Callable[[Part], str]) -> str:
         """Give the twelve hex digits that name the content of one image.
 
-        :param identify: what a part's content is known by, such as a tool's version or a file's hash.
+        Args:
+            identify: what a part's content is known by, such as a tool's version or a file's hash.
         """
         recipe = self[name]
         content = asdict(recipe)
@@ -160,8 +162,11 @@ def _content(part: Part) -> dict[str, Any]:
 def read_recipes(path: Path) -> Recipes:
     """Read a table of recipes.
 
-    :param path: a TOML file of the form of recipes.toml; locks of Python packages are in the folder locks beside it.
-    :raises ValueError: a recipe has an unknown key, a part without exactly one source, or a base that is not there.
+    Args:
+        path: a TOML file of the form of recipes.toml; locks of Python packages are in the folder locks beside it.
+
+    Raises:
+        ValueError: a recipe has an unknown key, a part without exactly one source, or a base that is not there.
     """
     images: dict[str, Recipe] = {}
     for name, data in tomllib.loads(path.read_text()).items():

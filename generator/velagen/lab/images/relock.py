@@ -28,7 +28,8 @@ MACHINES = ("x86_64", "aarch64")
 def resolve(recipe: Recipe) -> str:
     """Resolve a recipe's requirements and give its lock.
 
-    :raises VelagenError: pip finds no versions that fit together, or reaches no index.
+    Raises:
+        VelagenError: pip finds no versions that fit together, or reaches no index.
     """
     first, *others = MACHINES
     found = _asked(first, recipe.python) if recipe.python else {}

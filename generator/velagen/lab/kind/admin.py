@@ -31,9 +31,12 @@ _ADMIN: tuple[dict[str, Any], ...] = (
 def write_admin(made: Path, name: str, target: Path) -> None:
     """Write a kubeconfig with a token of an administrator: the form every client of the lab reads.
 
-    :param made: kind's own kubeconfig; the file of the authority goes beside it.
-    :param name: the cluster's.
-    :raises VelagenError: kubectl can't make the account.
+    Args:
+        made: kind's own kubeconfig; the file of the authority goes beside it.
+        name: the cluster's.
+
+    Raises:
+        VelagenError: kubectl can't make the account.
     """
     given = yaml.safe_load(made.read_text())
     cluster = given["clusters"][0]["cluster"]

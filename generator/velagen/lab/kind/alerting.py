@@ -49,7 +49,8 @@ def configuration() -> KubernetesObject:
 def alertmanager(node_port: int) -> list[KubernetesObject]:
     """Give Alertmanager with all it needs, in the order of applying.
 
-    :param node_port: where the nodes listen.
+    Args:
+        node_port: where the nodes listen.
     """
     text = yaml.safe_dump(configuration())
     container = {

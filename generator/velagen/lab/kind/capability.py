@@ -22,9 +22,12 @@ NEEDED = frozenset({"SYS_ADMIN", "NET_ADMIN", "SYS_CHROOT", "MKNOD", "SETUID", "
 def missing(status: str, last: int) -> tuple[str, ...]:
     """Give the capabilities that are not in the bounding set, without ``CAP_``.
 
-    :param status: text of /proc/self/status.
-    :param last: the highest capability the kernel knows, from /proc/sys/kernel/cap_last_cap.
-    :raises ValueError: the text has no CapBnd line.
+    Args:
+        status: text of /proc/self/status.
+        last: the highest capability the kernel knows, from /proc/sys/kernel/cap_last_cap.
+
+    Raises:
+        ValueError: the text has no CapBnd line.
     """
     found = re.search(r"^CapBnd:\s*([0-9a-fA-F]+)$", status, re.MULTILINE)
     if found is None:

@@ -25,7 +25,8 @@ class Pair:
 def issue(names: Sequence[str]) -> Pair:
     """Make a server certificate, which is its own authority too: the API server is told to trust exactly it.
 
-    :param names: DNS names; the first is the subject.
+    Args:
+        names: DNS names; the first is the subject.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])

@@ -76,10 +76,13 @@ class KindLab(LabHome):
     ) -> None:
         """Name a lab; nothing starts yet.
 
-        :param name: lower-case letters, digits and dashes.
-        :param folder: where its state is; default: ``kind/<name>`` in velagen's cache folder.
-        :param options: None = whatever it runs with, or the defaults.
-        :raises VelagenError: the name has other characters, or the options ask for what there is not.
+        Args:
+            name: lower-case letters, digits and dashes.
+            folder: where its state is; default: ``kind/<name>`` in velagen's cache folder.
+            options: None = whatever it runs with, or the defaults.
+
+        Raises:
+            VelagenError: the name has other characters, or the options ask for what there is not.
         """
         super().__init__(name, folder, reporter)
         if options is not None and options.nodes < 1:
@@ -110,8 +113,11 @@ class KindLab(LabHome):
     def url(self, what: str) -> str:
         """Give the address on this machine's loopback of a NodePort.
 
-        :param what: a key of `NODE_PORTS`.
-        :raises VelagenError: the lab is not up, or there is no such port.
+        Args:
+            what: a key of `NODE_PORTS`.
+
+        Raises:
+            VelagenError: the lab is not up, or there is no such port.
         """
         state = self._need()
         if what not in state.ports:
@@ -121,14 +127,16 @@ class KindLab(LabHome):
     def ports(self) -> dict[str, int]:
         """Give the port on 127.0.0.1 of each key of `NODE_PORTS`.
 
-        :raises VelagenError: the lab is not up.
+        Raises:
+            VelagenError: the lab is not up.
         """
         return dict(self._need().ports)
 
     def environment(self) -> dict[str, str]:
         """Give the environment in which docker, kind, kubectl and vela work on this cluster.
 
-        :raises VelagenError: the lab is not up.
+        Raises:
+            VelagenError: the lab is not up.
         """
         return {**self._need().engine.environment(), "KUBECONFIG": str(self.kubeconfig)}
 
@@ -136,7 +144,8 @@ class KindLab(LabHome):
     def assembled(self) -> bool:
         """Whether the images were assembled on this machine.
 
-        :raises VelagenError: the lab is not up.
+        Raises:
+            VelagenError: the lab is not up.
         """
         return self._need().assembled
 
@@ -144,7 +153,8 @@ class KindLab(LabHome):
     def given(self) -> KindOptions:
         """The options it was started with.
 
-        :raises VelagenError: the lab is not up.
+        Raises:
+            VelagenError: the lab is not up.
         """
         return self._need().options
 
@@ -153,8 +163,9 @@ class KindLab(LabHome):
     def up(self) -> None:
         """Start the cluster and what is asked to run in it; one that runs is left as it is.
 
-        :raises VelagenError: no engine, no image, too little disk, something does not come up, or the folder is
-            somebody else's.
+        Raises:
+            VelagenError: no engine, no image, too little disk, something does not come up, or the folder is somebody
+                else's.
         """
         self.check_folder()
         with self._locked():
@@ -179,8 +190,11 @@ class KindLab(LabHome):
         Where a registry answers, nodes pull upstream's by themselves, and only those nobody publishes are built, by
         the engine.
 
-        :param names: recipes.
-        :raises VelagenError: an image can't be made, or kind refuses it.
+        Args:
+            names: recipes.
+
+        Raises:
+            VelagenError: an image can't be made, or kind refuses it.
         """
         state = self._need()
         for name in names:
@@ -194,8 +208,11 @@ class KindLab(LabHome):
     def put(self, folder: Path, place: str) -> None:
         """Copy a folder of this machine onto every node, where it replaces what is there; all may read it.
 
-        :param place: the folder's path on the nodes.
-        :raises VelagenError: docker can't, or there is no cluster.
+        Args:
+            place: the folder's path on the nodes.
+
+        Raises:
+            VelagenError: docker can't, or there is no cluster.
         """
         state = self._need()
         quoted = shlex.quote(place)
@@ -229,8 +246,11 @@ class KindLab(LabHome):
     def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 120.0) -> str:
         """Run kubectl on the cluster and give what it prints.
 
-        :param given: what it reads on stdin.
-        :raises VelagenError: it failed.
+        Args:
+            given: what it reads on stdin.
+
+        Raises:
+            VelagenError: it failed.
         """
         done = subprocess.run(
             [str(tool("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments],
@@ -380,8 +400,11 @@ class KindLab(LabHome):
     def wait_deployment(self, namespace: str, name: str, timeout: float = _PATIENCE) -> None:
         """Wait until a Deployment has all its pods available.
 
-        :param timeout: seconds.
-        :raises VelagenError: it hasn't; the message says what its pods say.
+        Args:
+            timeout: seconds.
+
+        Raises:
+            VelagenError: it hasn't; the message says what its pods say.
         """
         api = self.api
 

@@ -67,8 +67,11 @@ class Engine:
     ) -> subprocess.CompletedProcess[str]:
         """Run the docker client.
 
-        :param given: what it reads on stdin.
-        :raises VelagenError: it failed, and `check` is set; or it took longer than `timeout` seconds.
+        Args:
+            given: what it reads on stdin.
+
+        Raises:
+            VelagenError: it failed, and `check` is set; or it took longer than `timeout` seconds.
         """
         command = [docker(), *arguments]
         try:
@@ -108,7 +111,8 @@ class Engine:
     def release(self, user: Path) -> None:
         """Leave an engine that a lab started. Who leaves last ends it, unless a container is left in it.
 
-        :param user: what the lab gave `find`.
+        Args:
+            user: what the lab gave `find`.
         """
         if self.process is None:
             return
@@ -126,7 +130,8 @@ class Engine:
     def revive(self) -> None:
         """Start an engine of the lab's own again after it was killed; nothing where that does not work.
 
-        :raises VelagenError: it runs, and does not answer.
+        Raises:
+            VelagenError: it runs, and does not answer.
         """
         if self.process is None:
             return
@@ -141,7 +146,8 @@ class Engine:
     def _wake(self) -> bool:
         """Whether it answers, after it was started again where it was killed.
 
-        :raises VelagenError: it runs, and does not answer: what is in it needs it.
+        Raises:
+            VelagenError: it runs, and does not answer: what is in it needs it.
         """
         if self.process is None or self.folder is None:
             return False
@@ -223,7 +229,8 @@ class Engine:
     def from_data(cls, data: Mapping[str, object]) -> Engine:
         """Give an engine from what was written down.
 
-        :raises TypeError: something else was written down.
+        Raises:
+            TypeError: something else was written down.
         """
         options = dict(data)
         process = options.pop("process", None)
@@ -235,7 +242,8 @@ class Engine:
 def docker() -> str:
     """Give the docker client.
 
-    :raises VelagenError: there is none.
+    Raises:
+        VelagenError: there is none.
     """
     path = shutil.which("docker")
     if path is None:
@@ -253,9 +261,10 @@ def _daemon() -> str | None:
 def cannot_start(missing: Sequence[str], *, uid: int, daemon: str | None, firewall: bool, platform: str) -> list[str]:
     """Give the reasons why a daemon can't be started here; none = it can.
 
-    :param missing: capabilities, as `lacking` gives them.
-    :param daemon: path of dockerd.
-    :param firewall: whether iptables is there.
+    Args:
+        missing: capabilities, as `lacking` gives them.
+        daemon: path of dockerd.
+        firewall: whether iptables is there.
     """
     reasons = []
     if not platform.startswith("linux-"):
@@ -307,8 +316,11 @@ def find(reporter: Reporter, user: Path) -> Engine:
     Labs share one: a second daemon would clear the firewall chains of the first, and close its ports. Each one that is
     in it is written down before anybody else can end it, and leaves by `Engine.release`.
 
-    :param user: the state file of the lab that asks.
-    :raises VelagenError: none runs and none can be started; says each reason.
+    Args:
+        user: the state file of the lab that asks.
+
+    Raises:
+        VelagenError: none runs and none can be started; says each reason.
     """
     # By its address: when the lab is taken down, DOCKER_HOST may be set otherwise.
     running = Engine(os.environ.get("DOCKER_HOST") or None)
@@ -375,7 +387,8 @@ def _read() -> _Shared | None:
 def command(daemon: str, folder: Path, wrapper: Path | None) -> list[str]:
     """Give the command line of an engine of the lab's own.
 
-    :param wrapper: runc-wrap, where capabilities are missing.
+    Args:
+        wrapper: runc-wrap, where capabilities are missing.
     """
     line = [
         daemon,

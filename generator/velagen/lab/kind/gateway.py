@@ -33,8 +33,9 @@ def crds() -> list[KubernetesObject]:
 def contour(envoy: str, node_port: int) -> list[KubernetesObject]:
     """Give Contour and Envoy, one of each, Envoy's HTTP port open on every node.
 
-    :param envoy: reference of Envoy's image.
-    :param node_port: where the nodes listen.
+    Args:
+        envoy: reference of Envoy's image.
+        node_port: where the nodes listen.
     """
     folder = source("contour") / "examples/contour"
     things: list[KubernetesObject] = []

@@ -24,7 +24,8 @@ NODES: Final = {"velagen.dev/gpusim": "true"}
 def shared(replicas: int) -> str:
     """Give NVIDIA's configuration that time-slices each GPU, in the way the trait gpu-share expects it.
 
-    :param replicas: how often; 1 = whole GPUs.
+    Args:
+        replicas: how often; 1 = whole GPUs.
     """
     if replicas == 1:
         return WHOLE
@@ -36,9 +37,12 @@ def shared(replicas: int) -> str:
 def advertised(node: str, gpus: Sequence[str], config: str) -> dict[str, int]:
     """Give the resources that a node's kubelet will offer.
 
-    :param gpus: see `velagen.gpusim.inventory.node_gpus`.
-    :param config: text of NVIDIA's configuration.
-    :raises VelagenError: the plugin would refuse it, or there is no such GPU.
+    Args:
+        gpus: see `velagen.gpusim.inventory.node_gpus`.
+        config: text of NVIDIA's configuration.
+
+    Raises:
+        VelagenError: the plugin would refuse it, or there is no such GPU.
     """
     from velagen.gpusim.config import parse_config
     from velagen.gpusim.errors import GpusimError
@@ -64,10 +68,13 @@ def install(lab: Site, gpus: Sequence[str] = ("t4x2",), config: str = WHOLE) -> 
 
     Pods keep the devices they were given, as with the real plugin, until they end.
 
-    :param gpus: what each node has; see `velagen.gpusim.inventory.node_gpus`.
-    :param config: text of NVIDIA's device-plugin configuration.
-    :raises VelagenError: the plugin would refuse it; the image can't be made; or the nodes don't offer the GPUs within
-        five minutes.
+    Args:
+        gpus: what each node has; see `velagen.gpusim.inventory.node_gpus`.
+        config: text of NVIDIA's device-plugin configuration.
+
+    Raises:
+        VelagenError: the plugin would refuse it; the image can't be made; or the nodes don't offer the GPUs within five
+            minutes.
     """
     from velagen.gpusim.manifest import NAME, manifest
 

@@ -42,7 +42,8 @@ def pinned(thing: Any) -> Any:
 def kustomized() -> str:
     """Give what ``kubectl kustomize config/default`` prints in KServe's pinned sources.
 
-    :raises VelagenError: it failed.
+    Raises:
+        VelagenError: it failed.
     """
     done = subprocess.run(
         [str(tool("kubectl")), "kustomize", str(source("kserve") / "config/default")],
@@ -62,7 +63,8 @@ def kserve_objects(text: str, pair: Pair) -> tuple[list[KubernetesObject], list[
     Left out: the CRDs, which are applied before; cert-manager's certificate, whose place `pair` takes; and the proxy
     before the metrics, which are read inside the cluster only.
 
-    :param text: what ``kubectl kustomize config/default`` prints.
+    Args:
+        text: what ``kubectl kustomize config/default`` prints.
     """
     things: list[KubernetesObject] = []
     hooks: list[KubernetesObject] = []

@@ -26,8 +26,9 @@ WEBHOOK = "vela-core-webhook"
 def vela_objects(pair: Pair, version: str) -> list[KubernetesObject]:
     """Give KubeVela's controller as its chart installs it, with the webhooks on.
 
-    :param pair: of the webhook's Service.
-    :param version: of KubeVela.
+    Args:
+        pair: of the webhook's Service.
+        version: of KubeVela.
     """
     namespace = objects.SYSTEM_NAMESPACE
     core = objects.vela_core(version)
@@ -132,8 +133,9 @@ def in_cluster(
 ) -> list[KubernetesObject]:
     """Give webhook configurations that call a Service of the cluster instead of a process of this machine.
 
-    :param hooks: configurations whose clientConfig is a url or a service; the path is kept.
-    :param authority: PEM of what signed the server's certificate.
+    Args:
+        hooks: configurations whose clientConfig is a url or a service; the path is kept.
+        authority: PEM of what signed the server's certificate.
     """
     found = []
     for given in hooks:

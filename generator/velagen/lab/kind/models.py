@@ -19,7 +19,8 @@ SEED = "/kind/store"
 def store_objects(holds: str = "") -> list[KubernetesObject]:
     """Give an S3 server for models: ``s3://models`` in the cluster, ``models`` of `NODE_PORTS` on this machine.
 
-    :param holds: names what `SEED` on the nodes holds; another name starts the server anew.
+    Args:
+        holds: names what `SEED` on the nodes holds; another name starts the server anew.
     """
     namespace = STORE_NAMESPACE
     labels = {"app": "object-store"}

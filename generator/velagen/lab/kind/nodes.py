@@ -27,8 +27,9 @@ def kind_config(
 ) -> dict[str, Any]:
     """Give kind's configuration of a cluster.
 
-    :param ports: port on 127.0.0.1 for each key of `NODE_PORTS`.
-    :param mounts: image archives that every node imports as it boots.
+    Args:
+        ports: port on 127.0.0.1 for each key of `NODE_PORTS`.
+        mounts: image archives that every node imports as it boots.
     """
     patches = []
     if options.nodes > 1:
@@ -77,8 +78,9 @@ def kind_config(
 def import_script(archive: str, reference: str) -> str:
     """Give what a node does to have an image: nothing where it has imported this very archive, and kept it.
 
-    :param archive: name of a file in `ARCHIVES`, which holds the hash of its content.
-    :param reference: one of its references; the kubelet removes images when the disk is full.
+    Args:
+        archive: name of a file in `ARCHIVES`, which holds the hash of its content.
+        reference: one of its references; the kubelet removes images when the disk is full.
     """
     ctr = "ctr --namespace=k8s.io images"
     full = reference if "." in reference.partition("/")[0] else f"docker.io/{reference}"
@@ -93,7 +95,8 @@ def import_script(archive: str, reference: str) -> str:
 def conflist(pods: str) -> dict[str, Any]:
     """Give the CNI configuration of one node.
 
-    :param pods: the node's pod range.
+    Args:
+        pods: the node's pod range.
     """
     return {
         "cniVersion": "0.3.1",
@@ -118,7 +121,8 @@ def conflist(pods: str) -> dict[str, Any]:
 def routes(others: Iterable[tuple[str, str]]) -> str:
     """Give the script that joins a node to the others: routes to their pods, and an address for what leaves.
 
-    :param others: (pod range, node address) of each other node.
+    Args:
+        others: (pod range, node address) of each other node.
     """
     rule = f"POSTROUTING -s {POD_RANGE} ! -d {POD_RANGE} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
     lines = [f"ip route replace {pods} via {via}" for pods, via in others]
@@ -129,7 +133,8 @@ def routes(others: Iterable[tuple[str, str]]) -> str:
 def address(node: Mapping[str, Any]) -> str:
     """Give a node's internal IPv4 address.
 
-    :raises VelagenError: it has none.
+    Raises:
+        VelagenError: it has none.
     """
     for entry in node["status"]["addresses"]:
         if entry["type"] == "InternalIP" and ":" not in entry["address"]:

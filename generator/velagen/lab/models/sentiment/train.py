@@ -45,7 +45,8 @@ class Pipeline:
     def __init__(self, repository: Path) -> None:
         """Load both.
 
-        :param repository: see the top of this file.
+        Args:
+            repository: see the top of this file.
         """
         import onnxruntime
 

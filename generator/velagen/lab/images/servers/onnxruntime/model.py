@@ -47,7 +47,8 @@ LEVELS = {
 def options(config: dict[str, Any]) -> onnxruntime.SessionOptions:
     """Give the session's options that a model's configuration asks for.
 
-    :raises TritonModelException: a parameter has a value it can't have, or an accelerator is asked for.
+    Raises:
+        TritonModelException: a parameter has a value it can't have, or an accelerator is asked for.
     """
     accelerators = config.get("optimization", {}).get("execution_accelerators", {})
     for accelerator in accelerators.get("cpu_execution_accelerator", []):
@@ -83,7 +84,8 @@ def options(config: dict[str, Any]) -> onnxruntime.SessionOptions:
 def load(config: dict[str, Any]) -> onnxruntime.InferenceSession:
     """Load the model that a configuration is about.
 
-    :raises TritonModelException: the file is not there, or ONNX Runtime refuses it.
+    Raises:
+        TritonModelException: the file is not there, or ONNX Runtime refuses it.
     """
     path = Path(pb_utils.get_model_dir()) / (config.get("default_model_filename") or "model.onnx")
     if path.is_dir():
@@ -111,7 +113,8 @@ def batches(session: onnxruntime.InferenceSession) -> bool:
 def described(nodes: Iterable[onnxruntime.NodeArg], *, batched: bool) -> list[dict[str, Any]]:
     """Give the tensors as a model's configuration lists them.
 
-    :param batched: the first dimension is the batch, and is not listed.
+    Args:
+        batched: the first dimension is the batch, and is not listed.
     """
     found = []
     for node in nodes:
@@ -130,7 +133,8 @@ def described(nodes: Iterable[onnxruntime.NodeArg], *, batched: bool) -> list[di
 def check(config: dict[str, Any], session: onnxruntime.InferenceSession) -> None:
     """Compare a configuration with the model it is for.
 
-    :raises TritonModelException: a tensor is missing in one of them, or has another type or shape.
+    Raises:
+        TritonModelException: a tensor is missing in one of them, or has another type or shape.
     """
     batched = config["max_batch_size"] > 0
     for key, nodes in (("input", session.get_inputs()), ("output", session.get_outputs())):
@@ -229,7 +233,8 @@ class TritonPythonModel:
     def run(self, members: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
         """Run the model once for several requests, along the first dimension.
 
-        :raises ValueError: the model gave another number of rows than it was asked.
+        Raises:
+            ValueError: the model gave another number of rows than it was asked.
         """
         first = members[0]
         if len(members) == 1:
@@ -268,7 +273,8 @@ def array(tensor: Any) -> np.ndarray:
 def encoded(data: Any) -> np.ndarray:
     """Give a model's tensor as Triton takes it: text as bytes.
 
-    :raises TypeError: it is a map or a list, which Triton has no type for.
+    Raises:
+        TypeError: it is a map or a list, which Triton has no type for.
     """
     if not isinstance(data, np.ndarray):
         raise TypeError(f"an output is a {type(data).__name__} and no tensor; export the model without ZipMap")

@@ -49,7 +49,8 @@ class ShapExplainer(Model):  # type: ignore[misc]  # the SDK is not installed wh
     def rows(self, payload: dict[str, Any]) -> np.ndarray[Any, Any]:
         """Give the rows of a request, made from texts where there is a vectorizer.
 
-        :raises InvalidInput: there are none, or something else.
+        Raises:
+            InvalidInput: there are none, or something else.
         """
         instances = payload.get("instances") or [] if isinstance(payload, dict) else []
         texts = bool(instances) and all(isinstance(one, str) for one in instances)

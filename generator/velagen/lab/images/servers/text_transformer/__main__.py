@@ -91,7 +91,8 @@ class TextTransformer(Model):  # type: ignore[misc]  # the SDK is not installed 
 def texts_of(payload: dict[str, Any] | InferRequest) -> list[str]:
     """Give the texts of a request in V1 or V2.
 
-    :raises InvalidInput: there are none, or something else than texts.
+    Raises:
+        InvalidInput: there are none, or something else than texts.
     """
     if isinstance(payload, InferRequest):
         words = [word for tensor in payload.inputs for word in tensor.as_numpy().ravel()]
