@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import velagen
+from velagen.definition import reference
 from velagen.definition.build import build_definitions
 from velagen.errors import VelagenError
 from velagen.project import Project
@@ -58,6 +59,13 @@ def test_each_word_of_the_language_is_documented() -> None:
     # Types for annotations.
     beside = {"Expression", "Reference", "Refusal", "Value"}
     assert [word for word in velagen.__all__ if word not in beside and not re.search(rf"\b{word}\b", text)] == []
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    text = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    assert text == reference.page(), "write it anew: python -m velagen.definition.reference"
+    # Nobody has to guess what an argument is.
+    assert not re.search(r"\|  \|$", text, re.M)
 
 
 def test_the_readme_shows_the_example_that_the_demo_runs() -> None:

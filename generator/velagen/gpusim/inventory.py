@@ -148,8 +148,8 @@ class PluginDevice:
 def node_gpus(node: str, specs: Sequence[str] = ("t4x2",)) -> tuple[Gpu, ...]:
     """The GPUs of node ``node``, from specs ``MODEL[xCOUNT][:PROFILE,...]``.
 
-    Such as ``t4x2`` or ``a100-40gb:3g.20gb,3g.20gb``. The profiles apply to each GPU of the spec. Raises GpusimError with
-    every spec that names no GPU.
+    Such as ``t4x2`` or ``a100-40gb:3g.20gb,3g.20gb``. The profiles apply to each GPU of the spec. Raises GpusimError
+    with every spec that names no GPU.
     """
     gpus: list[Gpu] = []
     problems: list[Complaint] = []
