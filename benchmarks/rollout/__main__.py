@@ -1,6 +1,6 @@
 """Thousands of simulated rollouts: what our rules, Argo Rollouts' and Flagger's make of the same traffic and faults.
 
-``python -m benchmarks.rollout``; see docs/rollout.md. The same seeds give the same tables.
+``python -m benchmarks.rollout``; see docs/design/rollout-analysis.md. The same seeds give the same tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.rollout.traffic import FAULTS, SHAPES, Run, run_of
 from velagen.errors import VelagenError
 from velagen.tools.report import Reporter
 
-PAGE: Final = page.ROOT / "docs" / "rollout.md"
+PAGE: Final = page.ROOT / "docs" / "design" / "rollout-analysis.md"
 FIGURE: Final = "rollout.png"
 OURS: Final = {"rollout-model": Ours(), "its bounds alone": Ours(falseAlarms=0)}
 ARGO: Final = {"Argo Rollouts": Argo(), "Argo, failureLimit 0": Argo(failure_limit=0)}
@@ -82,7 +82,7 @@ def swept(case: Case) -> list[Result]:
 @click.option("--processes", default=2, show_default=True)
 @click.option("--nice", default=10, show_default=True, help="How far behind other work of the machine it stands.")
 @click.option("--argo/--no-argo", "with_argo", default=True, help="Build and run Argo Rollouts' own analysis.")
-@click.option("--write", is_flag=True, help="Put the tables and the plot into docs/rollout.md.")
+@click.option("--write", is_flag=True, help="Put the tables and the plot into docs/design/rollout-analysis.md.")
 def main(seeds: int, sweep_seeds: int, processes: int, nice: int, with_argo: bool, write: bool) -> None:
     """Simulate rollouts and print what came of them."""
     try:

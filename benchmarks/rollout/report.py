@@ -135,7 +135,7 @@ def by_fault(results: Sequence[Result]) -> str:
 
 
 def text(results: Sequence[Result], swept: Sequence[Result], command: str, figure: str) -> str:
-    """The part of docs/rollout.md."""
+    """The part of docs/design/rollout-analysis.md."""
     busy = [one for one in results if one.shape in BUSY]
     low = [one for one in results if one.shape not in BUSY]
     runs = len({(one.shape, one.fault, one.seed) for one in results})

@@ -30,8 +30,8 @@ def page() -> str:
     lines = [
         "# Reference: arguments and words of definitions",
         "",
-        "Made from the code by `python -m velagen.definition.reference`; [templates.md](templates.md) tells how they are"
-        " used, [extend.md](extend.md) shows a whole definition.",
+        "Made from the code by `python -m velagen.definition.reference`; [templates.md](templates.md) tells how they"
+        " are used, [extend.md](extend.md) shows a whole definition.",
         "",
         "Every definition (`Component`, `Trait`, `Policy`, `WorkflowStep`) has:",
         "",
