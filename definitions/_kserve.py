@@ -59,7 +59,7 @@ def longest_name(part: Expression, *, added: int = 0) -> Expression:
 
 
 def not_a_model(trait: str) -> Refusal:
-    """Refuses a component that is no InferenceService: KubeVela enforces appliesToWorkloads nowhere."""
+    """Refuses a component that is not an InferenceService: KubeVela enforces appliesToWorkloads nowhere."""
     return refuse(
         context.output.kind != "InferenceService",
         f"the trait {trait} works on an InferenceService (a component of type kfserving), and this component writes "

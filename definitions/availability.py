@@ -91,7 +91,7 @@ def budget(one: Reference) -> dict[object, Value]:
                 "maxUnavailable": optional(p.maxUnavailable),
                 "selector": {"matchLabels": {"app": f"isvc.{one.name}"}},
                 "unhealthyPodEvictionPolicy": comment(
-                    "A pod that is not ready serves nobody; kept, it would hold the drain until somebody mends it.",
+                    "A pod that is not ready serves nobody; kept, it would hold the drain until somebody repairs it.",
                     "AlwaysAllow",
                 ),
             },

@@ -134,7 +134,7 @@ infer_path = let(
 )
 probe_period = let(first_given(p.readiness.periodSeconds, 5))
 
-#: Knative's queue-proxy asks a httpGet probe of the port that traffic goes to, which is no HTTP port with gRPC
+#: Knative's queue-proxy asks a httpGet probe of the port that traffic goes to, which is not an HTTP port with gRPC
 #: (serving pkg/reconciler/revision/resources/queue.go); it leaves an exec probe to the kubelet.
 readiness_probe = {
     when(~(is_grpc & is_knative)): {"httpGet": {"path": ready_path, "port": HTTP_PORT}},

@@ -65,7 +65,7 @@ def panels(dashboard: Mapping[str, Any], values: Mapping[str, str]) -> Iterator[
 
 def _filled(expr: str, values: Mapping[str, str]) -> str:
     known = {"__range": "1h", **values}
-    # $1 is no variable but a group of label_replace, which Grafana leaves alone as well.
+    # $1 is not a variable but a group of label_replace, which Grafana leaves alone as well.
     return re.sub(r"\$\{?([a-z_]+)\}?", lambda found: known[found[1]], expr)
 
 

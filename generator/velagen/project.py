@@ -68,7 +68,7 @@ class Project:
     def metadata(self) -> dict[str, Any]:
         """metadata.yaml: what KubeVela's addon metadata holds.
 
-        Raises VelagenError where it is no YAML map, or has no name or version.
+        Raises VelagenError where it is not a YAML map, or has no name or version.
         """
         path = self.root / "metadata.yaml"
         try:

@@ -125,7 +125,7 @@ def _rendered(problem: Problem) -> Text:
     text.append(problem.severity, f"bold {colour}").append(f": {problem.message}")
     if place.pointer:
         text.append(f"  ({place.pointer})", "dim")
-    # A pipe has been read already; of what is no file nothing is shown.
+    # A pipe has been read already; of what is not a file nothing is shown.
     there = bool(place.file and place.line) and Path(str(place.file)).is_file()
     source = linecache.getline(str(place.file), place.line or 0).rstrip("\n") if there else ""
     if source.strip():

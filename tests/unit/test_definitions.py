@@ -949,7 +949,7 @@ def test_component_details(oracle: Oracle) -> None:
             "There is no model at s3://m/2 (check modelUri, or put it there; KServe keeps looking): "
             "Failed to fetch model. No model found in m/2.",
         ),
-        # A pod of the version before, which is still there after modelUri is mended.
+        # A pod of the version before, which is still there after modelUri is corrected.
         (
             failed(f"{INITIALIZER}Copying contents of s3://m/1 to local\n{FETCH_FAILED}S3 resource 'm' not found.\n"),
             f"The last failure was ModelLoadFailed: S3 resource 'm' not found.; now: {WAITING} "

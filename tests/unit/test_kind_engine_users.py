@@ -146,7 +146,7 @@ def machine(short: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
     monkeypatch.setenv("VELAGEN_CACHE", str(short / "cache"))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    # Engines of others on this machine are none of these tests' business, and its network stays as it is.
+    # Engines of others on this machine do not concern these tests, and its network stays as it is.
     monkeypatch.setattr(machines, "daemons", list)
     monkeypatch.setattr(machines, "_FORWARD", short / "nowhere")
     monkeypatch.setattr(machines, "_LINKS", short / "nowhere")

@@ -289,7 +289,7 @@ def test_prune_leaves_what_is_not_an_images(tmp_path: Path, monkeypatch: pytest.
     done = CliRunner().invoke(lab_prune, ["--all"])
     assert done.exit_code == 0, done.output
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()}
-    # Where it looked whether tools are being built it has left its lock, which is no file of theirs.
+    # Where it looked whether tools are being built it has left its lock, which is not a file of theirs.
     assert left - {"build/lock"} == theirs
 
 

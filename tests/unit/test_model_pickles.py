@@ -306,7 +306,7 @@ def test_files_that_only_look_like_pickles_are_no_fault(tmp_path: Path) -> None:
     ):
         report = scan(write(tmp_path / "file", data))
         assert (report.unsafe, report.unread) == ((), ""), data
-    # What is to be a pickle and is none is one.
+    # What should be a pickle and is not counts as one.
     assert scan(write(tmp_path / "file", b"nothing"), expected=True).unread
 
 

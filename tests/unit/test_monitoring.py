@@ -169,11 +169,11 @@ def test_what_servers_give_becomes_one_vocabulary(tmp_path: Path) -> None:
             {"0.1": 0, "0.2": 45, "+Inf": 45},
             path="/v2/models/{model_name}/infer",
         ),
-        # What else is asked of the server is no request of the model.
+        # What else is asked of the server is not a request of the model.
         *buckets("rest_server_request_duration_seconds", {"0.1": 900, "0.2": 900, "+Inf": 900}, path="/v2/models/a"),
         tests=[
             got("model:requests:rate1m", "6m", of("server", 3)),
-            # No failure yet: their series is absent, and that is no error.
+            # No failure yet: their series is absent, and that is not an error.
             got("model:errors:ratio5m", "6m", of("server", 0)),
             got("model:latency_seconds:p50", "6m", of("server", 0.15)),
             got("model:latency_seconds:mean", "6m", of("server", 0.2)),
@@ -272,7 +272,7 @@ def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
         envoy("envoy_cluster_upstream_rq_time_bucket", "0+0x40", new, le="100"),
         envoy("envoy_cluster_upstream_rq_time_bucket", "0+15x40", new, le="250"),
         envoy("envoy_cluster_upstream_rq_time_bucket", "0+15x40", new, le="+Inf"),
-        # Another team's model of the same name, whose pods nobody scrapes, and what is no model.
+        # Another team's model of the same name, whose pods nobody scrapes, and what is not a model.
         envoy("envoy_cluster_upstream_rq_completed", "0+600x40", "other_m-predictor_80"),
         envoy("envoy_cluster_upstream_rq_completed", "0+600x40", "team_m_80"),
         tests=[

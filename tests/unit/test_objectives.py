@@ -145,7 +145,7 @@ def test_what_is_counted_for_an_objective(tmp_path: Path) -> None:
 
 
 def test_requests_that_find_no_pod_count_while_nothing_is_known_of_pods(tmp_path: Path) -> None:
-    """Pods that wait for a node are no targets: a gateway's 503 must not be lost with them."""
+    """Pods that wait for a node are not targets: a gateway's 503 must not be lost with them."""
     tests = [
         expect("model:slo_bad:rate1m", "30m", of("availability", 1)),
         expect("model:slo_burn:rate5m", "30m", of("availability", 1000)),

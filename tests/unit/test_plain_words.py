@@ -27,7 +27,8 @@ def _sentences(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        shown = path.name.startswith("cli") and isinstance(node, ast.FunctionDef) and node.decorator_list
+        command = path.parent.name == "cli" or path.name == "command.py"
+        shown = command and isinstance(node, ast.FunctionDef) and node.decorator_list
         if node.body and isinstance(node.body[0], ast.Expr) and not shown:
             hidden.add(node.body[0].value)
     for node in ast.walk(tree):

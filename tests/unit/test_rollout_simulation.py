@@ -40,7 +40,7 @@ def test_windows_are_what_prometheus_makes_of_samples() -> None:
 
 @pytest.mark.seconds(30)
 def test_the_defaults_seldom_take_a_good_version_back() -> None:
-    """200 runs: 1 % of false alarms a rollout is asked for, and one failed check is no rollback yet."""
+    """200 runs: 1 % of false alarms a rollout is asked for, and one failed check is not a rollback yet."""
     ends = [
         run_ours(run_of(shape, "none", seed), Ours()).end
         for seed in range(50)

@@ -1,4 +1,4 @@
-"""Words of Kubernetes and OpenAPI, files that are no schema, schemas in several files: carried, refused, warned of."""
+"""Words of Kubernetes and OpenAPI, files that are not schemas, schemas in several files: carried, refused, warned."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_rule_that_is_not_carried_over_is_warned_of(rule: Any, why: str) -> No
     assert warning.place.pointer == "/x-kubernetes-validations/1"
 
 
-# ---------------------------------------------------------------- files that are no schema, and schemas in them
+# ---------------------------------------------------------------- files that are not schemas, and schemas in them
 
 OPENAPI = """
 openapi: 3.0.1

@@ -157,7 +157,7 @@ def test_patterns_beyond_re2_are_refused(pattern: str) -> None:
 
 
 def test_numbers_that_the_converter_misprints(oracles: list[Oracle]) -> None:
-    """CUE 0.9 writes -0.5 as -.5, which is no JSON."""
+    """CUE 0.9 writes -0.5 as -.5, which is not JSON."""
     document = {
         "type": "object",
         "properties": {"a": {"type": "number", "minimum": -0.5}, "b": {"enum": [-0.5, 1]}},

@@ -126,7 +126,7 @@ def disagreements(oracles: list[Oracle], document: Any, instances: list[Any], in
     except VelagenError:
         return []
     text = to_cue(compiled.file())
-    # What a definition carries; a schema whose root is no object has no such form and is compiled as ever.
+    # What a definition carries; a schema whose root is not an object has no such form and is compiled as ever.
     definition = to_cue(compile_schema(schema, integers=integers, faces=True).file())
     expected = [validator_for(schema.root).is_valid(instance) for instance in instances]
     found = []

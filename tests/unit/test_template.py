@@ -264,7 +264,7 @@ def test_an_intermediate_has_a_comment_in_lines_that_can_be_read() -> None:
         (~((p.runtime == "triton") & (p.port > 80)), 'if parameter.runtime != "triton" || (parameter.port) <= 80 {'),
         (~matches(p.modelUri, "^s3:"), 'if parameter.modelUri !~ "^s3:" {'),
         (~p.verbose, "if !parameter.verbose {"),
-        # What is compared may be absent; a default that is none of the texts asked for says no more.
+        # What is compared may be absent; a default that is not among the texts asked for says no more.
         (
             first_given(p["odd-name"], "") == "x",
             'if parameter."odd-name" != _|_ if parameter."odd-name" == "x" {',

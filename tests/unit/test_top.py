@@ -195,7 +195,7 @@ def virtual_service(*targets: tuple[str, int], copies: str = "") -> dict[str, An
         ([http_route(("m-transformer", 3), ("m-canary-transformer", 1))], {"m": 75, "m-canary": 25}),
         ([http_route(("m-predictor", None), ("m-canary-predictor", None))], {"m": 50, "m-canary": 50}),
         ([http_route(("m-predictor", 0), ("m-canary-predictor", 0))], {"m": 0, "m-canary": 0}),
-        # A part that goes elsewhere is no version's.
+        # A part that goes elsewhere belongs to no version.
         ([http_route(("m-predictor", 50), ("m-canary-predictor", 25), ("old", 25))], {"m": 50, "m-canary": 25}),
         ([virtual_service(("m-predictor", 80), ("m-canary-predictor", 20))], {"m": 80, "m-canary": 20}),
         ([http_route(("m-predictor", 1), copies="m-canary-predictor")], {"m": 100, "m-canary": 0}),

@@ -101,7 +101,7 @@ def _annotation(service: dict[str, Any], name: str) -> Any:
 
 
 def _runtime(service: dict[str, Any], model: dict[str, Any], draft: Draft) -> str:
-    """Fill in runtime, servingRuntime and modelFormat; the runtime's name, "" where it is none of the component's."""
+    """Fill in runtime, servingRuntime and modelFormat; the runtime's name, "" where it has none such."""
     form = str((model.get("modelFormat") or {}).get("name", ""))
     status = service.get("status") or {}
     server = model.get("runtime") or status.get("servingRuntimeName") or status.get("clusterServingRuntimeName")
@@ -189,7 +189,7 @@ def _model_name(properties: dict[str, Any], runtime: str, name: str) -> None:
 
 
 def _companion(part: Any, known: Collection[str], name: str) -> dict[str, Any]:
-    """The properties of a transformer or explainer; empty where it is none with one container of its own."""
+    """The properties of a transformer or explainer; empty where it has no container of its own, or several."""
     containers = part.get("containers") if isinstance(part, dict) else None
     if not isinstance(containers, list) or len(containers) != 1 or not isinstance(containers[0], dict):
         return {}

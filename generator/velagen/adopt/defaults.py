@@ -12,7 +12,7 @@ from typing import Any, Final
 
 MODE: Final = "serving.kserve.io/deploymentMode"
 _OLD_MODES: Final = {"RawDeployment": "Standard", "Serverless": "Knative"}
-#: Fields of a predictor that are a framework's; "vllm" is none.
+#: Fields of a predictor that are a framework's; "vllm" is not one.
 FRAMEWORKS: Final = (
     "sklearn",
     "xgboost",

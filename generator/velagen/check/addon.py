@@ -70,7 +70,7 @@ def check_addon(project: Project, built: tuple[BuiltDefinition, ...], catalogs: 
     """Everything that can be told of a project's addon without a cluster.
 
     In: the project, its built definitions, and by the version of each KubeVela that is asked the catalog with them and
-    its own. Raises VelagenError where a tool can't be had; what is wrong with the addon is returned.
+    its own. Raises VelagenError where a tool is not available; what is wrong with the addon is returned.
     """
     problems: list[Problem] = []
     problems += _stale(project, problems.extend)

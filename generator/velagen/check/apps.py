@@ -79,7 +79,7 @@ def misplaced_traits(document: Document, catalog: Catalog) -> dict[str, Problem]
 
 
 def check_other(document: Document, catalog: Catalog) -> list[Problem]:
-    """What is wrong in an object that is no application."""
+    """What is wrong in an object that is not an application."""
     return [_placed(problem, document) for problem in catalog.objects.check(document.value)]
 
 

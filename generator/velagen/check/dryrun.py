@@ -74,7 +74,7 @@ def dry_run(document: Document, catalog: Catalog, skip: Collection[str] = (), ku
     In: the application; the catalog; JSON pointers of parts to leave out because they are known to be wrong; the
     version of vela, None = the default. A part whose definition the catalog lacks is left out too. An error ends vela's
     run at once; here the part it names is left out and the rest rendered again, so that every part is heard.
-    Raises VelagenError where vela can't be had, or hangs.
+    Raises VelagenError where vela is not available, or hangs.
     """
     from velagen.tools import tool
 

@@ -133,7 +133,7 @@ def _problem(kept: Mapping[str, Any]) -> Problem:
 
 
 def _states(files: Iterable[str]) -> dict[str, str]:
-    """Size and time of files that are no part of a project; nothing of one that is gone."""
+    """Size and time of files that are not part of a project; nothing of one that is gone."""
     found = {}
     for file in sorted(files):
         with suppress(OSError):

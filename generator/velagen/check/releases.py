@@ -34,7 +34,7 @@ def merged(found: Mapping[str, Sequence[Problem]]) -> list[Problem]:
 
 
 def _alike(one: Problem, other: Problem) -> bool:
-    """Whether both find fault with the same part of a file, and equally much; a whole file is no part."""
+    """Whether both find fault with the same part of a file, and equally much; a whole file is not a part."""
     return (
         bool(one.place.pointer and other.place.pointer)
         and one.place.file == other.place.file

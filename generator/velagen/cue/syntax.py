@@ -335,7 +335,7 @@ def joined(op: str, operands: Iterable[Expr]) -> Expr:
 
 
 def present(of: Expr) -> Binary:
-    """``of != _|_``: the field exists and is no error."""
+    """``of != _|_``: the field exists and is not an error."""
     return Binary("!=", of, BOTTOM)
 
 

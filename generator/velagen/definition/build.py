@@ -450,7 +450,7 @@ class _Builder:
     def _immutable(self) -> Iterator[cue.Field]:
         """A second ``parameter`` with the properties that KubeVela, from 1.11, refuses to change in an application.
 
-        It looks for the mark in a plain struct: ``close({...})`` is none (kubevela pkg/schema/immutable.go).
+        It looks for the mark in a plain struct: ``close({...})`` is not one (kubevela pkg/schema/immutable.go).
         """
         schema = self._source.schema
         properties = schema.document.get("properties", {}) if isinstance(schema.document, dict) else {}

@@ -30,7 +30,7 @@ def wrong_raw(uses: Sequence[RawUse], decls: Sequence[cue.Decl]) -> list[Problem
     """What is wrong with each of *uses* at its author's place; a text that says nothing of it alone says nothing here.
 
     In: the uses of raw_cue in *decls*, which are all of one text. That a text is right is kept by its content. Raises
-    VelagenError where the evaluator can't be had.
+    VelagenError where the evaluator is not available.
     """
     if not uses:
         return []

@@ -81,7 +81,7 @@ def parse_report(document: object) -> tuple[tuple[str, str], Load, float]:
 
 
 def annotated(annotations: Mapping[str, str]) -> Load | None:
-    """The load that annotations set, or None; what is no number counts as not set."""
+    """The load that annotations set, or None; what is not a number counts as not set."""
     values: list[float | None] = []
     for key in (UTILIZATION, MEMORY):
         try:
@@ -105,7 +105,7 @@ def busy_seconds(text: str) -> float | None:
 
 
 def fetch_page(url: str) -> str:
-    """The page of metrics at ``url``; requests.RequestException when it can't be had within two seconds.
+    """The page of metrics at ``url``; requests.RequestException when it does not come within two seconds.
 
     ValueError when it is longer than any server's.
     """

@@ -10,7 +10,7 @@ from typing import Final
 
 #: Where /proc, /sys and /dev are. A pod sees the node's /proc and /sys; of /dev only what it was given.
 ROOT: Final = Path("/")
-#: Made by NVIDIA's kernel modules, and seen in any container. nvgpu is Tegra's, whose GPU is no PCI device.
+#: Made by NVIDIA's kernel modules, and seen in any container. nvgpu is Tegra's, whose GPU is not a PCI device.
 _DRIVER: Final = ("proc/driver/nvidia", "sys/module/nvidia", "sys/module/nvgpu")
 _DEVICES: Final = ("dev/nvidia[0-9]*", "dev/nvidiactl", "dev/nvhost-ctrl-gpu")
 #: PCI: NVIDIA, and its classes of displays and 3D controllers (pci.ids).

@@ -108,7 +108,7 @@ class Simulator:
 
         Pods in the node's network share its address, and can't be told apart. Where no API server says whose an address
         is, this machine alone may report. A container runs a moment before its pod's address is known there: a report
-        from an address that is nobody's yet waits for it, `stranger_seconds` at most.
+        from an address that is not anybody's yet waits for it, `stranger_seconds` at most.
         """
         if self._pods is None:
             return ipaddress.ip_address(address).is_loopback

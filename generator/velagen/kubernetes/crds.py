@@ -170,7 +170,7 @@ def crd_store(project_crds: Path | None = None) -> CrdStore:
     """The schemas of the pinned upstream modules, and of a project's ``crds/`` folder where there is one.
 
     Each set of files is looked through once a process. Raises what :func:`velagen.tools.source` raises if a module
-    can't be had.
+    is not available.
     """
     own = project_crds is not None and project_crds.is_dir()
     folders = (project_crds.resolve(),) if own and project_crds else ()
@@ -295,7 +295,7 @@ def _resolve(schema: Any, components: JsonObject, path: tuple[str, ...]) -> Any:
 
 
 def _write_atomically(path: Path, value: object) -> None:
-    """Keep a value for the next run. Two runs at once write the same whole file; no cache is no error."""
+    """Keep a value for the next run. Two runs at once write the same whole file; no cache is not an error."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")

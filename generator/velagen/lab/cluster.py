@@ -158,7 +158,7 @@ class Lab(LabHome):
         """Start the lab; a running one is left as it is, and components that died are started again.
 
         Raises:
-            VelagenError: a tool can't be had, a component doesn't come up, the lab runs with other options, or its
+            VelagenError: a tool is not available, a component doesn't come up, the lab runs with other options, or its
                 folder is not a lab's.
         """
         self.check_folder()

@@ -38,7 +38,7 @@ def refuse_foreign(folder: Path, hint: str = _HINT) -> None:
         hint: what to do instead.
 
     Raises:
-        VelagenError: it holds something, or the path is no folder.
+        VelagenError: it holds something, or the path is not a folder.
     """
     if not folder.exists() and not folder.is_symlink():
         return

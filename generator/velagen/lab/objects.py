@@ -200,7 +200,7 @@ class VelaCore:
 def vela_core(version: str) -> VelaCore:
     """Read off a KubeVela's chart how it starts vela-core: its flags with the feature gates, and its environment.
 
-    Flags under a condition are left out, as are those whose value is no plain value of the chart: all of them are off,
+    Flags under a condition are left out, as are those whose value is not a plain value of the chart: all are off,
     or the lab sets them.
     """
     chart = source("kubevela", version) / "charts/vela-core"

@@ -53,7 +53,7 @@ class ModelReport:
     #: "" if none.
     layout: str
     problems: tuple[Problem, ...] = ()
-    #: Lines worth knowing that are no problems: flavours, versions, models.
+    #: Lines worth knowing that are not problems: flavours, versions, models.
     facts: tuple[str, ...] = ()
     #: Files that a server runs or loads and that were not read: programs, archives, graphs.
     unread: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def check_model(
         runtimes: what the servers hold; None: the table that velagen ships (KServe's own images).
         runtime: take it for a package of this runtime, where several could be meant.
 
-    VelagenError when it is no directory.
+    VelagenError when it is not a directory.
     """
     if not directory.is_dir():
         raise VelagenError(
@@ -576,7 +576,7 @@ class _Checker:
             self._wrote("scikit-learn", version, runtime, place)
 
     def _has(self, runtime: Runtime, top: str) -> bool:
-        # The names of two modules that are no distributions: scikit-learn's extension _loss, and TorchScript's own.
+        # The names of two modules that are not distributions: scikit-learn's extension _loss, and TorchScript's own.
         return runtime.has(distribution_of(top)) or top in ("_loss", "__torch__")
 
     def place(self, relative: str) -> Place:

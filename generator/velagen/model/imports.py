@@ -15,7 +15,7 @@ _CLASSES: Final = "<classes>"
 #: SciPy names the class of each distribution so.
 _DISTRIBUTIONS: Final = "*_gen"
 _CLASS: Final = re.compile(r"_?[A-Z]\w*")
-#: Classes that many modules hand on and that are no models: one runs functions in processes, one makes classes.
+#: Classes that many modules hand on and that are not models: one runs functions in processes, one makes classes.
 _NO_MODELS: Final = frozenset(("Parallel", "ABCMeta"))
 
 

@@ -230,7 +230,7 @@ class _Import:
 _MARK: Final = object()
 _UNKNOWN: Final = object()
 
-#: What bytes that are no pickle can lead to: wrong constants, an empty stack, unheard-of sizes, arrays within arrays,
+#: What bytes that are not a pickle can lead to: wrong constants, an empty stack, huge sizes, arrays within arrays,
 #: packed data that is damaged.
 _TROUBLE: Final = (
     UnreadableError,
@@ -429,7 +429,7 @@ class _Machine:
 
     def _import(self, module: object, name: object) -> object:
         for part in (module, name):
-            # A loader takes a text and nothing else; an instance of a class is none, what a call returns may be one.
+            # A loader takes a text and nothing else; an instance of a class is not one, what a call returns may be one.
             text = isinstance(part, str) or (isinstance(part, _Made) and not part.instance) or part is _UNKNOWN
             if not text:
                 raise UnreadableError("what it imports has no name")

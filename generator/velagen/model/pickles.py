@@ -49,7 +49,7 @@ class PickleReport:
     unlisted_modules: tuple[str, ...] = ()
     #: Sentences on what else makes it unsafe.
     doubts: tuple[str, ...] = ()
-    #: Why the reader stopped before the end; empty when all was seen, or the file is no pickle.
+    #: Why the reader stopped before the end; empty when all was seen, or the file is not a pickle.
     unread: str = ""
     #: Whether it carries Python functions or classes as byte code, which only the same minor version of Python can run.
     brings_code: bool = False

@@ -305,7 +305,7 @@ class FolderTarget:
 
     @property
     def uri(self) -> str:
-        """A folder of this machine is no place a cluster can fetch from."""
+        """A folder of this machine is not a place a cluster can fetch from."""
         return ""
 
     def digests(self) -> dict[str, str]:

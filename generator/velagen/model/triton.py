@@ -25,7 +25,7 @@ _COMPLETES: Final = {"onnxruntime", "tensorrt", "python", "openvino", "tensorflo
 #: Backends that fill in what a tensor of the configuration lacks; of Python's, models that say so.
 _FILLS: Final = {"tensorrt", "tensorflow"}
 _AUTO_COMPLETE: Final = b"def auto_complete_config"
-#: Folders of a model that are no versions.
+#: Folders of a model that are not versions.
 _NO_VERSIONS: Final = ("configs", "warmup", "initial_state")
 #: Folders that lie beside models and that a push leaves out.
 _BESIDE: Final = ("lost+found", "__pycache__")

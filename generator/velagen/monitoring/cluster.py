@@ -108,7 +108,7 @@ class Cluster:
     def prometheus(self, address: str) -> Prometheus:
         """A Prometheus by its address; one inside of the cluster is asked through the API server.
 
-        Raises VelagenError where it is no address.
+        Raises VelagenError where it is not an address.
         """
         parts = urlsplit(checked_address(address))
         service = _SERVICE.fullmatch(parts.hostname or "")

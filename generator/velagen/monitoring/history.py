@@ -34,7 +34,7 @@ _MINUTE: Final = 60
 #: From this step on a point stands for all of its step, not for its end alone: records look back five minutes at most.
 WHOLE_STEP: Final = 120
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-#: Two looks a minute apart are no report; what is older than a year is not kept.
+#: Two looks a minute apart are not a report; what is older than a year is not kept.
 _SHORTEST: Final = 300
 _LONGEST: Final = 366 * 86_400
 #: Record -> over a step that is longer than the record looks back: its mean, or for a percentile its highest.
@@ -194,7 +194,7 @@ class History:
 
 
 def period(since: str, now: float | None = None) -> Period:
-    """The while from *since* ago (``90m``, ``1h``, ``2d``) until now. Raises VelagenError where that is none."""
+    """The while from *since* ago (``90m``, ``1h``, ``2d``) until now. Raises VelagenError where that is not a period."""
     found = re.fullmatch(r"([0-9]{1,9})([smhdw])", since.strip())
     if found is None:
         raise VelagenError(Problem(f"--since {since!r} is not a duration", hint="write 30m, 1h or 2d"))

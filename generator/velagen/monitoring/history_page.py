@@ -126,7 +126,7 @@ class _Component:
         if len(self.versions) > 1:
             charts.append(self._shares())
         charts += [self._replicas(), self._in_the_system()]
-        # What a cluster without GPUs or objectives never has is no gap.
+        # What a cluster without GPUs or objectives never has is not a gap.
         charts += [one for one in (self._gpus(), self._budget()) if one.has_data]
         return [self._tiles(), self._comparison(), *charts]
 

@@ -1,7 +1,7 @@
 """Asks Prometheus: one query at a time, now or over a stretch of time. The only module that does.
 
-Source of the forms: Prometheus docs, querying/api. What is no number (NaN, an infinity: 0/0 gives the one, a histogram
-without a bound the other) is no answer: it is left out, and over a stretch of time it is a gap.
+Source of the forms: Prometheus docs, querying/api. What is not a number (NaN, an infinity: 0/0 gives the one, a
+histogram without a bound the other) is not an answer: it is left out, and over a stretch of time it is a gap.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Prometheus:
     def __init__(self, address: str, transport: Transport | None = None) -> None:
         """Take the address of a server; a transport where it can't be reached directly.
 
-        Raises VelagenError where it is no address.
+        Raises VelagenError where it is not an address.
         """
         self._url = checked_address(address)
         self._transport = transport or _direct(self._url)
@@ -166,12 +166,12 @@ class Prometheus:
 
 
 def checked_address(text: str) -> str:
-    """The address of a server, without a slash at its end. Raises VelagenError where it is none."""
+    """The address of a server, without a slash at its end. Raises VelagenError where it is not an address."""
     text = text.strip()
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
+    except ValueError:  # a port that is not a number, a bracket that is not closed
         good = False
     if not good or re.search(r"\s", text) or parts.query or parts.fragment:
         bare = re.fullmatch(r"[\w.-]+(:[0-9]+)?(/\S*)?", text)

@@ -93,7 +93,7 @@ def scrape_config(interval: str = "15s", *, with_exporters: bool = False) -> lis
         interval: how often pods are asked, as Prometheus writes durations.
         with_exporters: also those of GPUs and of the cluster's state, whose series name the pods they are about.
 
-    Raises VelagenError where it is no duration, or too long for the rules' windows.
+    Raises VelagenError where it is not a duration, or too long for the rules' windows.
     """
     found = re.fullmatch(r"([1-9][0-9]*)(ms|s|m|h)", interval)
     if found is None:

@@ -85,7 +85,7 @@ class Source:
     first_token: Histogram | None = None
     #: Counters of the time spent computing, with their units in a second: how the GPU simulator knows a pod's load.
     busy: tuple[tuple[str, int], ...] = ()
-    #: What is to be known before its numbers are believed.
+    #: What to know before its numbers are believed.
     note: str = ""
 
     @property

@@ -47,7 +47,7 @@ class Verdict:
         return self.ok
 
     def given(self, about: str, place: Place) -> Self:
-        """This verdict. Raises VelagenError where it is none, since the question ended the evaluator."""
+        """This verdict. Raises VelagenError where there is none, since the question ended the evaluator."""
         if not self.fate:
             return self
         hint = (

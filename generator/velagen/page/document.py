@@ -1,4 +1,4 @@
-"""A page: a heading, sections of blocks, and what is to be known of its figures."""
+"""A page: a heading, sections of blocks, and what a reader must know of its figures."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Where a model of an MLflow registry lies: from ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` to a modelUri.
 
 By MLflow's REST API (mlflow/protos/model_registry.proto, service.proto), so that MLflow itself, 300 MB with what it
-needs, is no dependency. An alias moves; what it leads to now must not: an address that several versions share, that a
-later one may be written over, or that only MLflow itself can read, is refused.
+needs, is not a dependency. An alias moves; what it leads to now must not: an address that several versions share, that
+a later one may be written over, or that only MLflow itself can read, is refused.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def resolve(model: str, tracking_uri: str | None = None) -> Version:
     """The version that a name of the registry leads to now, and where it lies.
 
     In: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; the server's address, else MLFLOW_TRACKING_URI. Raises
-    VelagenError with a sentence: no such model, version or alias; a server that is not there, is no MLflow or refuses
+    VelagenError with a sentence: no such model, version or alias; a server that is not there, is not MLflow or refuses
     to answer; an address that KServe can't fetch from, or that does not stay what it is.
     """
     name, version, alias = _parts(model)

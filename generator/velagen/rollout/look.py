@@ -84,7 +84,7 @@ def look(cluster: Cluster, prometheus: Prometheus, wanted: Wanted) -> Seen:
     try:
         view = look_at_models(cluster, prometheus, wanted)
     except VelagenError as error:
-        # That it has no model yet is no reason to keep the step's words back.
+        # That it has no model yet is not a reason to keep the step's words back.
         view = View((), tuple(error.problems), prometheus.address, time.time())
     rollouts = tuple(
         Rollout(

@@ -27,7 +27,7 @@ from velagen.template.body import each
 from velagen.template.evaluate import evaluate
 from velagen.template.functions import cases, concat, if_else, join, length, let, matches, to_number
 
-#: A number as Prometheus writes it; NaN and +Inf are none.
+#: A number as Prometheus writes it; NaN and +Inf are not numbers.
 NUMBER: Final = r"^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$"
 
 #: The rates of false alarms that may be asked for: of the rollouts of a version that is as good as the stable one, the

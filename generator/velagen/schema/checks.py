@@ -231,7 +231,7 @@ def _apply(op: str, left: Any, right: Any) -> Any:
 def parse_check(node: Node, index: int, entry: Any) -> Check:
     """The rule at *index* of ``x-checks`` in *node*.
 
-    Raises InexactError where it is no rule, or reads no property.
+    Raises InexactError where it is not a rule, or reads no property.
     """
     instead = '{"check": "minReplicas <= maxReplicas", "message": "minReplicas must be at most maxReplicas"}'
     if (

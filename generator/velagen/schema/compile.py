@@ -183,7 +183,7 @@ class CompiledSchema:
 _Face = Literal["both", "render", "form"]
 
 
-class _TooMany(Exception):  # noqa: N818  # it ends the search, it is no error
+class _TooMany(Exception):  # noqa: N818  # it ends the search, and is not an error
     """Raised when so much is refused that more would help nobody; a recursive schema would find new ones for ever."""
 
 

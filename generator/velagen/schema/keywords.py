@@ -1,4 +1,4 @@
-"""Which words are keywords, in which draft; and what is said of those that look like one and are none."""
+"""Which words are keywords, in which draft; and what is said of those that look like one and are not."""
 
 from __future__ import annotations
 

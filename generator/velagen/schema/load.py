@@ -107,7 +107,7 @@ def _speaks_openapi(whole: Any) -> bool:
 
 
 def _refuse_other_kinds(whole: Any, origin: str) -> None:
-    """Refuse what is no schema though it could be read as one that allows everything."""
+    """Refuse what is not a schema though it could be read as one that allows everything."""
     if not isinstance(whole, dict) or not whole:
         return
     what = ""

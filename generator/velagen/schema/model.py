@@ -651,7 +651,7 @@ _SHAPES: dict[str, str] = {
     **dict.fromkeys(("required", "enum", "type", "dependentRequired", "multipleOf", "$id", "$ref", "pattern"), "own"),
     **dict.fromkeys(("const", "default", "examples"), "any"),
 }
-#: Keywords whose values only the meta-schema judges; any other name is no keyword, or one of ours.
+#: Keywords whose values only the meta-schema judges; any other name is not a keyword, or one of ours.
 _INTRICATE = frozenset(
     ["$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary", "$recursiveRef", "$recursiveAnchor", "dependencies",
      "additionalItems", "id"]

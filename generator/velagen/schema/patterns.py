@@ -71,7 +71,7 @@ _LONG_CATEGORIES = {
 
 
 class PatternError(ValueError):
-    """Raised for a pattern that is none, or that RE2 can't express; the message says why."""
+    """Raised for what is not a pattern, or one that RE2 can't express; the message says why."""
 
 
 @dataclass(frozen=True)

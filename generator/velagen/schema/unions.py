@@ -50,7 +50,7 @@ class Union:
 
 
 def union_of(node: Node, keyword: str) -> Union | None:
-    """The discriminated union that *keyword* (``oneOf`` or ``anyOf``) of *node* is; None where it is none.
+    """The discriminated union that *keyword* (``oneOf`` or ``anyOf``) of *node* is; None where it is not one.
 
     It is one where some property has a const (or an enum) in every branch, is required in each, and no value occurs
     twice: then at most one branch can hold, and its own rules say all there is to say.

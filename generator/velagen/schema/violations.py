@@ -311,7 +311,7 @@ class Violations:
         yield tuple(clauses), self._say(node, "enum", value, words)
 
     def _none_of(self, scalars: list[Any], ref: Expr) -> Iterator[Guard]:
-        """The value at *ref* is none of many constants; numbers are compared, since 1.0 is 1 for JSON Schema."""
+        """The value at *ref* is not one of many constants; numbers are compared, since 1.0 is 1 for JSON Schema."""
         numbers = [item for item in scalars if json_type(item) == "number"]
         words = [item for item in scalars if json_type(item) != "number"]
         if words:

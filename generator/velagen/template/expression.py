@@ -339,7 +339,7 @@ class Once(Expression):
 def wrap(value: object) -> Expression:
     """*value* as an expression: f-strings become texts, JSON values constants, dicts and lists bodies.
 
-    Raises MisuseError for what is none of these.
+    Raises MisuseError for anything else.
     """
     if isinstance(value, Expression):
         return value
@@ -382,7 +382,7 @@ def _mark(expression: Expression) -> str:
 def split_text(text: str) -> tuple[str | Expression, ...]:
     """An f-string's text and expressions in turn; a plain string is its only part.
 
-    Raises MisuseError where Python changed a text with expressions in it, or where it is no text that a file can hold.
+    Raises MisuseError where Python changed a text with expressions in it, or where no file can hold it.
     """
     parts: list[str | Expression] = []
     for number, part in enumerate(_MARK.split(text)):

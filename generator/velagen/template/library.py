@@ -214,5 +214,5 @@ _ALL = (
 )
 #: By velagen's word.
 LIBRARY = {one.word: one for one in _ALL}
-#: sort_by takes what these say; it is no call, since its order is an expression.
+#: sort_by takes what these say; it is not a call, since its order is an expression.
 SORT = Library("sort_by", "list.Sort", (_list,), _first)

@@ -32,7 +32,7 @@ def roads() -> frozenset[str]:
     """Give the roads that may be taken: all, or those named in $VELAGEN_ROADS (comma separated).
 
     Raises:
-        VelagenError: a name in it is no road.
+        VelagenError: a name in it is not a road.
     """
     given = os.environ.get("VELAGEN_ROADS")
     if not given:
@@ -171,7 +171,7 @@ def _bring(rows: list[Row], allowed: frozenset[str], reporter: Reporter, known: 
 
 
 def _ready_made(row: Row, allowed: frozenset[str], reporter: Reporter, known: Table, closed: list[str]) -> Path | None:
-    """Try the release, then the image; say in `closed` why each was not to be had."""
+    """Try the release, then the image; say in `closed` why each was not available."""
     where = this_platform()
     downloads = cache_dir() / "downloads"
     if row.release is not None and "release" in allowed:

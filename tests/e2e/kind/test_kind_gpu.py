@@ -349,7 +349,7 @@ def test_shares_have_a_name_of_their_own_and_labels_that_say_so(shared: KindLab,
     labels = node(shared)["metadata"]["labels"]
     assert labels[f"{GPU}.replicas"] == "2"
     assert labels[f"{GPU}.sharing-strategy"] == "time-slicing"
-    # Whole GPUs are no longer there to be had.
+    # Whole GPUs are no longer available.
     shared.api.apply(asking(shared, "whole", space, "python", "-c", SHOW))
     said = wait_until(
         lambda: scheduler_says(shared, space, "whole"), what="the scheduler's reason", timeout=60, every=0.5

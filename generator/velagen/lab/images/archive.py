@@ -118,7 +118,7 @@ def layers_of(archive: Path, folder: Path) -> list[Layer]:
         folder: where the tar files go; one that is there already is taken as it is.
 
     Raises:
-        KeyError: it is no image archive.
+        KeyError: it is not an image archive.
     """
     found: list[Layer] = []
     with tarfile.open(archive) as tar:

@@ -86,7 +86,7 @@ def install(lab: Site, gpus: Sequence[str] = ("t4x2",), config: str = WHOLE) -> 
         config=config,
         gpus=gpus,
         node_selector=NODES,
-        # kind's nodes see the kernel of this machine, and with it a GPU that is none of theirs.
+        # kind's nodes see the kernel of this machine, and with it a GPU that is not theirs.
         beside_real_gpu=True,
     )
     # The image's tag is velagen's version; what is in it follows the code. Beside the hash of the configuration, which

@@ -89,7 +89,7 @@ def workload(
     account: str = "default",
     annotations: dict[str, str] | None = None,
 ) -> KubernetesObject:
-    """Give a Deployment of one pod that is no root's, and that ends before the next begins."""
+    """Give a Deployment of one pod that does not run as root, and that ends before the next begins."""
     labels = {"app.kubernetes.io/name": name}
     return {
         "apiVersion": "apps/v1",

@@ -67,7 +67,7 @@ def repository(reporter: Reporter | None = None) -> Path:
         a folder whose content never changes: its name holds the hash of all it is made of.
 
     Raises:
-        VelagenError: the packages can't be had, or the disk is full.
+        VelagenError: the packages is not available, or the disk is full.
     """
     target = place()
     if target.is_dir():
