@@ -194,7 +194,7 @@ class History:
 
 
 def period(since: str, now: float | None = None) -> Period:
-    """The while from *since* ago (``90m``, ``1h``, ``2d``) until now. Raises VelagenError where that is not a period."""
+    """The while from *since* ago (``90m``, ``1h``, ``2d``) until now. Raises VelagenError for anything else."""
     found = re.fullmatch(r"([0-9]{1,9})([smhdw])", since.strip())
     if found is None:
         raise VelagenError(Problem(f"--since {since!r} is not a duration", hint="write 30m, 1h or 2d"))
