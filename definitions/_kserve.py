@@ -10,6 +10,8 @@ from velagen.template.expression import Expression, Value
 
 INFERENCE_SERVICE = Workload("serving.kserve.io/v1beta1", "InferenceService")
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+#: true takes the pods away.
+STOP = "serving.kserve.io/stop"
 AUTOSCALER_CLASS = "serving.kserve.io/autoscalerClass"
 #: What KServe calls the modes (pkg/constants/constants.go); RawDeployment and Serverless are their old names.
 STANDARD, KNATIVE = "Standard", "Knative"

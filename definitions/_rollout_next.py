@@ -110,6 +110,13 @@ def state_object(of: Reference, data: Value) -> Expression:
 #: The candidate is the component once more, with the name that clients call the model by.
 DROPPED_TRAITS = ("canary",)
 properties = let(first_given(component.properties, {}))
+#: Triton names models by their folders, and asks after all of them where no name is given: with the component's name
+#: the candidate would be asked after a folder that may not be there. A transformer is told a name in any case.
+is_named_by_us = (
+    given(properties.modelName)
+    | given(properties.transformer)
+    | ~one_of(first_given(properties.runtime, ""), "triton", "onnx")
+)
 as_candidate = {
     each(component, where=lambda key, _: ~contains(["name", "properties", "traits"], key)): lambda key, value: {
         key: value
@@ -117,7 +124,7 @@ as_candidate = {
     "name": candidate_name,
     "properties": {
         each(properties, where=lambda key, _: key != "modelName"): lambda key, value: {key: value},
-        "modelName": first_given(properties.modelName, p.component),
+        when(is_named_by_us): {"modelName": first_given(properties.modelName, p.component)},
     },
     "traits": [
         each(

@@ -77,6 +77,11 @@ refusal = let(
             f"{p.component} has the trait canary, and both would split the same traffic: drop the trait, or the step",
         ),
         (
+            first_given(component.properties.stopped, False),
+            f"{p.component} is stopped, and a version that runs nowhere can't be measured: drop stopped to roll it "
+            "out, or the step to keep it stopped",
+        ),
+        (
             first_given(component.properties.deploymentMode, "") == "knative",
             "rollout-model works in standard mode: drop deploymentMode, or use the trait canary",
         ),

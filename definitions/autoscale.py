@@ -36,6 +36,7 @@ from velagen import parameter as p
 from velagen.monitoring.sources import MILLISECONDS, SOURCES, Source
 
 predictor = context.output.spec.predictor
+companions = context.output.spec
 noted = context.output.metadata.annotations
 is_keda, is_hpa, is_kpa = p.engine == "keda", p.engine == "hpa", p.engine == "kpa"
 mode_of_model = let(first_given(noted[DEPLOYMENT_MODE], ""))
@@ -247,6 +248,11 @@ autoscale = Trait(
         refuse(
             least > p.maxReplicas,
             f"maxReplicas: {p.maxReplicas} is below the component's minReplicas ({least}): raise maxReplicas",
+        ),
+        refuse(
+            is_keda & (given(companions.transformer.scaleMetric) | given(companions.explainer.scaleMetric)),
+            "engine: keda keeps KServe's own autoscalers out, and scaleMetric of the transformer or explainer would do "
+            "nothing: drop it, or write engine: hpa",
         ),
         refuse(
             (least == 0) & is_hpa,

@@ -20,6 +20,7 @@ from _kserve import (
     INFERENCE_SERVICE,
     KNATIVE,
     STANDARD,
+    STOP,
     longest_name,
     not_a_model,
 )
@@ -281,6 +282,15 @@ canary = Trait(
         refuse(
             is_istio & missing(p.route.gateway) & (length(own_hosts) > 0),
             f"route.hosts holds {stable_host}, which is split in the mesh by itself: drop it",
+        ),
+        refuse(
+            missing(predictor.model) & given(predictor.containers),
+            "canary works with modelUri, and this component has an image of its own: bring another image in by the "
+            "step rollout-model",
+        ),
+        refuse(
+            given(stable.metadata.annotations[STOP]),
+            "the component is stopped, and a canary would run beside no pod: drop stopped, or the canary",
         ),
         refuse(
             given(predictor.storageUris),

@@ -143,6 +143,11 @@ gpu_share = Trait(
     checks=[
         not_a_model("gpu-share"),
         refuse(
+            missing(predictor.model) & given(predictor.containers),
+            "gpu-share works on servers that KServe knows, and this component has an image of its own: write what the "
+            "nodes offer in resources.limits, such as nvidia.com/gpu.shared: 1",
+        ),
+        refuse(
             given(context.outputs[CANARY_OUTPUT]),
             "write gpu-share before canary: the new version copies what the component is at canary's turn",
         ),

@@ -14,12 +14,13 @@ from _kserve import (
     HTTP_PORT,
     INFERENCE_SERVICE,
     MODES,
+    STOP,
     argument,
     is_rendered,
     longest_name,
     script,
 )
-from _pod import MODELS_PATH, SERVER, is_restricted, labels, mounts, pod_checks, spec_of
+from _pod import COLLOCATED, MODELS_PATH, SERVER, is_restricted, labels, mounts, pod_checks, spec_of
 from _runtimes import (
     GRPC_PORTS,
     GRPC_PREFIXES,
@@ -84,6 +85,7 @@ format_name = let(
         "What KServe calls the format, where it is not the runtime's name.", first_given(p.modelFormat.name, own_format)
     )
 )
+location = let(comment("Empty where an image of one's own has the model in it.", first_given(p.modelUri, "")))
 served_name = let(comment("The name clients call the model by.", first_given(p.modelName, context.name)))
 
 is_triton = one_of(family, "triton", "onnx")
@@ -387,6 +389,9 @@ def companion(own: Reference) -> Value:
     return {
         "minReplicas": optional(own.minReplicas),
         "maxReplicas": optional(own.maxReplicas),
+        "scaleMetric": optional(own.scaleMetric),
+        "scaleTarget": optional(own.scaleTarget),
+        "logger": optional(own.logger),
         "labels": labels(own.pod.labels, still_labels),
         "annotations": labels(own.pod.annotations, still_annotations),
         "nodeSelector": optional(own.pod.nodeSelector),
@@ -441,12 +446,101 @@ def companion(own: Reference) -> Value:
     }
 
 
+# A server of one's own, and a transformer in its pod ----------------------------------------------------------------
+
+has_image = given(p.image)
+is_collocated = given(p.transformer.collocated) & p.transformer.collocated
+#: Where a transformer in the model's pod listens: 8080 and 8081 are the model server's. KServe's Service leads to the
+#: first port of the container of its name (reconcilers/service/service_reconciler.go, createDefaultSvc).
+COLLOCATED_PORT, COLLOCATED_GRPC_PORT = 8090, 8091
+own_port = first_given(p.port, HTTP_PORT)
+
+
+def own_security(own: Reference) -> dict[object, Value]:
+    """For a container whose image no ServingRuntime names."""
+    return {
+        when(missing(own.pod.containerSecurityContext) & is_restricted(own)): {
+            "securityContext": {
+                "runAsUser": optional(own.runAsUser),
+                **security(first_given(own.runAsUser, 1) == 0),
+            }
+        },
+        when(given(own.runAsUser) & ~is_restricted(own)): {"securityContext": {"runAsUser": own.runAsUser}},
+        when(given(own.pod.containerSecurityContext)): {"securityContext": own.pod.containerSecurityContext},
+    }
+
+
+#: pkg/apis/serving/v1beta1/predictor_custom.go: KServe reads the model's place and the protocol from the environment.
+own_server: dict[object, Value] = {
+    "name": SERVER,
+    "image": p.image,
+    "command": optional(p.command),
+    "args": optional(p.args),
+    when(given(p.env) | given(p.modelUri) | given(p.protocolVersion)): {
+        "env": [
+            each(p.env, lambda variable: variable),
+            when(given(p.modelUri) & missing(p.artifacts), {"name": "STORAGE_URI", "value": p.modelUri}),
+            when(given(p.protocolVersion), {"name": "PROTOCOL", "value": p.protocolVersion}),
+        ]
+    },
+    "envFrom": optional(p.envFrom),
+    **mounts(p),
+    when(given(p.resources)): {"resources": container_resources(p.resources)},
+    **own_security(p),
+    when(given(p.port) | is_grpc): {
+        "ports": [{when(is_grpc): {"name": "h2c"}, "containerPort": own_port, "protocol": "TCP"}]
+    },
+    "terminationMessagePolicy": "FallbackToLogsOnError",
+    **lifecycle,
+    when(given(p.readiness.path)): {
+        "readinessProbe": {
+            "httpGet": {"path": p.readiness.path, "port": own_port},
+            "periodSeconds": probe_period,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+            "successThreshold": 1,
+        }
+    },
+}
+
+#: KServe adds no flags to it, as it does to a transformer of its own pods.
+collocated: dict[object, Value] = {
+    "name": COLLOCATED,
+    "image": p.transformer.image,
+    "command": optional(p.transformer.command),
+    "args": [
+        each(p.transformer.args, lambda arg: arg),
+        *("--model_name", served_name, "--predictor_host", f"localhost:{own_port}"),
+        *("--http_port", f"{COLLOCATED_PORT}", "--grpc_port", f"{COLLOCATED_GRPC_PORT}"),
+    ],
+    "env": optional(p.transformer.env),
+    "envFrom": optional(p.transformer.envFrom),
+    when(given(p.transformer.resources)): {"resources": container_resources(p.transformer.resources)},
+    when(is_restricted(p) | given(p.transformer.runAsUser)): {
+        "securityContext": {
+            "runAsUser": optional(p.transformer.runAsUser),
+            when(is_restricted(p)): security(first_given(p.transformer.runAsUser, 1) == 0),
+        }
+    },
+    "ports": [{"containerPort": COLLOCATED_PORT, "protocol": "TCP"}],
+    **lifecycle,
+    when(given(p.transformer.readinessPath)): {
+        "readinessProbe": {
+            "httpGet": {"path": p.transformer.readinessPath, "port": COLLOCATED_PORT},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+            "successThreshold": 1,
+        }
+    },
+}
+
 # The length of a name ---------------------------------------------------------------------------------------------
 
 longest_part = let(
     comment(
         "KServe and Knative put a part's name behind the component's: with the longest it has to fit 63 characters.",
-        if_else(given(p.transformer), "transformer", "predictor"),
+        if_else(given(p.transformer) & ~is_collocated, "transformer", "predictor"),
     )
 )
 named = f"{context.name}-{longest_part}"
@@ -559,7 +653,7 @@ not_fetched: list[tuple[Expression, Value]] = [
     ),
     (
         matches(cause, NOT_THERE),
-        f"There is no model at {p.modelUri} (check modelUri, or put it there; KServe keeps looking): {cause}",
+        f"There is no model at {location} (check modelUri, or put it there; KServe keeps looking): {cause}",
     ),
 ]
 #: 128 + the signal that ended it. Who is killed says nothing, and the last line is of something else; SIGKILL comes by
@@ -569,7 +663,7 @@ failed_by = let(
     cases(
         (seen.transition == "InvalidSpec", f"KServe can't make it: {failure}"),
         *((is_fetching & condition, sentence) for condition, sentence in not_fetched),
-        (is_fetching, f"The model can't be fetched from {p.modelUri}: {cause}"),
+        (is_fetching, f"The model can't be fetched from {location}: {cause}"),
         (
             is_killed,
             f"The model server was killed, and is started again by itself (exit code {exit_code}"
@@ -585,7 +679,7 @@ failed_by = let(
 last_failure = if_else(is_killed, f"the server's end (exit code {exit_code})", failure)
 #: KServe looks at one pod, which may be of the version before, and never takes a failure back.
 is_of_before = matches(log, "Copying contents of [a-z0-9]+://") & ~contains_text(
-    log, f"Copying contents of {p.modelUri} "
+    log, f"Copying contents of {location} "
 )
 waiting = let(
     cases(
@@ -594,7 +688,7 @@ waiting = let(
             "Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela "
             f"logs {context.appName}, or write rollout: in-place where no node has room for a pod more",
         ),
-        (model_state == "Loading", f"The model is being fetched from {p.modelUri}"),
+        (model_state == "Loading", f"The model is being fetched from {location}"),
         (length(failed_conditions) == 0, f"Waiting for KServe, model {model_state}"),
         (
             matches(failed_conditions[0], "minimum availability|MinimumReplicasUnavailable"),
@@ -607,6 +701,148 @@ waiting = let(
             f"The model's way through the gateway is not open yet ({failed_conditions[0]})",
         ),
         otherwise=failed_conditions[0],
+    )
+)
+
+# What does not go together -------------------------------------------------------------------------------------------
+
+#: Properties that belong to a server that KServe knows.
+_OF_RUNTIMES = ("runtime", "servingRuntime", "modelFormat", "runtimeVersion", "dynamicBatching", "warmup", "storageKey")
+owned_variables = [each(p.env, lambda one: one, where=lambda one: one_of(one.name, "STORAGE_URI", "PROTOCOL"))]
+beside_image = let(
+    comment(
+        "What does not go with image, or not without it.",
+        [
+            when(
+                missing(p.image) & given(p.command),
+                "command belongs to image: a server that KServe knows has its own command, and args are added to it",
+            ),
+            when(
+                missing(p.image) & given(p.port),
+                "port belongs to image: of a server that KServe knows it follows from runtime and protocol",
+            ),
+            *(
+                when(
+                    has_image & given(p[name]),
+                    f"image is a server of your own, and {name} belongs to one that KServe knows: keep one of them",
+                )
+                for name in _OF_RUNTIMES
+            ),
+            when(
+                has_image & is_both,
+                "protocol: both is not supported with image, which opens one port: leave protocol out, or write grpc",
+            ),
+            when(
+                has_image & is_grpc & given(p.readiness.path),
+                "readiness.path is asked over HTTP, and with image and protocol: grpc the one port speaks gRPC: drop "
+                "readiness, KServe then tries the port",
+            ),
+            when(
+                has_image & missing(p.modelUri) & (given(p.artifacts) | given(p.storageContainer)),
+                "artifacts and storageContainer stand beside modelUri, which is missing: write where the model lies",
+            ),
+            when(
+                has_image & given(p.env) & (length(owned_variables) > 0),
+                "env may not set STORAGE_URI or PROTOCOL, by which KServe is told the model's place and the protocol: "
+                "write modelUri and protocolVersion in their place",
+            ),
+        ],
+    )
+)
+apart = let(
+    comment(
+        "What a transformer in the model's pod can't have.",
+        [
+            *(
+                when(
+                    is_collocated & given(p.transformer[name]),
+                    f"transformer.{name} belongs to pods of its own, and with collocated: true it runs in the model's: "
+                    "write it at the component, or drop collocated",
+                )
+                for name in ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "logger", "pod")
+            ),
+            when(
+                is_collocated & given(p.transformer.artifactsUri),
+                "transformer.artifactsUri is not supported with collocated: true, where KServe gives the container the "
+                "model's files at /mnt/models: put its files there too (artifacts)",
+            ),
+            when(
+                is_collocated & (is_grpc | is_both),
+                "transformer.collocated needs protocol: rest: all requests come in at the transformer's one port",
+            ),
+            when(
+                given(p.explainer.collocated),
+                "explainer.collocated is not supported: KServe runs an explainer in pods of its own; drop collocated",
+            ),
+        ],
+    )
+)
+
+
+def _scaled(at: str, own: Reference) -> list[Value]:
+    """What KServe's webhook refuses of a part's scaling (validateScalingHPACompExtension and KPA's)."""
+    wants_requests = one_of(own.scaleMetric, "concurrency", "rps")
+    return [
+        when(
+            given(own.scaleMetric) & ~is_knative & wants_requests,
+            f"{at}.scaleMetric: {own.scaleMetric} needs deploymentMode: knative: in standard mode "
+            "Kubernetes scales by cpu or memory",
+        ),
+        when(
+            given(own.scaleMetric) & is_knative & ~wants_requests,
+            f"{at}.scaleMetric: {own.scaleMetric} needs deploymentMode: standard: Knative scales by concurrency or rps",
+        ),
+        when(
+            given(own.scaleTarget) & ~is_knative & (own.scaleTarget > 100),
+            f"{at}.scaleTarget is per cent of the request in standard mode: write 1 to 100",
+        ),
+    ]
+
+
+in_other_mode = let([*_scaled("transformer", p.transformer), *_scaled("explainer", p.explainer)])
+
+
+def _logs(at: str, own: Reference) -> Value:
+    """What KServe's webhook refuses of a logger (validateLogger)."""
+    storage = own.logger.storage
+    return when(
+        given(storage) & (missing(storage.key) | missing(storage.path) | missing(storage.parameters)),
+        f"{at}logger.storage needs key, path and parameters, all three of them: KServe refuses it otherwise",
+    )
+
+
+loggers = let([_logs("", p), _logs("transformer.", p.transformer), _logs("explainer.", p.explainer)])
+
+
+def _uneven(at: str, resources: Reference) -> Value:
+    """Kubernetes pkg/apis/core/validation, ValidateResourceRequirements: extended resources and huge pages."""
+    return each(
+        first_given(resources.requests, {}),
+        lambda name, amount: (
+            f"{at}resources has {amount} of {name} in requests and {limits_of(resources, name)} in limits, and "
+            "Kubernetes takes the same number in both: write it in limits alone"
+        ),
+        where=lambda name, amount: (
+            matches(name, "/|^hugepages-")
+            & (limits_of(resources, name) != "")
+            & (limits_of(resources, name) != f"{amount}")
+        ),
+    )
+
+
+def limits_of(resources: Reference, name: Expression) -> Expression:
+    """The amount in limits as text, empty where there is none."""
+    return first_given(f"{resources.limits[name]}", "")
+
+
+uneven = let(
+    comment(
+        "Devices of which one amount is requested and another is the limit.",
+        [
+            _uneven("", p.resources),
+            _uneven("transformer.", p.transformer.resources),
+            _uneven("explainer.", p.explainer.resources),
+        ],
     )
 )
 
@@ -634,7 +870,7 @@ kfserving = Component(
                     choose(p.deploymentMode, MODES),
                 ),
                 when(is_knative & p.scrape): {"serving.kserve.io/enable-prometheus-scraping": "true"},
-                when(is_stopped): {"serving.kserve.io/stop": "true"},
+                when(is_stopped): {STOP: "true"},
             },
         },
         "spec": {
@@ -646,7 +882,7 @@ kfserving = Component(
                 "storageContainerName": optional(p.storageContainer),
                 when(given(p.artifacts)): {
                     "storageUris": [
-                        {"uri": p.modelUri, "mountPath": MODELS_PATH},
+                        {"uri": location, "mountPath": MODELS_PATH},
                         each(p.artifacts, lambda one: {"uri": one.uri, "mountPath": one.path}),
                     ]
                 },
@@ -661,7 +897,13 @@ kfserving = Component(
                 **spec_of(p, own_volume=when(is_batching, {"name": LINKS, "emptyDir": {}}), is_made=is_batching),
                 **grace(p),
                 **pod_security(p),
-                when(given(p.pod.sidecars)): {"containers": p.pod.sidecars},
+                when(has_image | is_collocated | given(p.pod.sidecars)): {
+                    "containers": [
+                        when(has_image, own_server),
+                        when(is_collocated, collocated),
+                        each(p.pod.sidecars, lambda container: container),
+                    ]
+                },
                 "labels": labels(p.pod.labels, still_labels),
                 "annotations": {
                     **labels(p.pod.annotations, still_annotations),
@@ -671,71 +913,75 @@ kfserving = Component(
                         "prometheus.io/path": "/metrics",
                     },
                 },
-                "model": {
-                    "modelFormat": {"name": format_name, "version": optional(p.modelFormat.version)},
-                    "runtime": runtime_name,
-                    "runtimeVersion": optional(p.runtimeVersion),
-                    when(family != "vllm"): {
-                        "protocolVersion": comment(
-                            "vLLM's runtime lists no protocol: it speaks OpenAI's.", kserve_version
-                        )
-                    },
-                    when(missing(p.storageKey) & missing(p.artifacts)): {"storageUri": p.modelUri},
-                    when(given(p.storageKey)): {
-                        "storage": {
-                            "key": p.storageKey,
-                            "path": replace_pattern(p.modelUri, "^s3://[^/]*/", ""),
-                            "parameters": {
-                                "type": "s3",
-                                "bucket": replace_pattern(p.modelUri, "^s3://([^/]*)/.*$", "$1"),
-                            },
-                        }
-                    },
-                    when(is_batching): {
-                        "command": comment(
-                            "Triton has no flag for batching, and /mnt/models is read-only: the program links the "
-                            "models into a volume, with dynamic_batching in each config.pbtxt, and becomes Triton.",
-                            ["python3", "-c", script("triton_batching.py"), to_json(triton_settings)],
+                when(~has_image): {
+                    "model": {
+                        "modelFormat": {"name": format_name, "version": optional(p.modelFormat.version)},
+                        "runtime": runtime_name,
+                        "runtimeVersion": optional(p.runtimeVersion),
+                        when(family != "vllm"): {
+                            "protocolVersion": comment(
+                                "vLLM's runtime lists no protocol: it speaks OpenAI's.", kserve_version
+                            )
+                        },
+                        when(missing(p.storageKey) & missing(p.artifacts)): {"storageUri": location},
+                        when(given(p.storageKey)): {
+                            "storage": {
+                                "key": p.storageKey,
+                                "path": replace_pattern(location, "^s3://[^/]*/", ""),
+                                "parameters": {
+                                    "type": "s3",
+                                    "bucket": replace_pattern(location, "^s3://([^/]*)/.*$", "$1"),
+                                },
+                            }
+                        },
+                        when(is_batching): {
+                            "command": comment(
+                                "Triton has no flag for batching, and /mnt/models is read-only: the program links the "
+                                "models into a volume, with dynamic_batching in each config.pbtxt, and becomes Triton.",
+                                ["python3", "-c", script("triton_batching.py"), to_json(triton_settings)],
+                            ),
+                        },
+                        **mounts(
+                            p,
+                            own_mount=when(is_batching, {"name": LINKS, "mountPath": TRITON_LINKS}),
+                            is_made=is_batching,
                         ),
-                    },
-                    **mounts(
-                        p, own_mount=when(is_batching, {"name": LINKS, "mountPath": TRITON_LINKS}), is_made=is_batching
-                    ),
-                    when((name_flag != "") | given(p.args)): {
-                        "args": [
-                            when(name_flag != "", f"{name_flag}={served_name}"),
-                            each(p.args, lambda arg: arg),
-                        ]
-                    },
-                    when((family == "mlflow") | given(p.env)): {"env": model_env},
-                    "envFrom": optional(p.envFrom),
-                    when(given(p.resources)): {"resources": container_resources(p.resources)},
-                    **model_security,
-                    # reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go
-                    when(is_grpc | is_both): {
-                        "ports": comment(
-                            "KServe's Service and route send gRPC to the port called h2c, all else to the first.",
-                            [
-                                when(is_both, {"name": "http1", "containerPort": HTTP_PORT, "protocol": "TCP"}),
-                                {"name": "h2c", "containerPort": grpc_port, "protocol": "TCP"},
-                            ],
-                        )
-                    },
-                    "terminationMessagePolicy": comment(
-                        "What the server says at its end goes into the pod's status, and from there into ours.",
-                        "FallbackToLogsOnError",
-                    ),
-                    **lifecycle,
-                    when((family != "vllm") | given(p.readiness)): {
-                        "readinessProbe": comment(
-                            "vLLM's runtime asks its own path, and has a startup probe with time to load.",
-                            readiness_probe,
-                        )
-                    },
-                    when(given(p.warmup)): {
-                        "startupProbe": comment(
-                            "Sends the sample until the model has answered it as often as asked.", startup_probe
-                        )
+                        when((name_flag != "") | given(p.args)): {
+                            "args": [
+                                when(name_flag != "", f"{name_flag}={served_name}"),
+                                each(p.args, lambda arg: arg),
+                            ]
+                        },
+                        when((family == "mlflow") | given(p.env)): {"env": model_env},
+                        "envFrom": optional(p.envFrom),
+                        when(given(p.resources)): {"resources": container_resources(p.resources)},
+                        **model_security,
+                        # reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go
+                        when(is_grpc | is_both): {
+                            "ports": comment(
+                                "KServe's Service and route send gRPC to the port called h2c, all else to the first.",
+                                [
+                                    when(is_both, {"name": "http1", "containerPort": HTTP_PORT, "protocol": "TCP"}),
+                                    {"name": "h2c", "containerPort": grpc_port, "protocol": "TCP"},
+                                ],
+                            )
+                        },
+                        "terminationMessagePolicy": comment(
+                            "What the server says at its end goes into the pod's status, and from there into ours.",
+                            "FallbackToLogsOnError",
+                        ),
+                        **lifecycle,
+                        when((family != "vllm") | given(p.readiness)): {
+                            "readinessProbe": comment(
+                                "vLLM's runtime asks its own path, and has a startup probe with time to load.",
+                                readiness_probe,
+                            )
+                        },
+                        when(given(p.warmup)): {
+                            "startupProbe": comment(
+                                "Sends the sample until the model has answered it as often as asked.", startup_probe
+                            )
+                        },
                     },
                 },
                 when(given(p.logger)): {"logger": {each(p.logger): lambda name, value: {name: value}}},
@@ -743,7 +989,7 @@ kfserving = Component(
                     "batcher": {"maxBatchSize": p.batcher.maxBatchSize, "maxLatency": p.batcher.maxLatencyMilliseconds}
                 },
             },
-            when(given(p.transformer)): {"transformer": companion(p.transformer)},
+            when(given(p.transformer) & ~is_collocated): {"transformer": companion(p.transformer)},
             when(given(p.explainer)): {"explainer": companion(p.explainer)},
         },
     },
@@ -764,10 +1010,19 @@ kfserving = Component(
             f"labels its objects {context.appName}-v1, and a label may have 63",
         ),
         refuse(
-            is_rendered & missing(p.runtime) & missing(p.servingRuntime),
-            "runtime is missing: name the model server (triton, sklearn, mlflow, ...), or a ServingRuntime in "
-            "servingRuntime",
+            is_rendered & missing(p.modelUri) & missing(p.image),
+            "modelUri is required: where the model lies, for example s3://models/sentiment/1, or hf://ORG/MODEL in the "
+            "place of --model_id or --model in args",
         ),
+        refuse(
+            is_rendered & missing(p.runtime) & missing(p.servingRuntime) & missing(p.image),
+            "runtime is missing: name the model server (triton, sklearn, mlflow, ...), a ServingRuntime in "
+            "servingRuntime, or your own server's image in image",
+        ),
+        refuse(length(beside_image) > 0, f"{beside_image[0]}"),
+        refuse(length(apart) > 0, f"{apart[0]}"),
+        refuse(length(in_other_mode) > 0, f"{in_other_mode[0]}"),
+        refuse(length(uneven) > 0, f"{uneven[0]}"),
         refuse(
             given(p.servingRuntime) & missing(p.runtime) & missing(p.modelFormat),
             "modelFormat is missing: with servingRuntime alone KServe must be told the model's format, for example "
@@ -824,15 +1079,16 @@ kfserving = Component(
             "readiness is asked of that name",
         ),
         refuse(
-            given(p.storageKey) & ~matches(p.modelUri, "^s3://[^/]+/.+"),
+            given(p.storageKey) & ~matches(location, "^s3://[^/]+/.+"),
             "storageKey works with modelUri: s3://BUCKET/PATH only; for other locations use serviceAccount",
         ),
         refuse(
-            given(p.containerConcurrency) & ~is_knative,
-            "containerConcurrency needs deploymentMode: knative",
+            ~is_knative & (first_given(p.containerConcurrency, 0) > 0),
+            "containerConcurrency needs deploymentMode: knative; in standard mode nothing bounds it, which is what 0 "
+            "says",
         ),
         refuse(
-            missing(p.storageContainer) & ~matches(p.modelUri, SCHEMES),
+            given(p.modelUri) & missing(p.storageContainer) & ~matches(location, SCHEMES),
             "modelUri must be a location that KServe can fetch: s3://, gs://, hf://, oci://, oci+native://, pvc://, "
             "http://, https:// (Azure blobs too), hdfs://, webhdfs:// or file://; for another scheme write "
             "storageContainer, the ClusterStorageContainer that fetches it",
@@ -850,6 +1106,7 @@ kfserving = Component(
             given(p.rollout) & is_knative,
             "rollout needs deploymentMode: standard; Knative replaces pods in its own way",
         ),
+        refuse(length(loggers) > 0, f"{loggers[0]}"),
         refuse(length(flags) > 0, f"{flags[0]}"),
         *pod_checks(),
         refuse(
@@ -863,7 +1120,7 @@ kfserving = Component(
             "-_=./:,@%+ only",
         ),
         refuse(
-            length(taken_for_templates) > 0,
+            missing(p.image) & (length(taken_for_templates) > 0),
             f"{taken_for_templates[0]} may not hold two opening braces in a row, which KServe takes for a template of "
             "its own: give such a text in a file that lies with the model",
         ),

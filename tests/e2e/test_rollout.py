@@ -615,13 +615,14 @@ def test_the_rights_that_the_guide_names_are_enough(cluster: Cluster, metrics: M
         ({"analysis": {"successRatio": 0, "latency": {"timesStable": 0}}}, "analysis looks at nothing"),
         ({"traits": ("canary",)}, "has the trait canary"),
         ({"deploymentMode": "knative"}, "works in standard mode"),
+        ({"stopped": True}, "m is stopped"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )
 def test_what_cannot_be_rolled_out_is_said_and_creates_nothing(
     cluster: Cluster, metrics: Metrics, settings: dict[str, Any], words: str
 ) -> None:
-    of_model = {key: settings.pop(key) for key in ("traits", "deploymentMode") if key in settings}
+    of_model = {key: settings.pop(key) for key in ("traits", "deploymentMode", "stopped") if key in settings}
     rollout = Rollout(cluster, metrics, **settings)
     rollout.up(1, **of_model)
     cluster.wait_for(lambda: words in rollout.message, words, 30)

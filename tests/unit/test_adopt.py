@@ -37,7 +37,6 @@ SAMPLES = sorted((Path(__file__).parent / "fixtures/adopt").glob("*.yaml"))
 AS_THEY_ARE = {
     "no-storage": "it has no storageUri",
     "container-of-storage": "modelUri must be a location that KServe can fetch",
-    "own-container": "its predictor is a container of its own",
     "onnx-old": "protocolVersion: v1 is not served by this runtime",
 }
 
@@ -66,8 +65,12 @@ def test_each_property_of_the_component_has_a_row_or_a_reason() -> None:
     assert known - rows - set(BY_RULE) - set(OF_NO_FIELD) == set()
     companion = {one.partition(".")[2] for one in _properties(schema()) if one.startswith("transformer.")}
     tops = {one for one in companion if "." not in one}
-    # A probe that was written is taken over as it is; the artifacts are an environment variable.
-    assert tops - {row.property.split(".")[0] for row in COMPANION_ROWS} - {"readinessPath", "artifactsUri"} == set()
+    # A probe that was written is taken over as it is; the artifacts are an environment variable; a container beside the
+    # model's stays one.
+    assert (
+        tops - {row.property.split(".")[0] for row in COMPANION_ROWS} - {"readinessPath", "artifactsUri", "collocated"}
+        == set()
+    )
 
 
 def test_the_runtimes_are_those_of_the_definitions() -> None:

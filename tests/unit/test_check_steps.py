@@ -86,6 +86,7 @@ def said(
         ({"analysis": {"budgetLeft": 0.1}}, {}, "budgetLeft needs an error budget: give m the trait slo"),
         ({}, {"traits": [{"type": "canary", "properties": {"weight": 1}}]}, "m has the trait canary"),
         ({}, {"properties": {"deploymentMode": "knative"}}, "rollout-model works in standard mode"),
+        ({}, {"properties": {"stopped": True}}, "m is stopped, and a version that runs nowhere can't be measured"),
     ],
 )
 def test_a_refusal_is_told(

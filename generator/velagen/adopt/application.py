@@ -30,10 +30,13 @@ _MAY_BE_REFUSED: Final = (
     "modelFormat",
     "containerConcurrency",
     "runAsUser",
+    "logger",
     "pod",
+    "transformer",
+    "explainer",
 )
 #: Without these the component is nothing.
-_NEEDED: Final = frozenset(("runtime", "servingRuntime", "modelUri"))
+_NEEDED: Final = frozenset(("runtime", "servingRuntime", "modelUri", "image"))
 
 
 @dataclass

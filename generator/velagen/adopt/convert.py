@@ -13,6 +13,7 @@ from velagen.adopt.table import (
     CHOSEN,
     COMPANION_ROWS,
     NAME_FLAGS,
+    OWN_ROWS,
     REST_VERSIONS,
     ROWS,
     RUNTIMES,
@@ -23,6 +24,8 @@ from velagen.adopt.table import (
 Mode = Literal["standard", "knative"]
 _MODES: Final = {"Standard": "standard", "Knative": "knative"}
 _SCRAPED: Final = "serving.kserve.io/enable-prometheus-scraping"
+#: KServe's name of the container that serves.
+_SERVER: Final = "kserve-container"
 #: Flags by which a server fetches the model itself, without KServe.
 _HUB_FLAGS: Final = ("--model_id", "--model")
 
@@ -51,26 +54,28 @@ def drafted(service: dict[str, Any], known: Collection[str], default_mode: Mode)
     _mode(service, default_mode, draft)
     if draft.impossible:
         return draft
-    if not isinstance(model, dict):
-        draft.impossible = "its predictor is a container of its own, and the component needs a model format"
-        return draft
-    runtime = _runtime(service, model, draft)
-    _rows(ROWS, predictor, draft.properties, known, "")
+    if isinstance(model, dict):
+        runtime = _runtime(service, model, draft)
+        _rows(ROWS, predictor, draft.properties, known, "")
+    else:
+        runtime, model = "", {}
+        _own_server(predictor, known, draft)
     if "stopped" in known and _annotation(service, "serving.kserve.io/stop") == "true":
         draft.properties["stopped"] = True
     if "version" in draft.properties.get("modelFormat", {}):
         draft.properties["modelFormat"] = {"name": model["modelFormat"]["name"], **draft.properties["modelFormat"]}
     if "artifacts" in known and "modelUri" not in draft.properties:
         _artifacts(predictor.get("storageUris"), draft.properties)
-    _location(model, draft)
-    _protocol(model, runtime, draft)
+    if model:
+        _location(model, draft)
+        _protocol(model, runtime, draft)
     name = str((service.get("metadata") or {}).get("name", ""))
     _model_name(draft.properties, runtime, name)
     for part in ("transformer", "explainer"):
         companion = _companion(spec.get(part), known, part)
         if companion:
             draft.properties[part] = companion
-    if "modelUri" not in draft.properties and not draft.impossible:
+    if model and "modelUri" not in draft.properties and not draft.impossible:
         draft.impossible = "it has no storageUri: its server brings the model from elsewhere, or has it in its image"
     return draft
 
@@ -124,6 +129,33 @@ def _runtime(service: dict[str, Any], model: dict[str, Any], draft: Draft) -> st
         return "triton"
     draft.properties |= {"servingRuntime": server, "modelFormat": {"name": form}}
     return ""
+
+
+def _own_server(predictor: dict[str, Any], known: Collection[str], draft: Draft) -> None:
+    """A predictor that is a container of its own; KServe serves by the one of its name."""
+    containers = [one for one in predictor.get("containers") or () if isinstance(one, dict)]
+    servers = [one for one in containers if one.get("name") == _SERVER]
+    if "image" not in known or len(servers) != 1 or not servers[0].get("image"):
+        draft.impossible = f"its predictor has no container {_SERVER} with an image"
+        return
+    (server,) = servers
+    beside = [one for one in containers if one is not server]
+    _rows(OWN_ROWS, {**predictor, "containers": beside, "container": server}, draft.properties, known, "")
+    env = draft.properties.get("env", [])
+    for name, written in (("STORAGE_URI", "modelUri"), ("PROTOCOL", "protocolVersion")):
+        values = [one.get("value") for one in env if one.get("name") == name]
+        if values and values[0]:
+            draft.properties[written] = values[0]
+            env = [one for one in env if one.get("name") != name]
+    if env:
+        draft.properties["env"] = env
+    else:
+        draft.properties.pop("env", None)
+    ports = server.get("ports")
+    if isinstance(ports, list) and len(ports) == 1 and isinstance(ports[0], dict):
+        draft.properties["port"] = ports[0].get("containerPort")
+        if ports[0].get("name") == "h2c":
+            draft.properties["protocol"] = "grpc"
 
 
 def _protocol(model: dict[str, Any], runtime: str, draft: Draft) -> None:

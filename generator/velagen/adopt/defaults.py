@@ -42,10 +42,28 @@ def defaulted(service: dict[str, Any]) -> dict[str, Any]:
     predictor = (found.get("spec") or {}).get("predictor")
     if isinstance(predictor, dict):
         _model(predictor)
+        _container(predictor)
         form = ((predictor.get("model") or {}).get("modelFormat") or {}).get("name")
         if form:
             annotations.setdefault("modelFormat", form)
     return found
+
+
+def _container(predictor: dict[str, Any]) -> None:
+    """The only container of a predictor of its own, or a first one without a name, is the server (predictor_custom.go).
+
+    With a model beside it it is none, and keeps its name.
+    """
+    containers = predictor.get("containers")
+    if (
+        "model" in predictor
+        or not isinstance(containers, list)
+        or not containers
+        or not isinstance(containers[0], dict)
+    ):
+        return
+    if len(containers) == 1 or not containers[0].get("name"):
+        containers[0]["name"] = "kserve-container"
 
 
 def _model(predictor: dict[str, Any]) -> None:

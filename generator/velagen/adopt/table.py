@@ -60,7 +60,7 @@ ROWS: Final = (
     Row("minReplicas", "minReplicas"),
     Row("maxReplicas", "maxReplicas", _positive),
     Row("timeoutSeconds", "timeout"),
-    Row("containerConcurrency", "containerConcurrency", _positive),
+    Row("containerConcurrency", "containerConcurrency"),
     Row("serviceAccount", "serviceAccountName"),
     Row("nodeSelector", "nodeSelector"),
     Row("tolerations", "tolerations"),
@@ -91,9 +91,22 @@ ROWS: Final = (
     Row("pod.annotations", "annotations"),
     Row("pod.hostAliases", "hostAliases"),
 )
+#: Of a predictor that is a container of its own; ``container`` is the one that serves.
+OWN_ROWS: Final = (
+    Row("image", "container.image"),
+    Row("command", "container.command"),
+    *(
+        Row(row.property, row.field.replace("model.", "container."), row.how)
+        for row in ROWS
+        if row.property not in ("modelUri", "modelFormat.version", "runtimeVersion")
+    ),
+)
 COMPANION_ROWS: Final = (
     Row("minReplicas", "minReplicas"),
     Row("maxReplicas", "maxReplicas", _positive),
+    Row("scaleMetric", "scaleMetric"),
+    Row("scaleTarget", "scaleTarget"),
+    Row("logger", "logger"),
     Row("image", "container.image"),
     Row("command", "container.command"),
     Row("args", "container.args"),
@@ -116,6 +129,9 @@ BY_RULE: Final = {
     "scrape": "the annotation enable-prometheus-scraping, in Knative mode",
     "stopped": "the annotation serving.kserve.io/stop",
     "artifacts": "storageUris behind the first, which is modelUri",
+    "image": "OWN_ROWS",
+    "command": "OWN_ROWS",
+    "port": "the one port of a container of its own",
     "transformer": "COMPANION_ROWS",
     "explainer": "COMPANION_ROWS",
 }
@@ -193,6 +209,7 @@ ADDED: Final[dict[tuple[str, ...], str]] = {
     ("*", "model", "readinessProbe"): "asks whether the model is loaded, not whether the port is open",
     ("*", "model", "terminationMessagePolicy"): "the server's last words in the status",
     ("*", "model", "securityContext"): "Pod Security restricted",
+    ("*", "containers", "*", "terminationMessagePolicy"): "the server's last words in the status",
     ("*", "containers", "*", "lifecycle"): "a pod that is to end answers until gateways have heard of it",
     ("*", "containers", "*", "securityContext"): "Pod Security restricted",
 }

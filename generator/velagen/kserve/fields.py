@@ -48,7 +48,7 @@ _OF_A_PART: Mapping[str, str] = {
     "hostnameOverride": f"{_NONE}all replicas would have one name; Kubernetes has it behind a gate",
     "canaryTrafficPercent": "the trait [canary](definitions/canary.md)",
 }
-_BATCHER_ELSEWHERE = f"{_NONE}KServe's agent stands before the model; `logger` and `batcher` are the component's"
+_BATCHER_ELSEWHERE = f"{_NONE}KServe's agent makes batches before the model; `batcher` is the component's"
 _PREDICTOR: Mapping[str, str] = {
     **_OF_A_PART,
     **dict.fromkeys(_FRAMEWORKS, "`runtime`, and `modelUri`"),
@@ -58,7 +58,7 @@ _PREDICTOR: Mapping[str, str] = {
     "paddle": "`servingRuntime: kserve-paddleserver` with `modelFormat: {name: paddle}`",
     "pmml": "`servingRuntime: kserve-pmmlserver` with `modelFormat: {name: pmml}`",
     "model": "see the table below",
-    "containers": "`pod.sidecars`; for a server of your own a ServingRuntime, in `servingRuntime`",
+    "containers": "`image`, `port`, `command` for a server of your own; `pod.sidecars`; `transformer.collocated`",
     "name": f"{_NONE}KServe's name of a canary's predictor; see the trait [canary](definitions/canary.md)",
     "workerSpec": f"{_NONE}pods of several nodes must start together, which nothing here checks",
     "storageUris": "`modelUri` and `artifacts`",
@@ -77,18 +77,22 @@ _COMPANION: Mapping[str, str] = {
     "deploymentStrategy": f"{_NONE}Kubernetes' own; `rollout` is the predictor's, which holds the GPUs",
     "timeout": f"{_NONE}the component's `timeoutSeconds` is the predictor's",
     "containerConcurrency": f"{_NONE}the component's is the predictor's",
-    "logger": _BATCHER_ELSEWHERE,
+    "logger": "`logger`",
+    "scaleMetric": "`scaleMetric`",
+    "scaleTarget": "`scaleTarget`",
+    "scaleMetricType": f"{_NONE}it follows from `scaleMetric`",
+    "autoScaling": f"{_NONE}`scaleMetric` and `scaleTarget` say one metric",
     "batcher": _BATCHER_ELSEWHERE,
     "art": f"{_NONE}KServe's image of ART; write `explainer.image`",
 }
 _FIXED = f"{_NONE}the component writes it"
 _MODEL: Mapping[str, str] = {
     "args": "`args`",
-    "command": "`args` where the server's image takes a whole command (mlflow); else a `servingRuntime`",
+    "command": "`args` where the server takes a whole command (mlflow); `servingRuntime`; `command` beside `image`",
     "confidential": f"{_NONE}it is KServe's trial of encrypted models",
     "env": "`env`",
     "envFrom": "`envFrom`",
-    "image": "`runtimeVersion` for its tag, `servingRuntime` for another image",
+    "image": "`runtimeVersion` for its tag, `servingRuntime` for another image; `image` for a server of your own",
     "imagePullPolicy": f"{_NONE}Kubernetes' own: once a node, of latest each time",
     "lifecycle": f"{_FIXED}: a pod answers while it ends",
     "livenessProbe": f"{_NONE}the ServingRuntime's own holds",
