@@ -191,7 +191,7 @@ startup_probe = {
 #: and not Kubernetes' own sleep, which clusters before 1.30 refuse. An image that has no `sleep` ends as it would
 #: without. Knative's queue-proxy drains by itself, and Knative refuses the field.
 DRAIN = 10
-lifecycle = {
+lifecycle: dict[object, Value] = {
     when(~is_knative): {
         "lifecycle": comment(
             "A pod that is to end goes on answering until gateways and kube-proxy have heard of it.",
