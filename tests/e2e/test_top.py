@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,10 @@ def test_it_looks_again_until_it_is_interrupted(cluster: Cluster, canary: str) -
     arguments += ["--kubeconfig", str(cluster.kubeconfig), "--prometheus", "http://127.0.0.1:1"]
     terminal, inner = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    # A shell starts what it runs in the background with the signal ignored.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
-        arguments, stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
+        arguments, stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True, preexec_fn=heard
     )
     os.close(inner)
     seen = b""
