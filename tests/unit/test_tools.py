@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 from rich.console import Console
 
 from velagen.errors import VelagenError
-from velagen.tools import cache_dir, in_cache, install, on_path, source, table, this_platform, tool
+from velagen.tools import cache_dir, in_cache, install, modsource, on_path, source, table, this_platform, tool
 from velagen.tools.fetch import RoadClosedError, download, extract
 from velagen.tools.gobuild import key, workshop
 from velagen.tools.report import Reporter
@@ -104,6 +105,7 @@ def server() -> Iterator[Server]:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "cache"
     monkeypatch.setenv("VELAGEN_CACHE", str(cache))
+    monkeypatch.setenv("VELAGEN_TOOLS_LOCK", str(tmp_path / "tools.lock"))
     monkeypatch.delenv("VELAGEN_ROADS", raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -321,6 +323,55 @@ def test_without_a_checksum_nothing_is_downloaded(tmp_path: Path, server: Server
     assert server.asked == []
 
 
+def unpinned(server: Server, archive: bytes) -> str:
+    """A row whose release has a list of checksums, and no checksum in the table."""
+    where = this_platform()
+    text = row_text(server, archive, **{"release.checksums": f'"{server.url}/{{version}}/checksums.txt"'})
+    server.files["/1.2.3/checksums.txt"] = f"{'0' * 64}  other\n{sha(archive)} *toy-1.2.3-{where}.tar.gz\n".encode()
+    return text.replace(f"sha256.{where}", "sha256.plan9-mips")
+
+
+def test_a_checksum_of_the_publishers_list_is_shown_and_kept(
+    tmp_path: Path, server: Server, reporter: Reporter, words: io.StringIO
+) -> None:
+    archive = tar({"toy": SCRIPT})
+    rows = read_table(table_file(tmp_path, unpinned(server, archive)))
+    (path,) = install([("toy", None)], reporter=reporter, rows=rows)
+    address = f"{server.url}/toy-1.2.3-{this_platform()}.tar.gz"
+    assert f"{address} is sha256:{sha(archive)} by {server.url}/1.2.3/checksums.txt" in words.getvalue()
+    assert json.loads((tmp_path / "tools.lock").read_text()) == {address: f"sha256:{sha(archive)}"}
+    # From then on it is a pin: the list is not asked again, and other bytes are refused.
+    path.unlink()
+    evil = tar({"toy": b"#!/bin/sh\necho evil\n"})
+    server.files[f"/toy-1.2.3-{this_platform()}.tar.gz"] = evil
+    server.files["/1.2.3/checksums.txt"] = f"{sha(evil)}  toy-1.2.3-{this_platform()}.tar.gz\n".encode()
+    with pytest.raises(VelagenError, match=f"but {sha(archive)} is pinned; the file was removed"):
+        install([("toy", None)], reporter=reporter, rows=rows)
+    assert [asked for asked, _ in server.asked].count("/1.2.3/checksums.txt") == 1
+
+
+@pytest.mark.parametrize("listed", ["", "not a list", f"{'0' * 63}Z  toy", f"{'0' * 64}  toy-1.2.3-plan9-mips.tar.gz"])
+def test_a_list_without_the_file_closes_the_road(
+    tmp_path: Path, server: Server, reporter: Reporter, listed: str
+) -> None:
+    rows = read_table(table_file(tmp_path, unpinned(server, tar({"toy": SCRIPT}))))
+    server.files["/1.2.3/checksums.txt"] = listed.encode()
+    with pytest.raises(VelagenError, match=r"checksums\.txt has no sha256 of toy-1\.2\.3"):
+        install([("toy", None)], reporter=reporter, rows=rows)
+    assert not (tmp_path / "tools.lock").exists()
+
+
+@pytest.mark.parametrize("text", ["[", "[]", '{"a": "md5:1"}', '{"a": 1}'])
+def test_a_lock_file_that_is_broken_is_named_and_left_alone(
+    tmp_path: Path, server: Server, reporter: Reporter, text: str
+) -> None:
+    (tmp_path / "tools.lock").write_text(text)
+    rows = read_table(table_file(tmp_path, unpinned(server, tar({"toy": SCRIPT}))))
+    with pytest.raises(VelagenError, match=r"tools\.lock: the lock file"):
+        install([("toy", None)], reporter=reporter, rows=rows)
+    assert (tmp_path / "tools.lock").read_text() == text
+
+
 def test_tools_of_one_archive_come_together(tmp_path: Path, server: Server, reporter: Reporter) -> None:
     archive = tar({"x/toy": SCRIPT, "x/toy-two": SCRIPT})
     other = row_text(server, archive, name='"toy-two"', **{"release.member": '"x/toy-two"'})
@@ -434,6 +485,56 @@ def test_an_image_without_the_binary_or_the_platform(tmp_path: Path, server: Ser
         take(server, other, tmp_path, reporter)
 
 
+def image_row(server: Server) -> str:
+    return f"""[[tool]]
+        name = "toy"
+        version = "1.0"
+        default = true
+        image.repository = "127.0.0.1:{server.server_port}/org/app"
+        image.tag = "v{{version}}"
+        image.member = "/usr/bin/toy"
+    """
+
+
+def test_a_tag_is_resolved_shown_and_kept(
+    tmp_path: Path, server: Server, reporter: Reporter, words: io.StringIO
+) -> None:
+    digest = registry(server, [tar({"usr/bin/toy": b"good"})])
+    server.files["/v2/org/app/manifests/v1.0"] = server.files[f"/v2/org/app/manifests/{digest}"]
+    rows = read_table(table_file(tmp_path, image_row(server)))
+    (path,) = install([("toy", None)], reporter=reporter, rows=rows)
+    assert path.read_bytes() == b"good"
+    address = f"127.0.0.1:{server.server_port}/org/app:v1.0"
+    assert f"{address} is {digest} by its registry; kept in {tmp_path / 'tools.lock'}" in words.getvalue()
+    # The tag moves: what was kept is taken, and nobody asks for the tag.
+    other = registry(server, [tar({"usr/bin/toy": b"other"})])
+    server.files["/v2/org/app/manifests/v1.0"] = server.files[f"/v2/org/app/manifests/{other}"]
+    path.unlink()
+    assert install([("toy", None)], reporter=reporter, rows=rows) == [path]
+    assert path.read_bytes() == b"good"
+    assert [asked for asked, _ in server.asked].count("/v2/org/app/manifests/v1.0") == 1
+
+
+def test_a_registry_that_does_not_know_the_tag_closes_the_road(
+    tmp_path: Path, server: Server, reporter: Reporter
+) -> None:
+    with pytest.raises(VelagenError, match=r"the image can't be downloaded \(.*/manifests/v1\.0 answered 404"):
+        install([("toy", None)], reporter=reporter, rows=read_table(table_file(tmp_path, image_row(server))))
+
+
+def test_what_needs_no_go_on_a_machine_with_the_internet() -> None:
+    """All that a lab and a check run, but velagen's own evaluator; each row of another has a release or an image."""
+    where = "linux-amd64"
+    built = {
+        row.name
+        for row in table().tools
+        if not row.kind
+        and not (row.release and (row.release.checksums or where in row.release.digests))
+        and not (row.image and (row.image.tag or where in row.image.digests))
+    }
+    assert built <= {"cue-oracle", "promtool"}
+
+
 # -- Go builds
 
 
@@ -525,9 +626,85 @@ def test_a_remembered_source_that_is_gone_is_asked_for_again(tmp_path: Path, mon
     note = cache_dir() / "sources" / "kwok-v0.8.0"
     note.parent.mkdir(parents=True)
     note.write_text(str(tmp_path / "gone"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(VelagenError, match="go is not on PATH"):
+    put_on_path(tmp_path / "bin", monkeypatch, "go", "#!/bin/sh\necho the network is down >&2; exit 1\n")
+    with pytest.raises(VelagenError, match="the network is down"):
         source("kwok")
+
+
+def archive_of(folder: Path, more: dict[str, bytes]) -> bytes:
+    """A tar.gz as a tag's archive is: one top folder, and beside the module what does not belong to it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as bundle:
+        bundle.add(folder, "toy-1.0")
+        for name, data in more.items():
+            entry = tarfile.TarInfo(f"toy-1.0/{name}")
+            entry.size = len(data)
+            bundle.addfile(entry, io.BytesIO(data))
+        link = tarfile.TarInfo("toy-1.0/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "go.mod"
+        bundle.addfile(link)
+    return out.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here to compare with")
+def test_without_go_a_source_comes_from_its_archive_and_is_the_same(
+    tmp_path: Path, server: Server, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Go's own copy of a module, packed with what is beside a module in a repository, gives the hash of go.sum."""
+    by_go = source("workflow", "0.7.2")
+    beside = {
+        "tool/go.mod": b"module tool\n",
+        "tool/deep/main.go": b"package main\n",
+        "vendor/a.example/b/c.go": b"package b\n",
+        "pkg/vendor/x/y.go": b"package x\n",
+        ".hg_archival.txt": b"x",
+    }
+    server.files["/workflow.tar.gz"] = archive_of(by_go, beside)
+    row = replace(table().source("workflow", "0.7.2"), archive=f"{server.url}/workflow.tar.gz")
+    monkeypatch.setattr("velagen.tools.road.table", lambda: replace(table(), sources=(row,)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path / "other"))
+    found = source("workflow", reporter=reporter)
+    assert found == tmp_path / "other/modules/workflow-v0.7.2"
+    theirs = {path.relative_to(by_go) for path in by_go.rglob("*") if path.is_file()}
+    assert {path.relative_to(found) for path in found.rglob("*") if path.is_file()} == theirs
+    assert source("workflow") == found
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(None, "answered 404"), (b"x", "not an archive"), (tar({"a/b": b"x"}), "its content hash is h1:")],
+    ids=["nothing", "no archive", "other content"],
+)
+def test_an_archive_that_is_not_the_module_is_refused(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, body: bytes | None, said: str
+) -> None:
+    if body is not None:
+        server.files["/kwok.tar.gz"] = body
+    row = replace(table().source("kwok"), archive=f"{server.url}/kwok.tar.gz")
+    monkeypatch.setattr("velagen.tools.road.table", lambda: replace(table(), sources=(row,)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(VelagenError, match=said):
+        source("kwok")
+    assert not list((cache_dir() / "modules").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "vendored"),
+    [
+        ("vendor/modules.txt", (1, 24), True),
+        ("vendor/modules.txt", (1, 23), False),
+        ("vendor/a/b.go", (1, 16), True),
+        ("pkg/vendor/vendor.go", (1, 24), False),
+        # A fault of Go's that hashes of older modules depend on.
+        ("pkg/long/vendor/vendor.go", (1, 23), True),
+        ("vendored/a.go", (1, 24), False),
+    ],
+)
+def test_what_of_vendor_folders_belongs_to_a_module(name: str, release: tuple[int, int], vendored: bool) -> None:
+    assert modsource._vendored(name, release) is vendored
 
 
 def test_a_source_of_other_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

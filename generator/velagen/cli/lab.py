@@ -51,9 +51,9 @@ def _where(row: Row) -> str:
     if in_cache(row):
         return "in the cache"
     ways = []
-    if row.release and this_platform() in row.release.digests:
+    if row.release and (row.release.checksums or this_platform() in row.release.digests):
         ways.append(f"release, {row.release.megabytes:.0f} MB")
-    if row.image and this_platform() in row.image.digests:
+    if row.image and (row.image.tag or this_platform() in row.image.digests):
         ways.append("container image")
     if row.build:
         ways.append(f"Go build, {max(1, round(row.build.minutes))} min")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -59,14 +60,43 @@ def download(
         RoadClosedError: the server can't be reached or does not have it.
         VelagenError: the bytes are not the pinned ones; the file is removed.
     """
-    import requests  # here, since a command that downloads nothing need not wait for it
-    import urllib3
-
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / digest.value[:64]
     if target.exists():
         return target
     part = target.with_suffix(".part")
+    receive(url, part, reporter, label=label, headers=headers, session=session)
+    got = hash_file(part, digest.algorithm)
+    if got != digest.value:
+        part.unlink()
+        raise VelagenError(
+            Problem(
+                f"{url}: {digest.algorithm} is {got}, but {digest.value} is pinned; the file was removed",
+                hint="Something between you and the publisher changed it. Try again on another network, "
+                "or leave this road out: VELAGEN_ROADS=path,cache,build.",
+            )
+        )
+    part.replace(target)
+    return target
+
+
+def receive(
+    url: str,
+    part: Path,
+    reporter: Reporter,
+    *,
+    label: str,
+    headers: dict[str, str] | None = None,
+    session: requests.Session | None = None,
+) -> None:
+    """Bring a file as it comes, going on from what is there of it; the caller checks it.
+
+    Raises:
+        RoadClosedError: the server can't be reached or does not have it.
+    """
+    import requests  # here, since a command that downloads nothing need not wait for it
+    import urllib3
+
     owned = session or requests.Session()
     try:
         for attempt in range(1, _TRIES + 1):
@@ -82,18 +112,6 @@ def download(
     finally:
         if session is None:
             owned.close()
-    got = hash_file(part, digest.algorithm)
-    if got != digest.value:
-        part.unlink()
-        raise VelagenError(
-            Problem(
-                f"{url}: {digest.algorithm} is {got}, but {digest.value} is pinned; the file was removed",
-                hint="Something between you and the publisher changed it. Try again on another network, "
-                "or leave this road out: VELAGEN_ROADS=path,cache,build.",
-            )
-        )
-    part.replace(target)
-    return target
 
 
 def _pull(
@@ -128,6 +146,31 @@ def _pull(
 def _short(error: Exception) -> str:
     text = str(error.__cause__ or error)
     return text if len(text) < 300 else text[:297] + "..."
+
+
+def published_checksum(url: str, name: str) -> str:
+    """Give ``sha256:...`` of a file of a release by the release's own list, lines of a checksum and a name.
+
+    Args:
+        url: of the list.
+        name: of the file in it.
+
+    Raises:
+        RoadClosedError: the list can't be reached, or does not have the file.
+    """
+    import requests
+
+    try:
+        answer = requests.get(url, timeout=_TIMEOUT)
+    except requests.RequestException as error:
+        raise RoadClosedError(f"{url}: {_short(error)}") from error
+    if not answer.ok:
+        raise RoadClosedError(f"{url} answered {answer.status_code} {answer.reason}")
+    for line in answer.text.splitlines():
+        fields = line.split()
+        if len(fields) == 2 and fields[1].lstrip("*") == name and re.fullmatch("[0-9a-f]{64}", fields[0]):
+            return f"sha256:{fields[0]}"
+    raise RoadClosedError(f"{url} has no sha256 of {name}")
 
 
 def extract(archive: Path, member: str | None, target: Path) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import requests
 
 _TIMEOUT = (10.0, 60.0)
+#: The host that answers for a name which images are called by. Source: distribution/reference, Docker's domain.
+_HOSTS = {"docker.io": "registry-1.docker.io"}
 _ACCEPT = ", ".join(
     [
         "application/vnd.oci.image.index.v1+json",
@@ -40,9 +42,9 @@ def take(image: Image, platform: str, target: Path, folder: Path, reporter: Repo
     """
     import requests  # here, since a command that downloads nothing need not wait for it
 
-    host, _, repository = image.repository.partition("/")
+    repository = image.repository.partition("/")[2]
     with requests.Session() as session:
-        client = _Registry(session, f"{scheme}://{host}/v2/{repository}")
+        client = _Registry(session, _base(image, scheme))
         manifest = client.manifest(image.digests[platform])
         if "manifests" in manifest:
             manifest = client.manifest(_pick(manifest["manifests"], platform))
@@ -68,6 +70,27 @@ def take(image: Image, platform: str, target: Path, folder: Path, reporter: Repo
     raise RoadClosedError(f"{image.member} is in no layer of {image.repository}@{image.digests[platform]}")
 
 
+def digest_of_tag(image: Image, tag: str, *, scheme: str = "https") -> str:
+    """Give ``sha256:...`` of the manifest or index that a tag stands for now, computed from what came.
+
+    Raises:
+        RoadClosedError: the registry can't be reached, or does not know the tag.
+    """
+    import requests
+
+    with requests.Session() as session:
+        return _digest(_Registry(session, _base(image, scheme)).manifest_bytes(tag))
+
+
+def _base(image: Image, scheme: str) -> str:
+    host, _, repository = image.repository.partition("/")
+    return f"{scheme}://{_HOSTS.get(host, host)}/v2/{repository}"
+
+
+def _digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
 class _Registry:
     """The two requests of the distribution API that are needed."""
 
@@ -80,9 +103,17 @@ class _Registry:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def manifest(self, digest: str) -> dict[str, Any]:
+        content = self.manifest_bytes(digest)
+        if (got := _digest(content)) != digest:
+            raise RoadClosedError(f"{self.base}/manifests/{digest}: the manifest's digest is {got}")
+        data: dict[str, Any] = json.loads(content)
+        return data
+
+    def manifest_bytes(self, reference: str) -> bytes:
+        """The manifest under a digest or a tag, as it came."""
         import requests
 
-        url = f"{self.base}/manifests/{digest}"
+        url = f"{self.base}/manifests/{reference}"
         try:
             answer = self._session.get(url, headers={"Accept": _ACCEPT, **self.headers()}, timeout=_TIMEOUT)
             if answer.status_code == requests.codes.unauthorized and not self._token:
@@ -92,11 +123,7 @@ class _Registry:
             raise RoadClosedError(f"{url}: {error}") from error
         if not answer.ok:
             raise RoadClosedError(f"{url} answered {answer.status_code} {answer.reason}")
-        got = "sha256:" + hashlib.sha256(answer.content).hexdigest()
-        if got != digest:
-            raise RoadClosedError(f"{url}: the manifest's digest is {got}")
-        data: dict[str, Any] = json.loads(answer.content)
-        return data
+        return answer.content
 
     def _log_in(self, challenge: str) -> None:
         """Fetch the anonymous token a public registry asks for."""

@@ -9,15 +9,16 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from velagen.errors import Problem, VelagenError
-from velagen.tools import gobuild, image
-from velagen.tools.fetch import RoadClosedError, download, extract
+from velagen.tools import gobuild, image, lock, modsource
+from velagen.tools.fetch import RoadClosedError, download, extract, published_checksum
 from velagen.tools.report import Reporter
-from velagen.tools.table import HERE, Row, Table, table, this_platform
+from velagen.tools.table import HERE, Digest, Image, Release, Row, Source, Table, table, this_platform
 
 ROADS = ("path", "cache", "release", "image", "build")
 
@@ -175,38 +176,69 @@ def _ready_made(row: Row, allowed: frozenset[str], reporter: Reporter, known: Ta
     where = this_platform()
     downloads = cache_dir() / "downloads"
     if row.release is not None and "release" in allowed:
-        digest = row.release.digests.get(where)
-        if digest is None:
-            closed.append(f"no checksum is pinned for its release on {where}")
-        else:
-            system, _, arch = where.partition("-")
-            url = row.release.url.format(version=row.version, os=system, arch=arch)
+        system, _, arch = where.partition("-")
+        url = row.release.url.format(version=row.version, os=system, arch=arch)
+        try:
+            digest = row.release.digests.get(where) or _published(row, row.release, url, reporter)
             reporter.say(f"{row}: downloading {url} (about {row.release.megabytes:.0f} MB)")
-            try:
-                # Tools that share an archive wait for each other instead of writing one .part twice.
-                from filelock import FileLock
+            # Tools that share an archive wait for each other instead of writing one .part twice.
+            from filelock import FileLock
 
-                with FileLock(_lock_folder() / digest.value[:32]):
-                    archive = download(url, downloads, digest, reporter, label=str(row))
-                    _unpack(row, archive, known)
-                    archive.unlink()
-            except RoadClosedError as error:
-                closed.append(f"the release can't be downloaded ({error})")
-            else:
-                return _place(row)
-    if row.image is not None and "image" in allowed:
-        if where not in row.image.digests:
-            closed.append(f"no image digest is pinned for {where}")
+            with FileLock(_lock_folder() / digest.value[:32]):
+                archive = download(url, downloads, digest, reporter, label=str(row))
+                _unpack(row, archive, known)
+                archive.unlink()
+        except RoadClosedError as error:
+            closed.append(f"the release can't be downloaded ({error})")
         else:
-            reporter.say(f"{row}: taking it out of {row.image.repository}")
-            try:
-                with _aside(row) as part:
-                    image.take(row.image, where, part, downloads, reporter)
-            except RoadClosedError as error:
-                closed.append(f"the image can't be downloaded ({error})")
-            else:
-                return _place(row)
+            return _place(row)
+    if row.image is not None and "image" in allowed:
+        try:
+            found = row.image if where in row.image.digests else _resolved(row, row.image, where, reporter)
+            reporter.say(f"{row}: taking it out of {found.repository}")
+            with _aside(row) as part:
+                image.take(found, where, part, downloads, reporter, scheme=_scheme(found.repository))
+        except RoadClosedError as error:
+            closed.append(f"the image can't be downloaded ({error})")
+        else:
+            return _place(row)
     return None
+
+
+def _published(row: Row, release: Release, url: str, reporter: Reporter) -> Digest:
+    """The checksum that the publisher's list says, or said when it was first asked."""
+    if not release.checksums:
+        raise RoadClosedError(f"no checksum is pinned for its release on {this_platform()}")
+    listed = release.checksums.format(version=row.version)
+    digest = _kept(row, url, lambda: published_checksum(listed, url.rpartition("/")[2]), listed, reporter)
+    return Digest("sha256", digest.removeprefix("sha256:"))
+
+
+def _resolved(row: Row, image_of: Image, where: str, reporter: Reporter) -> Image:
+    """The image by the digest that its tag stands for, or stood for when it was first asked."""
+    if not image_of.tag:
+        raise RoadClosedError(f"no image digest is pinned for {where}")
+    tag = image_of.tag.format(version=row.version)
+    address = f"{image_of.repository}:{tag}"
+    scheme = _scheme(image_of.repository)
+    digest = _kept(row, address, lambda: image.digest_of_tag(image_of, tag, scheme=scheme), "its registry", reporter)
+    return replace(image_of, digests={where: digest})
+
+
+def _kept(row: Row, address: str, ask: Callable[[], str], source_of_it: str, reporter: Reporter) -> str:
+    """A checksum of the lock file; where it has none the publisher is asked, and what he says is shown and kept."""
+    digest = lock.locked().get(address)
+    if digest is None:
+        digest = ask()
+        path = lock.keep(address, digest)
+        reporter.say(f"{row}: {address} is {digest} by {source_of_it}; kept in {path}")
+    return digest
+
+
+def _scheme(repository: str) -> str:
+    """TLS, but to this machine itself, as container engines have it."""
+    host = repository.partition("/")[0].partition(":")[0]
+    return "http" if host in ("127.0.0.1", "localhost") else "https"
 
 
 def _unpack(row: Row, archive: Path, known: Table) -> None:
@@ -257,7 +289,9 @@ def _locked(row: Row, reporter: Reporter) -> Iterator[None]:
 
 
 def source(name: str, version: str | None = None, *, reporter: Reporter | None = None) -> Path:
-    """Give the read-only folder of a pinned upstream module, and bring it into Go's module cache where it is missing.
+    """Give the read-only folder of a pinned upstream module, and bring it where it is missing.
+
+    Go brings it into its module cache; without Go it comes out of the archive of its source, with the same hash.
 
     Fast once known: the folder is remembered in velagen's cache.
 
@@ -266,7 +300,7 @@ def source(name: str, version: str | None = None, *, reporter: Reporter | None =
         version: None = the pinned default.
 
     Raises:
-        VelagenError: no such source; go is missing; the module can't be downloaded or is not the pinned one.
+        VelagenError: no such source; the module can't be downloaded, or is not the pinned one.
     """
     row = table().source(name, version)
     note = cache_dir() / "sources" / f"{row.name}-{row.version}"
@@ -274,9 +308,25 @@ def source(name: str, version: str | None = None, *, reporter: Reporter | None =
         folder = Path(note.read_text().strip())
         if folder.is_dir():
             return folder
-    (reporter or Reporter()).say(
-        f"{row.module} {row.version}: asking Go's module cache, downloading where it is missing"
-    )
+    reporter = reporter or Reporter()
+    folder = _by_go(row, reporter) if shutil.which("go") else _without_go(row, reporter)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    part = note.with_name(f".{note.name}.{os.getpid()}-{threading.get_ident()}")
+    part.write_text(f"{folder}\n")
+    part.replace(note)
+    return folder
+
+
+def _without_go(row: Source, reporter: Reporter) -> Path:
+    from filelock import FileLock
+
+    with FileLock(_lock_folder() / f"source-{row.name}-{row.version}"):
+        return modsource.unpack(row, cache_dir() / "modules", _pinned_sum(row) or "", reporter)
+
+
+def _by_go(row: Source, reporter: Reporter) -> Path:
+    """The folder in Go's module cache, downloaded where it is missing."""
+    reporter.say(f"{row.module} {row.version}: asking Go's module cache, downloading where it is missing")
     # In the folder of the tools module, where go.sum pins the content.
     done = subprocess.run(
         [gobuild.go(), "mod", "download", "-json", f"{row.module}@{row.version}"],
@@ -295,25 +345,22 @@ def source(name: str, version: str | None = None, *, reporter: Reporter | None =
                 hint="Check the network and `go env GOPROXY`; the Go client downloads it as it is configured.",
             )
         )
-    _check_sum(row.module, row.version, row.pinned_in, str(answer.get("Sum", "")))
-    note.parent.mkdir(parents=True, exist_ok=True)
-    part = note.with_name(f".{note.name}.{os.getpid()}-{threading.get_ident()}")
-    part.write_text(answer["Dir"] + "\n")
-    part.replace(note)
-    return Path(answer["Dir"])
-
-
-def _check_sum(module: str, version: str, pinned_in: str, got: str) -> None:
-    """Hold the content hash against our go.sum: `go mod download` of a named version does not look at it."""
-    pinned = None
-    for line in (HERE / "modules" / pinned_in / "go.sum").read_text().splitlines():
-        fields = line.split()
-        if fields[:2] == [module, version]:
-            pinned = fields[2]
+    got, pinned = str(answer.get("Sum", "")), _pinned_sum(row)
+    # `go mod download` of a named version does not look at our go.sum.
     if got != pinned:
         raise VelagenError(
             Problem(
-                f"{module} {version}: its content hash is {got or 'unknown'}, but {pinned} is pinned",
+                f"{row.module} {row.version}: its content hash is {got or 'unknown'}, but {pinned} is pinned",
                 hint="`go clean -modcache` drops a damaged copy; otherwise the module proxy serves other content.",
             )
         )
+    return Path(answer["Dir"])
+
+
+def _pinned_sum(row: Source) -> str | None:
+    """The content hash of a module by our go.sum."""
+    for line in (HERE / "modules" / row.pinned_in / "go.sum").read_text().splitlines():
+        fields = line.split()
+        if fields[:2] == [row.module, row.version]:
+            return fields[2]
+    return None

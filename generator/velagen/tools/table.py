@@ -44,13 +44,16 @@ class Release:
     member: str | None
     #: Rough size of the download, for the person who waits.
     megabytes: float
-    #: Checksum per platform ("linux-amd64"). A platform that is not here has no release road.
+    #: Checksum per platform ("linux-amd64").
     digests: Mapping[str, Digest] = field(default_factory=dict)
+    #: Template of the address of the release's own list of sha256 checksums, for a platform that is not in *digests*:
+    #: what it says is kept in the lock file. A platform with neither has no release road.
+    checksums: str = ""
 
 
 @dataclass(frozen=True)
 class Image:
-    """A container image that holds the binary: taken by digest, never by tag."""
+    """A container image that holds the binary: taken by digest."""
 
     #: ``host/repository``.
     repository: str
@@ -58,6 +61,8 @@ class Image:
     member: str
     #: ``sha256:...`` of the manifest or of the index, per platform.
     digests: Mapping[str, str] = field(default_factory=dict)
+    #: Template of the tag, for a platform that is not in *digests*: its digest is kept in the lock file.
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class Source:
     version: str
     #: The folder under modules/ whose go.sum pins the content.
     pinned_in: str
+    #: Template of the address of its source as a tar.gz, for a machine without Go; {version} is filled in.
+    archive: str
 
 
 @dataclass(frozen=True)
@@ -189,10 +196,13 @@ def _row(data: Mapping[str, Any], archives: Mapping[str, Mapping[str, Any]]) -> 
     if "release" in data:
         what = data["release"]
         where = archives[what["archive"]] if "archive" in what else what
-        release = Release(where["url"], what.get("member"), float(where["megabytes"]), _digests(where))
+        release = Release(
+            where["url"], what.get("member"), float(where["megabytes"]), _digests(where), where.get("checksums", "")
+        )
     image: Image | None = None
     if "image" in data:
-        image = Image(data["image"]["repository"], data["image"]["member"], data["image"]["digest"])
+        what = data["image"]
+        image = Image(what["repository"], what["member"], what.get("digest", {}), what.get("tag", ""))
     build: Build | None = None
     if "build" in data:
         options = dict(data["build"])
