@@ -295,7 +295,10 @@ def test_disable_cleans_up_after(cluster: Cluster) -> None:
         return [name for name in names if not name.startswith("addon-")]
 
     # Each test takes its own with it, and KubeVela takes its time.
-    cluster.wait_for(lambda: not used(), "the other tests' applications gone", timeout=120)
+    try:
+        cluster.wait_for(lambda: not used(), "the other tests' applications gone", timeout=120)
+    except TimeoutError as error:
+        raise AssertionError(f"still there: {used()}") from error
     cluster.vela("addon", "disable", "kfserving")
 
     def left() -> list[str]:

@@ -555,6 +555,20 @@ def test_a_good_addon_passes(mini: Path) -> None:
 
 
 @needs_vela
+def test_without_go_an_addon_is_checked_by_all_that_is_there(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evaluator is Go code of velagen's own; what it alone could say is said not to be judged."""
+    monkeypatch.setattr("velagen.oracle.without_go", lambda _: [])
+    monkeypatch.setattr("velagen.cli.check.without_go", lambda pairs: [one for one in pairs if one[0] != "cue-oracle"])
+    monkeypatch.setattr("velagen.oracle.Oracle.__init__", lambda *_, **__: pytest.fail("nobody can start it"))
+    (mini / "README.md").write_text("Another content: nothing is kept of it.\n", encoding="utf-8")
+    result = check(project=mini)
+    assert result.exit_code == 0, result.stderr
+    assert "not judged by the code of KubeVela 1.11.0" in result.stderr
+    assert "Install Go, then: velagen tools install cue-oracle" in result.stderr
+    assert "no errors" in result.stderr
+
+
+@needs_vela
 @needs_oracle
 def test_what_is_wrong_with_an_addon_is_found_without_a_cluster(mini: Path) -> None:
     server = mini / "definitions/server.py"

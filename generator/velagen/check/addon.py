@@ -26,7 +26,7 @@ from velagen.definition.model import Component, Trait
 from velagen.documents import Document
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import KubeVela, release
-from velagen.oracle import Oracle
+from velagen.oracle import Oracle, not_here
 from velagen.project import Project
 from velagen.schema import validate
 
@@ -93,15 +93,26 @@ def _on(kubevela: KubeVela, built: tuple[BuiltDefinition, ...], catalog: Catalog
             problems += error.problems
     whole = [one for one in built if _key(one) in rendered]
     # Rendering waits for vela, a process of its own.
-    with ThreadPoolExecutor() as pool, Oracle(kubevela.cue) as oracle:
+    with ThreadPoolExecutor() as pool:
         examples = pool.map(lambda one: list(_golden(one, built, catalog, kubevela)), whole)
+        if (warning := not_here(kubevela.cue)) is not None:
+            problems.append(warning)
+        else:
+            problems += _judged(whole, rendered, kubevela)
+        for found in examples:
+            problems += found
+    return problems
+
+
+def _judged(whole: list[BuiltDefinition], rendered: Mapping[str, _Rendered], kubevela: KubeVela) -> list[Problem]:
+    """What KubeVela's own code says of each definition."""
+    problems: list[Problem] = []
+    with Oracle(kubevela.cue) as oracle:
         for one in whole:
             try:
                 problems += list(_definition(oracle, one, rendered[_key(one)]))
             except VelagenError as error:
                 problems += error.problems
-        for found in examples:
-            problems += found
     return problems
 
 

@@ -18,7 +18,7 @@ from velagen.definition.catalog import Catalog, Known
 from velagen.documents import Document
 from velagen.errors import Problem, pointer
 from velagen.kubevela import RELEASES
-from velagen.oracle import Oracle
+from velagen.oracle import Oracle, not_here
 
 _IMPORT: Final = re.compile(r'^\s*(?:import\s+)?"vela/(\w+)"\n', re.MULTILINE)
 _BODY: Final = re.compile(r"^template: \{\n(.*)^\}", re.MULTILINE | re.DOTALL)
@@ -46,6 +46,8 @@ def check_steps(document: Document, catalog: Catalog, kubevela: str | None = Non
     if not found:
         return []
     version = next((one.cue for one in RELEASES if one.version == kubevela), RELEASES[0].cue)
+    if (warning := not_here(version)) is not None:
+        return [warning]
     with Oracle(version) as oracle:
         return [
             Problem(message, document.place(pointer((*part.path, "properties"))))

@@ -22,7 +22,7 @@ from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import VERSIONS, tools_asked
 from velagen.project import Project
 from velagen.report import explained, show_problems, stderr
-from velagen.tools import install, table
+from velagen.tools import install, table, without_go
 
 if TYPE_CHECKING:
     from velagen.check.dryrun import Rendered
@@ -140,7 +140,7 @@ def _check(
     checked_addon = setting.project is not None and not apps_only and not no_render
     if not no_render:
         # Brought once, before many ask for them; in one go, since they share most of what they are built from.
-        install(tools_asked(asked, addon=checked_addon))
+        install(without_go(tools_asked(asked, addon=checked_addon)))
     problems: list[Problem] = []
     documents = setting.documents(files, problems)
     # Rendering waits for vela, a process of its own.

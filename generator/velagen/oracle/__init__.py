@@ -20,7 +20,7 @@ from typing import IO, Any, Self
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubevela import RELEASES
 from velagen.kubevela import CueVersion as Version
-from velagen.tools import tool
+from velagen.tools import tool, without_go
 
 VERSIONS: tuple[Version, ...] = tuple(release.cue for release in RELEASES)
 #: The variable CUE reads experiments from; a version ends with an error where it names one that it doesn't know.
@@ -61,6 +61,21 @@ class Verdict:
         if fate == "timeout":
             return cls(False, f"CUE {version} gave no answer in {seconds:g} s of processor time", fate)
         return cls(False, f"CUE {version} crashed", fate)
+
+
+def not_here(version: Version) -> Problem | None:
+    """The warning where no evaluator of *version* is here and none can be built, since there is no Go; else None.
+
+    It is velagen's own Go code, linked with KubeVela's: nobody publishes it.
+    """
+    if without_go([("cue-oracle", version)]):
+        return None
+    release = next(one for one in RELEASES if one.cue == version)
+    return Problem(
+        f"not judged by the code of {release}: velagen's evaluator is built with Go, which is not on PATH",
+        hint="All else was checked. Install Go, then: velagen tools install cue-oracle",
+        severity="warning",
+    )
 
 
 class Oracle:

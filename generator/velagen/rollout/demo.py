@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -281,7 +281,6 @@ def demo(example: Path, stage: Stage, console: Console) -> None:
     if not isinstance(app, dict) or app.get("kind") != "Application" or not list(steps_of(app)):
         raise VelagenError(Problem("not an Application with a step rollout-model", Place(file=str(example))))
     app["metadata"]["namespace"] = NAMESPACE
-    host = next(steps_of(app))["properties"]["route"]["hosts"][0]
     name = app["metadata"]["name"]
     console.print(f"[bold]{example.name}[/bold]: a good version comes in, a bad one goes back", highlight=False)
     console.print(f"Here {stage.about}. The step is quicker than its defaults: {json.dumps(QUICK)}", highlight=False)
@@ -317,7 +316,7 @@ def demo(example: Path, stage: Stage, console: Console) -> None:
         rows.append((title, f"{time.monotonic() - begun:.0f} s, {how}", counted))
 
     part("version 1 is deployed: nothing to compare it with", 1, "done")
-    with stage.traffic(host, tally):
+    with stage.traffic(_host(stage.api, app), tally):
         part("version 2, a good one: modelUri is changed", 2, "done")
         part("version 3, whose answers are errors", 3, "failed", bad=True)
     shown = Table("part", "how it ended", "requests meanwhile")
@@ -336,6 +335,16 @@ def demo(example: Path, stage: Stage, console: Console) -> None:
         (f"vela delete {name} {here} -y", "remove it again"),
     ):
         console.print(f"  {command:<70} # {what}", highlight=False, soft_wrap=True)
+
+
+def _host(api: Api, app: Mapping[str, Any]) -> str:
+    """What clients call the model by: the first host that the step names, else KServe's own."""
+    properties = next(steps_of(app))["properties"]
+    hosts = properties.get("route", {}).get("hosts") or []
+    if hosts:
+        return str(hosts[0])
+    model = api.get("serving.kserve.io/v1beta1", "InferenceService", properties["component"], NAMESPACE) or {}
+    return str(urlsplit(model.get("status", {}).get("url", "")).hostname or "")
 
 
 def _local() -> requests.Session:

@@ -1,6 +1,6 @@
 """Pinned tools and upstream sources: where they are, and the road that brings them."""
 
-from velagen.tools.road import ROADS, cache_dir, in_cache, install, on_path, source, tool
+from velagen.tools.road import ROADS, cache_dir, in_cache, install, on_path, source, tool, without_go
 from velagen.tools.table import Row, Source, Table, table, this_platform, wanted
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "this_platform",
     "tool",
     "wanted",
+    "without_go",
 ]

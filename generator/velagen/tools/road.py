@@ -89,6 +89,19 @@ def install(
     return [found[row] for row in asked]
 
 
+def without_go(wanted: Iterable[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    """Those of the (name, version or None) pairs to which some road leads here, be it without Go: all where Go is."""
+    pairs = list(wanted)
+    if shutil.which("go"):
+        return pairs
+    rows = [table().row(name, version) for name, version in pairs]
+    return [
+        pair
+        for pair, row in zip(pairs, rows, strict=True)
+        if row.release is not None or row.image is not None or in_cache(row) or on_path(row)
+    ]
+
+
 def on_path(row: Row) -> Path | None:
     """Give the tool on PATH, if it is exactly the pinned version."""
     path = shutil.which(row.name)
