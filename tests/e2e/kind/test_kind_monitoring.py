@@ -10,6 +10,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +38,7 @@ from velagen.lab import condition, wait_until
 from velagen.lab.images import recipes
 from velagen.lab.kind import KindLab
 from velagen.lab.kind.alerting import WEBHOOK, WEBHOOK_PORT
-from velagen.lab.kind.prometheus import NAMESPACE
+from velagen.lab.kind.prometheus import NAMESPACE, RULES
 from velagen.monitoring.dashboards import dashboard
 
 #: Takes as many milliseconds as it is asked for, and fails where they are negative.
@@ -63,6 +64,14 @@ MIXED = [10.0] * 60 + [70.0] * 36 + [300.0] * 4
 FAIL = -1.0
 #: Seconds from what breaks to the message at the webhook.
 SOON = 60.0
+#: Where half of the requests and more must be bad for a while before it rings, few good ones are enough to end it.
+PROMISE = {
+    "type": "slo",
+    "properties": {"availability": 90, "latencyMilliseconds": 250, "percentile": 90, "labels": RULES},
+}
+#: By model: what each of its requests asks for when it breaks, and the alert that this is.
+BREAKS = {"fails": (FAIL, "ModelBudgetBurnsFast"), "slow": (400.0, "ModelLatencyOverObjective")}
+MODELS = ("numbers", "dies", *BREAKS)
 
 #: Writes down what Alertmanager tells it, a line an alert.
 RECEIVER = f"""
@@ -96,12 +105,12 @@ class Watched:
     def client(self, name: str) -> Client:
         return Client(self.lab, self.space, name)
 
-    def told(self, status: str, alert: str, version: str, since: float) -> float | None:
-        """When the webhook was told of it, in seconds after *since*."""
+    def told(self, status: str, alert: str, model: str, since: float) -> float | None:
+        """When the webhook was told of it, in seconds after *since*; alerts on objectives are of a component."""
         lines = self.lab.kubectl("logs", WEBHOOK, "-n", NAMESPACE).splitlines()
         for one in (json.loads(line) for line in lines if line.startswith("{")):
-            named = (one["status"], one["alertname"], one.get("namespace"), one.get("version"))
-            if named == (status, alert, self.space, version) and one["at"] >= since:
+            named = (one["status"], one["alertname"], one.get("namespace"), one.get("version", one.get("component")))
+            if named == (status, alert, self.space, model) and one["at"] >= since:
                 return float(one["at"]) - since
         return None
 
@@ -150,9 +159,10 @@ def watched(kind_lab: KindLab) -> Iterator[Watched]:
             lab.api.apply_all(things)
             gpu = {"requests": SMALL["requests"], "limits": {**SMALL["limits"], "nvidia.com/gpu": 1}}
             up(lab, space, "numbers", {**common, "resources": gpu}, scaled("envoy"))
-            for name in ("dies",):
-                up(lab, space, name, {**common, "resources": SMALL})
-            for name in ("numbers", "dies"):
+            up(lab, space, "dies", {**common, "resources": SMALL})
+            for name in BREAKS:
+                up(lab, space, name, {**common, "resources": SMALL}, PROMISE)
+            for name in MODELS:
                 wait_ready(lab, space, name)
             wait_until(
                 lambda: condition(lab.api.get("v1", "Pod", WEBHOOK, NAMESPACE), "Ready") == "True",
@@ -160,7 +170,7 @@ def watched(kind_lab: KindLab) -> Iterator[Watched]:
                 timeout=60,
             )
             yield Watched(lab, space)
-            for name in ("numbers", "dies"):
+            for name in MODELS:
                 down(lab, space, name)
         finally:
             for thing in things:
@@ -334,6 +344,43 @@ def test_what_breaks_rings_within_a_minute_and_no_longer_when_it_is_well(watched
         timeout=180,
         every=1,
     )
+
+
+@pytest.mark.seconds(150)
+def test_an_error_storm_and_a_slow_model_ring_within_a_minute_and_no_longer_when_they_are_well(
+    watched: Watched,
+) -> None:
+    """By the rules that the trait slo put into ConfigMaps, which a container beside Prometheus brings it."""
+    lab, space = watched.lab, watched.space
+    for name in BREAKS:
+        query = f'count(model:slo_objective:ratio{{namespace="{space}",component="{name}"}})'
+        holds(lab, query, lambda found: found == 2, f"the objectives of {name}", 180)  # its rules are seldom computed
+    rung: dict[str, float] = {}
+
+    def all_told(status: str, since: float, times: dict[str, float]) -> bool:
+        for name, (_, alert) in BREAKS.items():
+            if name not in times and (found := watched.told(status, alert, name, since)) is not None:
+                times[name] = found
+        return len(times) == len(BREAKS)
+
+    broken = time.time()
+    with ExitStack() as traffic:
+        for name, (asked_for, _) in BREAKS.items():
+            traffic.enter_context(steady(watched.client(name), PATH, body(asked_for), 2, 2 * SOON))
+        wait_until(lambda: all_told("firing", broken, rung), what="both alerts", timeout=2 * SOON, every=1)
+    print({name: round(seconds, 1) for name, seconds in rung.items()})
+    assert max(rung.values()) < SOON, rung
+    well = time.time()
+    ended: dict[str, float] = {}
+    with ExitStack() as traffic:
+        for name in BREAKS:
+            traffic.enter_context(steady(watched.client(name), PATH, body(0), 8, 180))
+        wait_until(lambda: all_told("resolved", well, ended), what="the end of both", timeout=180, every=1)
+    print({name: round(seconds, 1) for name, seconds in ended.items()})
+    # What is broken is told from what is not.
+    for name, (_, alert) in BREAKS.items():
+        others = {other for _, other in BREAKS.values()} - {alert}
+        assert not [other for other in others if watched.told("firing", other, name, broken) is not None], name
 
 
 def kill(watched: Watched, name: str) -> None:

@@ -79,7 +79,7 @@ def alertmanager(node_port: int) -> list[KubernetesObject]:
     metadata = {"name": ALERTMANAGER, "namespace": NAMESPACE}
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"alertmanager.yml": text}},
-        workload(ALERTMANAGER, container, volumes, annotations={"velagen.dev/configuration": digest(text)}),
+        workload(ALERTMANAGER, [container], volumes, annotations={"velagen.dev/configuration": digest(text)}),
         {
             "apiVersion": "v1",
             "kind": "Service",
@@ -137,5 +137,5 @@ def state_metrics() -> list[KubernetesObject]:
             "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": cluster_wide["name"]},
             "subjects": [{"kind": "ServiceAccount", "name": STATE, "namespace": NAMESPACE}],
         },
-        workload(STATE, container, [], account=STATE),
+        workload(STATE, [container], [], account=STATE),
     ]

@@ -1,11 +1,13 @@
 """Prometheus: finds pods by their annotations, at the address the addon's traits ask by themselves.
 
-It has the rules and alerts of `velagen metrics rules`, and sends what rings to the lab's Alertmanager.
+It has the rules and alerts of `velagen metrics rules`, those of the trait slo in ConfigMaps labelled `RULES`, and sends
+what rings to the lab's Alertmanager.
 """
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,6 +25,11 @@ PORT = 9090
 #: What the layer alerts brings: velagen.lab.kind.alerting.
 ALERTMANAGER, ALERTMANAGER_PORT = "alertmanager", 9093
 STATE, STATE_PORT = "kube-state-metrics", 8080
+#: The label of ConfigMaps whose files it reads as rules: the trait slo puts it where its property labels says so.
+RULES = {"prometheus-rules": "1"}
+_FOLDER = "/rules"
+#: Its volumes beside the configuration.
+_OWN = ("data", "rules")
 _GPUS = "velagen-gpusim"
 _META = "__meta_kubernetes_pod"
 
@@ -45,7 +52,7 @@ def configuration(every: str = "5s") -> dict[str, Any]:
 
     return {
         "global": {"scrape_interval": every, "scrape_timeout": "4s", "evaluation_interval": every},
-        "rule_files": ["/etc/prometheus/models.rules.yml"],
+        "rule_files": ["/etc/prometheus/models.rules.yml", f"{_FOLDER}/*"],
         "alerting": {
             "alertmanagers": [{"static_configs": [{"targets": [f"{ALERTMANAGER}.{NAMESPACE}:{ALERTMANAGER_PORT}"]}]}]
         },
@@ -83,7 +90,7 @@ def digest(*texts: str) -> str:
 
 def workload(
     name: str,
-    container: KubernetesObject,
+    containers: list[KubernetesObject],
     volumes: list[KubernetesObject],
     *,
     account: str = "default",
@@ -104,11 +111,25 @@ def workload(
                 "spec": {
                     "serviceAccountName": account,
                     "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534},
-                    "containers": [container],
+                    "containers": containers,
                     "volumes": volumes,
                 },
             },
         },
+    }
+
+
+def _rule_files() -> KubernetesObject:
+    """The container that brings it the files of labelled ConfigMaps."""
+    ((label, value),) = RULES.items()
+    return {
+        "name": "rule-files",
+        "image": recipes()["python"].references[0],
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-c", Path(__file__).with_name("rule_files.py").read_text(encoding="utf-8")],
+        "args": [f"{label}={value}", _FOLDER, f"http://127.0.0.1:{PORT}/-/reload"],
+        "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "128Mi"}},
+        "volumeMounts": [{"name": "rules", "mountPath": _FOLDER}],
     }
 
 
@@ -130,6 +151,8 @@ def objects(node_port: int) -> list[KubernetesObject]:
             "--config.file=/etc/prometheus/prometheus.yml",
             "--storage.tsdb.path=/prometheus",
             "--storage.tsdb.retention.time=6h",
+            # For the container beside it, which says when there are other rule files.
+            "--web.enable-lifecycle",
         ],
         "ports": [{"name": "http", "containerPort": PORT}],
         "readinessProbe": probe,
@@ -137,9 +160,10 @@ def objects(node_port: int) -> list[KubernetesObject]:
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/prometheus", "readOnly": True},
             {"name": "data", "mountPath": "/prometheus"},
+            {"name": "rules", "mountPath": _FOLDER, "readOnly": True},
         ],
     }
-    volumes = [{"name": "config", "configMap": {"name": NAME}}, {"name": "data", "emptyDir": {}}]
+    volumes = [{"name": "config", "configMap": {"name": NAME}}, *({"name": one, "emptyDir": {}} for one in _OWN)]
     data = {
         "prometheus.yml": yaml.safe_dump(configuration()),
         "models.rules.yml": rules_file(all_groups()),
@@ -152,7 +176,7 @@ def objects(node_port: int) -> list[KubernetesObject]:
             "apiVersion": f"{rbac}/v1",
             "kind": "ClusterRole",
             "metadata": cluster_wide,
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
+            "rules": [{"apiGroups": [""], "resources": ["pods", "configmaps"], "verbs": ["get", "list", "watch"]}],
         },
         {
             "apiVersion": f"{rbac}/v1",
@@ -168,7 +192,11 @@ def objects(node_port: int) -> list[KubernetesObject]:
             "data": data,
         },
         workload(
-            NAME, container, volumes, account=NAME, annotations={"velagen.dev/configuration": digest(*data.values())}
+            NAME,
+            [container, _rule_files()],
+            volumes,
+            account=NAME,
+            annotations={"velagen.dev/configuration": digest(*data.values())},
         ),
         {
             "apiVersion": "v1",

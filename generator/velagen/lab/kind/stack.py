@@ -205,7 +205,7 @@ def _servers(lab: Site) -> None:
 
 
 def _prometheus(lab: Site) -> None:
-    lab.load(["prometheus"])
+    lab.load(["prometheus", "python"])
     lab.api.apply_all(prometheus.objects(NODE_PORTS["prometheus"]))
     lab.wait_deployment(prometheus.NAMESPACE, prometheus.NAME)
 
