@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _prometheus import vector
 from _rollout_refusals import queries
 from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace, rules, stable_name, trouble
 from _rollout_state import before_check, is_due
@@ -10,12 +11,9 @@ from velagen import (
     cases,
     choose,
     concat,
-    contains_text,
     each,
     first_given,
-    from_json,
     given,
-    has_prefix,
     if_else,
     join,
     length,
@@ -162,13 +160,7 @@ question = let(
     )
 )
 asked = answer("ask", "query")
-body = let(first_given(asked.body, ""))
-has_answer = let(
-    (first_given(asked.statusCode, 0) == 200)
-    & (has_prefix(body, '{"status":"success"') & contains_text(body, '"resultType":"vector"'))
-)
-answered = let(if_else(has_answer, from_json(body), {}))
-results = let(first_given(answered.data.result, []))
+has_answer, results = vector(first_given(asked.statusCode, 0), let(first_given(asked.body, "")))
 
 
 def measured(name: Value) -> Expression:

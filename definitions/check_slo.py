@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
+from _prometheus import is_number, vector
+
 from velagen import (
     WorkflowStep,
     cases,
@@ -23,7 +25,6 @@ from velagen import (
     join,
     length,
     let,
-    matches,
     operation,
     raw_cue,
     result_of,
@@ -49,13 +50,7 @@ query = (
 answered = result_of("ask")["$returns"]
 status = let(first_given(answered.statusCode, 0))
 body = let(first_given(answered.body, ""))
-#: A page that does not come from Prometheus is not an answer, whatever its status code.
-is_answer = let((status == 200) & matches(body, r'^\s*\{\s*"status"\s*:\s*"success"'))
-samples = let(
-    cases((is_answer, raw_cue(f"json.Unmarshal({body}).data.result", imports=("encoding/json",))), otherwise=[])
-)
-NUMBER = r"^-?[0-9]+([.][0-9]+)?(e[-+]?[0-9]+)?$"
-
+is_answer, samples = vector(status, body)
 
 seen = let(
     [
@@ -74,10 +69,11 @@ seen = let(
 
 def named(record: str, give: Callable[[Reference], Value]) -> Value:
     """Of the samples of a record that are numbers."""
-    return [each(seen, give, where=lambda one: (one.record == record) & matches(one.number, NUMBER))]
+    return [each(seen, give, where=lambda one: (one.record == record) & is_number(one.number))]
 
 
-objectives = let(named(OBJECTIVE, lambda one: one))
+#: Also one whose number is none: it was promised.
+objectives = let([each(seen, lambda one: one, where=lambda one: one.record == OBJECTIVE)])
 budgets = let(named(LEFT, lambda one: {"slo": one.slo, "left": to_number(one.number)}))
 achieved = let(named(ACHIEVED, lambda one: {"slo": one.slo, "share": to_number(one.number)}))
 #: An objective without a budget is one of which nothing is known, whatever the other says.

@@ -59,7 +59,7 @@ def prometheus() -> Iterator[tuple[str, dict[str, Any]]]:
             found: Any = next((answer for name, answer in answers.items() if f'component="{name}"' in query), [])
             assert all(name in query for name in NAMES)
             body = found if isinstance(found, str) else json.dumps(answered(found))
-            self.send_response(200)
+            self.send_response(500 if "broken" in query else 200)
             self.end_headers()
             self.wfile.write(body.encode())
 
@@ -109,7 +109,8 @@ def test_a_gate_goes_on_waits_or_fails_and_says_what_is_left(cluster: Cluster) -
 
     with prometheus() as (address, answers):
         answers |= {"plenty": plenty, "short": short, "spent": short, "later": short, "half": uncounted, "page": "<p>"}
-        answers |= {"not-a-number": [("availability", "30d", "NaN", "NaN")]}
+        answers |= {"not-a-number": [("availability", "30d", "NaN", "NaN")], "broken": plenty, "empty": ""}
+        answers |= {"infinite": [("availability", "30d", "0.9", "+Inf")], "cut": json.dumps(answered(plenty))[:-9]}
         cases = {
             "plenty": gate("plenty", address),
             "short": gate("short", address, minimumBudget=0),
@@ -118,6 +119,10 @@ def test_a_gate_goes_on_waits_or_fails_and_says_what_is_left(cluster: Cluster) -
             "half": gate("half", address),
             "page": gate("page", address),
             "not-a-number": gate("not-a-number", address),
+            "infinite": gate("infinite", address),
+            "broken": gate("broken", address),
+            "empty": gate("empty", address),
+            "cut": gate("cut", address, onNoData="pass"),
             "nothing": gate("nothing", address, onNoData="wait"),
             "blind": gate("blind", address, onNoData="pass"),
         }
@@ -137,6 +142,11 @@ def test_a_gate_goes_on_waits_or_fails_and_says_what_is_left(cluster: Cluster) -
             "half": ("failed", f"{unknown}nothing is counted yet for the latency of half"),
             "page": ("failed", f"{unknown}{address} does not answer as Prometheus does (status 200)"),
             "not-a-number": ("failed", f"{unknown}nothing is counted yet for the availability of not-a-number"),
+            "infinite": ("failed", f"{unknown}nothing is counted yet for the availability of infinite"),
+            "broken": ("failed", f"{unknown}{address} does not answer as Prometheus does (status 500)"),
+            "empty": ("failed", f"{unknown}{address} does not answer as Prometheus does (status 200)"),
+            # What somebody wanted to pass says that nothing is known.
+            "cut": ("succeeded", f"went on although {unknown}{address} does not answer as Prometheus does"),
             "nothing": ("running", f"waits, {unknown}Prometheus knows no objective of nothing {missing}"),
             "blind": (
                 "succeeded",
@@ -163,15 +173,18 @@ def test_a_gate_goes_on_waits_or_fails_and_says_what_is_left(cluster: Cluster) -
 def test_an_address_where_nobody_answers_is_no_pass(cluster: Cluster) -> None:
     with prometheus() as (address, _):
         pass
-    cluster.up(gate("dead", address, onNoData="pass"))
+    addresses = {"dead": (address, "connection refused"), "nowhere": ("http://nowhere.invalid:9090", "lookup nowhere")}
+    for name, (where, _) in addresses.items():
+        cluster.up(gate(name, where, onNoData="pass"))
 
-    def workflow() -> dict[str, Any]:
-        app = cluster.application("dead") or {}
+    def workflow(name: str) -> dict[str, Any]:
+        app = cluster.application(name) or {}
         found: dict[str, Any] = app.get("status", {}).get("workflow", {})
         return found
 
-    cluster.wait_for(lambda: workflow().get("status") == "failed", "the workflow has failed")
-    assert "connection refused" in workflow()["steps"][0]["message"]
+    for name, (_, why) in addresses.items():
+        cluster.wait_for(lambda name=name: workflow(name).get("status") == "failed", f"the workflow of {name} failed")
+        assert why in workflow(name)["steps"][0]["message"]
 
 
 @pytest.mark.usefixtures("operator")

@@ -196,7 +196,9 @@ def of_source(source: Source, **owner: str) -> list[Input]:
         if source.route == "envoy":
             return series(name, values, envoy_cluster_name=f"team_{owner.get('version', 'm')}-predictor_80", **labels)
         if source.route == "istio":
-            of = {"destination_workload_namespace": "team", "destination_workload": f"{owner['version']}-predictor"}
+            who = "service_name" if source.name == "istio-gateway" else "workload"
+            space = "destination_service_namespace" if who == "service_name" else "destination_workload_namespace"
+            of = {space: "team", f"destination_{who}": f"{owner['version']}-predictor"}
             return series(name, values, **of, **labels)
         return of_pod(name, values, **owner, **labels)
 

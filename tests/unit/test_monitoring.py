@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from velagen.lab.kind.prometheus import configuration
 from velagen.monitoring.objects import all_groups
 from velagen.monitoring.rules import ROUTES, Rule, recording_rules, rules_file
 from velagen.monitoring.scrape import LABELS, scrape_config
-from velagen.monitoring.sources import BUSY, CLUSTER, GPU, SOURCES
+from velagen.monitoring.sources import BUSY, CLUSTER, GPU, NAMINGS, SOURCES
 from velagen.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -317,6 +318,120 @@ def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
     holds(tmp_path, BY_ROUTE["knative"], knative)
 
 
+#: By who names them, what Envoy's clusters of the model m in the namespace team are called.
+CLUSTERS = {
+    "Contour": ["team_m-predictor_80", "team_m-transformer_80"],
+    "Envoy Gateway with mergeBackends": ["service/team/m-predictor/80", "service/team/m-predictor/8081/http2"],
+    "Envoy Gateway with clusterStatName: %BACKEND_REFS%": ["team/m-predictor"],
+    "Envoy Gateway": ["httproute/team/m/rule/0", "httproute/team/m-predictor/rule/1", "grpcroute/team/m/rule/0"],
+}
+#: What is no model's, or is of two versions together, and must not count for the model m.
+OTHERS = (
+    "team_m_80",
+    "other_m-predictor_80",
+    "team/m-predictor|team/m-canary-predictor",
+    "httproute/team/m-canary-route/rule/0",
+    "httproute/team/m/rule/0/backend/1",
+    "httproute/other/m/rule/0",
+    "service/team/m/80",
+    "outbound|80||m-predictor.team.svc.cluster.local",
+    "m-predictor",
+)
+
+
+def test_a_gateways_names_are_the_models(tmp_path: Path) -> None:
+    assert list(CLUSTERS) == [one.title for one in NAMINGS]
+
+    def envoy(name: str, values: str, cluster: str, **labels: str) -> dict[str, str]:
+        return series(name, values, envoy_cluster_name=cluster, namespace="gateways", pod="envoy-1", **labels)
+
+    def asked(clusters: Iterable[str], values: str) -> list[dict[str, str]]:
+        return [envoy("envoy_cluster_upstream_rq_completed", values, one) for one in clusters]
+
+    cases = [
+        case(
+            of_pod("up", "1x40"),
+            *asked(clusters, "0+30x40"),
+            *asked(OTHERS, "0+600x40"),
+            envoy("envoy_cluster_upstream_rq_xx", "0+15x40", clusters[0], envoy_response_code_class="5"),
+            tests=[
+                got("model:requests:rate1m", "6m", of("envoy", 2 * len(clusters))),
+                got("model:errors:ratio5m", "6m", of("envoy", round(0.5 / len(clusters), 3))),
+            ],
+        )
+        for clusters in CLUSTERS.values()
+    ]
+    holds(tmp_path, BY_ROUTE["envoy"], *cases)
+
+
+def test_istios_gateway_counts_where_pods_have_no_sidecar(tmp_path: Path) -> None:
+    """A model with a sidecar is counted there alone, and by nobody a second time."""
+
+    def reported(reporter: str, name: str, values: str, code: str = "200") -> dict[str, str]:
+        where = {"destination_service_name": f"{name}-predictor", "destination_service_namespace": "team"}
+        workload = {"destination_workload": f"{name}-predictor", "destination_workload_namespace": "team"}
+        return series(
+            "istio_requests_total", values, reporter=reporter, response_code=code, namespace="gateways", **where,
+            **(workload if reporter == "destination" else {"destination_workload": "unknown"}),
+        )  # fmt: skip
+
+    inputs = (
+        of_pod("up", "1x40"),
+        of_pod("up", "1x40", "m-canary-predictor-1", version="m-canary"),
+        reported("source", "m", "0+30x40"),
+        reported("source", "m", "0+10x40", "503"),
+        reported("source", "m-canary", "0+15x40"),
+        reported("destination", "m-canary", "0+15x40"),
+        reported("source", "no-model", "0+15x40"),
+    )
+    tests = [
+        got("model:requests:rate1m", "6m", of("istio", 2.667), of("istio", 1, version="m-canary")),
+        got("model:errors:ratio5m", "6m", of("istio", 0.25), of("istio", 0, version="m-canary")),
+    ]
+    holds(tmp_path, BY_ROUTE["istio"], case(*inputs, tests=tests))
+
+
+def test_what_callers_write_is_in_no_record(tmp_path: Path) -> None:
+    """Paths, codes, users, the server's own names: of these there is no end, and of records one a version and route."""
+    where = {
+        "envoy": {"envoy_cluster_name": "team_m-predictor_80"},
+        "istio": {"destination_workload": "m-predictor", "destination_workload_namespace": "team"},
+        "istio-gateway": {"destination_service_name": "m-predictor", "destination_service_namespace": "team"},
+    }
+    for route, rules in BY_ROUTE.items():
+        inputs = [of_pod("up", "1x40")]
+        for source in (one for one in SOURCES.values() if one.route == route):
+            histograms = [one.name for one in (source.histogram, source.first_token) if one]
+            names = {*source.names, *(f"{name}_count" for name in histograms)} - set(histograms)
+            reporter = "source" if source.name == "istio-gateway" else "destination"
+            for turn in range(4):
+                free = {
+                    "path": f"/v2/models/m{turn}/infer",
+                    **dict.fromkeys(("user", "model", "exported_version", "reason", "instance"), f"u{turn}"),
+                    **dict.fromkeys(("http_response_status_code", "response_code", "status"), f"50{turn}"),
+                    "envoy_response_code_class": "5",
+                    "reporter": reporter,
+                    **where.get(source.name, {}),
+                }
+                inputs += [of_pod(name, "0+30x40", f"p{turn}", **free) for name in sorted(names)]
+                inputs += [
+                    of_pod(f"{name}_bucket", "0+30x40", f"p{turn}", le=le, **free)
+                    for name in histograms
+                    for le in ("0.1", "+Inf")
+                ]
+        of_all = '{__name__=~"model:.+"}'
+        names_alone = f"count by (__name__, le) ({of_all})"
+        tests: list[dict[str, Any]] = [
+            {"expr": f"{names_alone} > 1", "eval_time": at, "exp_samples": []} for at in ("1m", "8m")
+        ]
+        tests += [
+            got(f"model:requests:rate1m > bool 0 and on () ({names_alone})", "8m", of(route, 1)),
+            # Two buckets of one source, and no others.
+            {"expr": 'count({__name__=~"model:.+",le!=""}) > 2', "eval_time": "8m", "exp_samples": []},
+        ]
+        holds(tmp_path, rules, case(*inputs, tests=tests))
+
+
 def test_a_pod_that_is_gone_leaves_no_ghost(tmp_path: Path) -> None:
     gone = case(
         of_pod("up", "1x8 stale"),
@@ -491,7 +606,7 @@ def test_series_carry_app_component_and_version() -> None:
     assert not set(LABELS.values()) & set(kept), "the label component is a common one"
 
 
-def test_envoy_is_found_where_contour_annotates_it_and_nothing_else_is() -> None:
+def test_gateways_are_found_where_they_are_annotated_and_nothing_else_is() -> None:
     meta = "__meta_kubernetes_pod"
     envoy = {
         "__meta_kubernetes_namespace": "projectcontour",
@@ -513,6 +628,14 @@ def test_envoy_is_found_where_contour_annotates_it_and_nothing_else_is() -> None
     }
     assert relabeled({**envoy, f"{meta}_container_name": "shutdown-manager"}, steps) is None
     assert relabeled({**envoy, f"{meta}_annotation_prometheus_io_scrape": "false"}, steps) is None
+    istio = {**envoy, f"{meta}_container_name": "istio-proxy"}
+    by_gateway_api = {**istio, f"{meta}_label_gateway_networking_k8s_io_gateway_name": "models"}
+    # A sidecar is of the pod of which it is asked.
+    assert relabeled(istio, steps) is None
+    assert relabeled({**istio, f"{meta}_label_istio": "other"}, steps) is None
+    for gateway in (by_gateway_api, {**istio, f"{meta}_label_istio": "ingressgateway"}):
+        assert (relabeled(gateway, steps) or {})["__address__"] == "10.0.0.8:8002"
+    assert relabeled({**by_gateway_api, f"{meta}_container_name": "other"}, steps) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from velagen.monitoring.scrape import SLOWEST
-from velagen.monitoring.sources import GPU, MIB, SOURCES, Histogram, Mean, Route, Series, Source
+from velagen.monitoring.sources import GPU, MIB, NAMINGS, SOURCES, Histogram, Mean, Route, Series, Source
 
 #: Whose a series is. The label version is the InferenceService's name (see `velagen.monitoring.scrape`).
 KEY: Final = ("app", "component", "namespace", "version")
@@ -23,18 +23,24 @@ PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 ROUTES: Final[tuple[Route, ...]] = ("server", "knative", "envoy", "istio")
 #: A transformer that KServe's own server runs counts what it asks of the predictor: the model is the predictor.
 _MODEL: Final = 'component!="",part="predictor"'
-#: What names a version where the series are not the pods' own: label, expression, and what it gives.
-#: Contour calls a Service NAMESPACE_NAME-predictor_PORT, or NAME-transformer where requests come in there. Istio's
-#: workload is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the model's.
-_CLUSTER: Final = "([^_]+)_(.+)-(?:predictor|transformer)_[0-9]+"
+_CLUSTER: Final = "|".join(one.expression for one in NAMINGS)
+#: The groups of each naming: of those that do not fit they are empty.
+_OF_SPACE, _OF_NAME = ("".join(f"${{{2 * n + part}}}" for n in range(len(NAMINGS))) for part in (1, 2))
+#: What names a version where the series are not the pods' own: label, expression, and what it gives. Istio's workload
+#: is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the model's. A gateway's caller
+#: knows the Service.
 NAMED: Final = {
     "envoy": (
-        ("envoy_cluster_name", _CLUSTER, "namespace", "$1"),
-        ("envoy_cluster_name", _CLUSTER, "version", "$2"),
+        ("envoy_cluster_name", _CLUSTER, "namespace", _OF_SPACE),
+        ("envoy_cluster_name", _CLUSTER, "version", _OF_NAME),
     ),
     "istio": (
         ("destination_workload_namespace", "(.+)", "namespace", "$1"),
         ("destination_workload", "(.+)-predictor(?:-[0-9]+-deployment)?", "version", "$1"),
+    ),
+    "istio-gateway": (
+        ("destination_service_namespace", "(.+)", "namespace", "$1"),
+        ("destination_service_name", "(.+)-(?:predictor|transformer)", "version", "$1"),
     ),
 }
 INFO: Final = "model:info"

@@ -35,12 +35,22 @@ def from_pods() -> list[Relabeling]:
 
 
 def from_gateways() -> list[Relabeling]:
-    """Relabelings for Envoy's pods, as Contour annotates them: they count what clients sent, by the model's Service.
+    """Relabelings for gateways' pods, which are annotated by who makes them: they count what clients sent.
 
-    Source: github.com/projectcontour/contour v1.33 examples/contour/03-envoy.yaml.
+    Envoy of Contour and of Envoy Gateway, and Istio's proxy where it is a gateway and no sidecar: a model's pod is
+    asked as such.
+
+    Sources: projectcontour/contour v1.33 examples/contour/03-envoy.yaml; envoyproxy/gateway v1.9.1
+    internal/infrastructure/kubernetes/proxy/resource_provider.go; istio manifests/charts/istio-control/istio-discovery/
+    files/kube-gateway.yaml (Gateway API) and manifests/charts/gateway (label istio).
     """
+    labels = ("container_name", "label_gateway_networking_k8s_io_gateway_name", "label_istio")
     return [
-        {"source_labels": [f"{_META}_container_name"], "regex": "envoy", "action": "keep"},
+        {
+            "source_labels": [f"{_META}_{label}" for label in labels],
+            "regex": "envoy;.*|istio-proxy;[^;]+;.*|istio-proxy;;.*gateway",
+            "action": "keep",
+        },
         *place(),
         *_names(),
     ]

@@ -244,6 +244,20 @@ _ALL: Final = (
         note="Needs a sidecar, or a waypoint in ambient mode. Counted at the pod: a request that reaches none is not "
         "seen.",
     ),
+    # After the pods' own: where these count, a request is not counted a second time.
+    Source(
+        name="istio-gateway",
+        title="Istio's gateway",
+        route="istio",
+        fact="istio.io standard metrics; istio manifests/charts/istio-control/istio-discovery/files/kube-gateway.yaml",
+        requests=(Series("istio_requests_total", 'reporter="source"'),),
+        errors=(Series("istio_requests_total", 'reporter="source",response_code=~"5.."'),),
+        born_late=True,
+        histogram=Histogram(_ISTIO_TIME, MILLISECONDS, 'reporter="source"', bounds=_ENVOY_BOUNDS),
+        mean=Mean(f"{_ISTIO_TIME}_sum", f"{_ISTIO_TIME}_count", MILLISECONDS, 'reporter="source"'),
+        note="Where the model's pods have no sidecar: counted by the gateway and by callers in the mesh. Requests that "
+        "no pod answered count as errors.",
+    ),
     Source(
         name="knative",
         title="Knative's queue-proxy",
@@ -256,6 +270,50 @@ _ALL: Final = (
         mean=Mean(f"{_KNATIVE_TIME}_sum", f"{_KNATIVE_TIME}_count"),
         inflight=Series("kn_serving_queue_depth"),
         note="Only with request-metrics-protocol: prometheus in Knative's config-observability.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a gateway's controller calls what Envoy counts by: the label ``envoy_cluster_name``."""
+
+    title: str
+    #: Where the fact is from.
+    fact: str
+    #: Regular expression of the whole name, whose two groups are the namespace and the InferenceService's name.
+    expression: str
+    #: Whether it has a name for each Service, so that two versions behind one route are told apart.
+    by_service: bool = True
+
+
+_EITHER: Final = "-(?:predictor|transformer)"
+#: A name fits one of them at most.
+NAMINGS: Final = (
+    # The transformer where requests come in there.
+    Naming(
+        "Contour",
+        "contour v1.33.8 internal/envoy/cluster.go, AltStatName; seen on it",
+        f"([^_/|]+)_([^_/|]+){_EITHER}_[0-9]+",
+    ),
+    Naming(
+        "Envoy Gateway with mergeBackends",
+        "gateway v1.9.1 internal/gatewayapi/helpers.go, irBackendClusterName",
+        f"service/([^/]+)/([^/]+){_EITHER}/[0-9]+(?:/[^/]+)?",
+    ),
+    Naming(
+        "Envoy Gateway with clusterStatName: %BACKEND_REFS%",
+        "gateway v1.9.1 api/v1alpha1/envoyproxy_metric_types.go, internal/gatewayapi/route.go, buildStatName",
+        f"([^_/|]+)/([^_/|]+){_EITHER}",
+        by_service=False,
+    ),
+    # KServe's own routes have one backend each, and are called after the model or its Service.
+    Naming(
+        "Envoy Gateway",
+        "gateway v1.9.1 internal/gatewayapi/helpers.go, irRouteDestinationName; kserve v0.20.0 "
+        "pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/httproute_reconciler.go",
+        f"(?:httproute|grpcroute)/([^/]+)/([^/]+?)(?:{_EITHER})?/rule/[0-9]+",
+        by_service=False,
     ),
 )
 
