@@ -18,7 +18,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from tests.panels import Query, panels, unanswered
 from tests.unit.prometheus_server import holding
-from tests.unit.promtool import holds, of_pod, run, series
+from tests.unit.promtool import OWNER, expect, holds, of_pod, run, series
 
 from velagen.cli import main
 from velagen.monitoring.alerts import alerts
@@ -309,6 +309,21 @@ def test_every_panel_has_an_answer(tmp_path: Path) -> None:
             answered((query for query in of_server if "histogram" in query.needs), there=False),
         ),
     )
+
+
+def test_a_rollouts_new_version_stands_beside_the_stable_one(tmp_path: Path) -> None:
+    """The step rollout-model brings it in as a component of its own, NAME-canary."""
+    rates = {"m": "8x40", "m-canary": "2x40", "m-canary-2": "9x40"}
+    inputs = [
+        series("model:requests:rate1m", rate, **{**OWNER, "component": name, "version": name, "route": "envoy"})
+        for name, rate in rates.items()
+    ]
+    (share,) = [one.expr for one in panels(DASHBOARDS["model"], CHOSEN) if one.panel == "Share of traffic"]
+    shares = expect(f"max by (version) ({share})", "5m", ({"version": "m"}, 0.8), ({"version": "m-canary"}, 0.2))
+    holds(tmp_path, rules_file(recording_rules()[:1]), case(inputs, [shares]))
+    (component,) = [one for one in DASHBOARDS["model"]["templating"]["list"] if one["name"] == "component"]
+    assert re.fullmatch(component["regex"].strip("/"), "m-canary")[1] == "m"  # type: ignore[index]
+    assert re.fullmatch(component["regex"].strip("/"), "m")[1] == "m"  # type: ignore[index]
 
 
 def test_of_each_source_the_panels_show_what_it_gives_and_no_more(tmp_path: Path) -> None:

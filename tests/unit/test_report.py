@@ -143,6 +143,24 @@ def test_a_version_that_is_gone_was_there(history: History) -> None:
     assert sum(value is not None for value in new) == pytest.approx((CAME - BACK) / 30, abs=4)
 
 
+def test_a_rollouts_new_version_stands_beside_the_stable_one(
+    history: History, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The step rollout-model brings it in as a component of its own, NAME-canary."""
+    own = [
+        (name, {**labels, "component": labels["version"]} if labels.get("version") == "m-canary" else labels, value)
+        for name, labels, value in release("shop", "team", name="m")
+    ]
+    with holding(tmp_path_factory.mktemp("rollout"), own, back=4200, now=now()) as address:
+        found = gather(Objects(objects()), Prometheus(address), Wanted("team", "shop"), period("1h", now()))
+    assert found.components == ["m"]
+    assert found.versions("m") == ["m", "m-canary"]
+    for title in ("Requests a second", "Latency", "Failed requests", "Share of requests", "Replicas"):
+        assert series(found, title) == series(history, title), title
+    assert found.figures == history.figures
+    assert found.alerts == history.alerts
+
+
 def test_one_count_is_shown_and_never_a_sum(history: History) -> None:
     assert history.route_of("m") == "envoy"
     stable = series(history, "Requests a second")["m"][-1]

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -64,6 +64,7 @@ _FIGURES: Final = {
     "replicas least": ("model:replicas", "min_over_time({0}[{1}s])"),
     "replicas most": ("model:replicas", "max_over_time({0}[{1}s])"),
 }
+_COUNTS: Final = ("requests", "errors")
 #: Unpacked; etcd takes no object of more than 1.5 MB, packed.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
@@ -219,8 +220,11 @@ def gather(cluster: Cluster, prometheus: Prometheus, wanted: Wanted, when: Perio
     assert wanted.namespace
     scope = f"namespace={quoted(wanted.namespace)}"
     own = f"{scope},app={quoted(wanted.app)}"
-    records = {name: _by_key(_over(prometheus, name, own, how, when)) for name, how in _RECORDS.items()}
-    figures = {name: _figure(prometheus, record, own, query, when) for name, (record, query) in _FIGURES.items()}
+    lines = {name: _over(prometheus, name, own, how, when) for name, how in _RECORDS.items()}
+    numbers = {name: _figure(prometheus, record, own, query, when) for name, (record, query) in _FIGURES.items()}
+    known = {labels.get("component", "") for found in lines.values() for labels in (one.labels for one in found)}
+    records = {name: _by_key(found, known) for name, found in lines.items()}
+    figures = {name: _merged(name, found, known) for name, found in numbers.items()}
     try:
         models, problems = of_cluster(cluster, wanted)
     except VelagenError as error:
@@ -255,7 +259,7 @@ def gather(cluster: Cluster, prometheus: Prometheus, wanted: Wanted, when: Perio
     warned = [Problem(f"Prometheus warns: {one}", severity="warning") for one in prometheus.warnings]
     return replace(
         history,
-        alerts=_alerts(prometheus, scope, when, versions, set(history.components)),
+        alerts=_alerts(prometheus, scope, when, versions, {*history.components, *versions}),
         events=events_of(cluster, wanted, when, versions, problems),
         problems=(*problems, *warned),
     )
@@ -277,21 +281,41 @@ def _fresh(selector: str) -> str:
     return f"{selector} unless (time() - timestamp({selector}) > {OLD:.0f})"
 
 
-def _figure(
-    prometheus: Prometheus, record: str, own: str, query: str, when: Period
-) -> dict[tuple[str, str, str], float]:
+def _figure(prometheus: Prometheus, record: str, own: str, query: str, when: Period) -> list[tuple[Labels, float]]:
     selector = f"{record}{{{own}}}"
     step = f"{min(when.step, _MINUTE):.0f}"
     asked = query.format(selector, f"{when.end - when.start:.0f}", step, _fresh(selector))
-    return {_key(one.labels): one.value for one in prometheus.instant(asked, when.end)}
+    return [(one.labels, one.value) for one in prometheus.instant(asked, when.end)]
 
 
-def _key(labels: Labels) -> tuple[str, str, str]:
-    return labels.get("component", ""), labels.get("version", ""), labels.get("route", "")
+def _key(labels: Labels, known: Collection[str]) -> tuple[str, str, str]:
+    """Whose a series is: the step rollout-model brings a version of the component NAME in as NAME-canary."""
+    component = labels.get("component", "")
+    stable = component.removesuffix("-canary")
+    return stable if stable in known else component, labels.get("version", ""), labels.get("route", "")
 
 
-def _by_key(lines: Iterable[Line]) -> dict[tuple[str, str, str], Values]:
-    return {_key(one.labels): one.values for one in lines}
+def _by_key(lines: Iterable[Line], known: Collection[str]) -> dict[tuple[str, str, str], Values]:
+    """A version may have been the trait canary's and a rollout's, one after the other: what either says of a time."""
+    found: dict[tuple[str, str, str], Values] = {}
+    for line in lines:
+        key = _key(line.labels, known)
+        before = found.get(key, line.values)
+        found[key] = [one if one is not None else other for one, other in zip(line.values, before, strict=True)]
+    return found
+
+
+def _merged(
+    name: str, figures: Iterable[tuple[Labels, float]], known: Collection[str]
+) -> dict[tuple[str, str, str], float]:
+    """The same of a figure: numbers of requests are added up, of all else the higher stays."""
+    found: dict[tuple[str, str, str], float] = {}
+    for labels, value in figures:
+        key = _key(labels, known)
+        other = found.get(key)
+        both = (value,) if other is None else (value, other)
+        found[key] = sum(both) if name in _COUNTS else max(both)
+    return found
 
 
 def _alerts(

@@ -37,7 +37,9 @@ from velagen.monitoring.rules import Rule, recording_rules
 from velagen.monitoring.sources import CLUSTER
 
 _COMPONENT: Final = 'namespace="$namespace",app="$app",component="$component"'
-_MODEL: Final = f'{_COMPONENT},version=~"$version"'
+#: The step rollout-model brings a new version in as a component NAME-canary: it is a version of NAME's model.
+_VERSIONS: Final = 'namespace="$namespace",app="$app",component=~"$component(-canary)?"'
+_MODEL: Final = f'{_VERSIONS},version=~"$version"'
 _NAMESPACES: Final = 'namespace=~"$namespace"'
 _WHOSE: Final = "namespace, app, component, version"
 _OBJECTIVE: Final = ("namespace", "app", "component", "slo", "route")
@@ -85,7 +87,7 @@ def _model() -> str:
     # An alert is about a version, or about all of a component.
     firing = " or ".join(
         f'ALERTS{{{_FIRING},namespace="$namespace",{whose}}}'
-        for whose in ('version=~"$version"', 'app="$app",component="$component"')
+        for whose in ('version=~"$version"', 'app="$app",component=~"$component(-canary)?"')
     )
     left = [(f"{LEFT}{{{_COMPONENT}}}", "{{slo}}")]
     rollout = f'{CLUSTER.rollout}{{namespace="$namespace",label_rollout_velagen_component="$component"}}'
@@ -109,8 +111,12 @@ def _model() -> str:
         [
             one_of("namespace", "label_values(model:info, namespace)"),
             one_of("app", 'label_values(model:info{namespace="$namespace"}, app)'),
-            one_of("component", 'label_values(model:info{namespace="$namespace",app="$app"}, component)'),
-            some_of("version", f"label_values(model:info{{{_COMPONENT}}}, version)"),
+            one_of(
+                "component",
+                'label_values(model:info{namespace="$namespace",app="$app"}, component)',
+                part="(.+?)(?:-canary)?",
+            ),
+            some_of("version", f"label_values(model:info{{{_VERSIONS}}}, version)"),
             # In the order of the alphabet the first is the nearest to the client: envoy, istio, knative, server.
             one_of(
                 "route",

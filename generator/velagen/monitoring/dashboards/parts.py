@@ -76,8 +76,11 @@ def dashboard_of(
     return json.dumps(content, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
-def one_of(name: str, query: str, about: str = "") -> build.QueryVariable:
-    """A variable whose values Prometheus knows, of which one is chosen."""
+def one_of(name: str, query: str, about: str = "", *, part: str = "") -> build.QueryVariable:
+    """A variable whose values Prometheus knows, of which one is chosen.
+
+    Of each value the first group of *part*, a regular expression for all of it, where that is given.
+    """
     variable = (
         build.QueryVariable(name)
         .label(name.capitalize())
@@ -86,6 +89,8 @@ def one_of(name: str, query: str, about: str = "") -> build.QueryVariable:
         .refresh(grafana.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(grafana.VariableSort.ALPHABETICAL_ASC)
     )
+    if part:
+        variable = variable.regex(f"/^{part}$/")
     return variable.description(about) if about else variable
 
 
