@@ -283,8 +283,6 @@ class Naming:
     fact: str
     #: Regular expression of the whole name, whose two groups are the namespace and the InferenceService's name.
     expression: str
-    #: Whether it has a name for each Service, so that two versions behind one route are told apart.
-    by_service: bool = True
 
 
 _EITHER: Final = "-(?:predictor|transformer)"
@@ -305,15 +303,13 @@ NAMINGS: Final = (
         "Envoy Gateway with clusterStatName: %BACKEND_REFS%",
         "gateway v1.9.1 api/v1alpha1/envoyproxy_metric_types.go, internal/gatewayapi/route.go, buildStatName",
         f"([^_/|]+)/([^_/|]+){_EITHER}",
-        by_service=False,
     ),
-    # KServe's own routes have one backend each, and are called after the model or its Service.
+    # The name of a rule and not of a Service: KServe's own routes have one backend each, and are called after the model.
     Naming(
         "Envoy Gateway",
         "gateway v1.9.1 internal/gatewayapi/helpers.go, irRouteDestinationName; kserve v0.20.0 "
         "pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/httproute_reconciler.go",
         f"(?:httproute|grpcroute)/([^/]+)/([^/]+?)(?:{_EITHER})?/rule/[0-9]+",
-        by_service=False,
     ),
 )
 
