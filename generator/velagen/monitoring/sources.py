@@ -304,7 +304,7 @@ NAMINGS: Final = (
         "gateway v1.9.1 api/v1alpha1/envoyproxy_metric_types.go, internal/gatewayapi/route.go, buildStatName",
         f"([^_/|]+)/([^_/|]+){_EITHER}",
     ),
-    # The name of a rule and not of a Service: KServe's own routes have one backend each, and are called after the model.
+    # A rule's name and not a Service's: KServe's own routes have one backend each, and are called after the model.
     Naming(
         "Envoy Gateway",
         "gateway v1.9.1 internal/gatewayapi/helpers.go, irRouteDestinationName; kserve v0.20.0 "
