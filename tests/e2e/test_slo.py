@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def prometheus() -> Iterator[tuple[str, dict[str, Any]]]:
         yield address, answers
 
 
-def answered(objectives: list[tuple[str, str, str | None, str | None]]) -> dict[str, Any]:
+def answered(objectives: Sequence[tuple[str, str, str | None, str | None]]) -> dict[str, Any]:
     """As Prometheus' API answers: docs/querying/api.md."""
     result = []
     for slo, window, *numbers in objectives:
@@ -182,8 +182,11 @@ def test_an_address_where_nobody_answers_is_no_pass(cluster: Cluster) -> None:
         found: dict[str, Any] = app.get("status", {}).get("workflow", {})
         return found
 
+    def all_failed() -> bool:
+        return all(workflow(name).get("status") == "failed" for name in addresses)
+
+    cluster.wait_for(all_failed, "the workflows have failed")
     for name, (_, why) in addresses.items():
-        cluster.wait_for(lambda name=name: workflow(name).get("status") == "failed", f"the workflow of {name} failed")
         assert why in workflow(name)["steps"][0]["message"]
 
 
