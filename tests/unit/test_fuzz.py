@@ -135,13 +135,13 @@ def test_texts_of_applications(folder: Path, check: Callable[[Path], None], text
 @pytest.fixture(scope="module")
 def check(folder: Path) -> Callable[[Path], None]:
     """`velagen check` of one file, whose definitions are built once and not for each file."""
-    from velagen.cli import check as cli_check
+    from velagen.check.setting import Setting
 
-    setting = cli_check._Setting.find(ROOT, None, VERSIONS)
+    setting = Setting.find(ROOT, None, VERSIONS)
 
     def checked(file: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cli_check._Setting, "find", lambda *_, **__: setting)
+            patch.setattr(Setting, "find", lambda *_, **__: setting)
             ends_well("check", "--no-render", "--apps-only", "--project", str(ROOT), str(file))
 
     return checked

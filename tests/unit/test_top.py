@@ -383,7 +383,7 @@ def test_the_nearest_to_the_client_is_believed(counts: dict[Any, float], expecte
 
 
 def test_each_route_has_its_place() -> None:
-    from velagen.cli.top import _ROUTES
+    from velagen.cli.seeing import _ROUTES
     from velagen.monitoring.models import NEAREST_FIRST
 
     assert set(NEAREST_FIRST) == set(ROUTES) == set(_ROUTES)

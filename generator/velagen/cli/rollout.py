@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from velagen.cli.top import check_output, cluster_options, connect, write_page
+from velagen.cli.seeing import check_output, cluster_options, connect, look_again, page_options, write_page
 
 if TYPE_CHECKING:
     from velagen.rollout.look import Seen
@@ -77,13 +77,10 @@ def _watch(console: Any, look: Callable[[], Seen], every: float) -> Seen:
 
     Without a terminal, as in a pipeline, each event is printed on a line of its own.
     """
-    from rich.live import Live
-
-    from velagen.errors import VelagenError
     from velagen.rollout.screen import Screen, line
 
-    seen = look()
     if not console.is_terminal:
+        seen = look()
         told: dict[str, int] = {}
         while True:
             for one in seen.rollouts:
@@ -98,28 +95,19 @@ def _watch(console: Any, look: Callable[[], Seen], every: float) -> Seen:
             seen = look()
         console.print(Screen(seen))
         return seen
-    try:
-        with Live(Screen(seen), console=console, screen=True, auto_refresh=False) as live:
-            while not seen.has_ended:
-                live.update(Screen(seen), refresh=True)
-                time.sleep(every)
-                try:
-                    seen = look()
-                except VelagenError as error:
-                    # What was seen last is shown with its time, and why there is nothing newer.
-                    seen = replace(seen, view=replace(seen.view, problems=error.problems))
-    except KeyboardInterrupt:
-        pass
-    console.print(Screen(seen))
-    return seen
+    return look_again(
+        console,
+        look,
+        Screen,
+        lambda seen, problems: replace(seen, view=replace(seen.view, problems=problems)),
+        every=every,
+        ended=lambda seen: seen.has_ended,
+    )
 
 
 @rollout_group.command("report", epilog="Example: velagen rollout report sentiment-rollout -o report.html")
 @click.argument("app")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), required=True, help="The page; - prints it."
-)
-@click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
+@page_options
 @cluster_options
 def report_command(
     app: str,
