@@ -75,12 +75,18 @@ def series_of(namespace: str, app: str) -> list[Series]:
 
 def test_the_cluster_is_shown_without_a_prometheus(cluster: Cluster, canary: str) -> None:
     here = ["-n", cluster.namespace, "--prometheus", "http://127.0.0.1:1"]
-    answer = json.loads(top(cluster, canary, *here, "-o", "json"))
-    seen = {one["version"]: (one["weightPercent"], one["replicas"], one["ready"]) for one in answer["models"]}
-    assert seen == {
+    answer: dict[str, Any] = {}
+
+    def seen() -> dict[str, Any]:
+        answer.update(json.loads(top(cluster, canary, *here, "-o", "json")))
+        return {one["version"]: (one["weightPercent"], one["replicas"], one["ready"]) for one in answer["models"]}
+
+    wanted = {
         canary: (90, {"ready": 2, "wanted": 2}, True),
         f"{canary}-canary": (10, {"ready": 1, "wanted": 1}, True),
     }
+    # KServe says Ready with the first pod, and takes it back for a moment when the second is added.
+    cluster.wait_for(lambda: seen() == wanted, f"both versions ready: {wanted}")
     assert [one["requestsPerSecond"] for one in answer["models"]] == [None, None]
     assert "127.0.0.1:1 does not answer: connection refused" in answer["problems"][0]["message"]
     table = top(cluster, *here)
