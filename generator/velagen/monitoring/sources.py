@@ -81,6 +81,8 @@ class Source:
     queue: Mean | None = None
     #: Inferences and executions: their ratio is the mean batch.
     batch: tuple[Series, Series] | None = None
+    #: A gauge of the part of an LLM server's cache that is used, 0 to 1.
+    cache: Series | None = None
     tokens: Series | None = None
     first_token: Histogram | None = None
     #: Counters of the time spent computing, with their units in a second: how the GPU simulator knows a pod's load.
@@ -100,7 +102,7 @@ class Source:
         return frozenset(
             [
                 *(one.name for one in (*self.requests, *self.errors, *(self.batch or ()))),
-                *(one.name for one in (self.inflight, self.waiting, self.tokens) if one),
+                *(one.name for one in (self.inflight, self.waiting, self.cache, self.tokens) if one),
                 *(one.name for one in (self.histogram, self.first_token) if one),
                 *(name for pair in pairs for name in (pair.total, pair.count)),
                 *(name for name, _ in self.busy),
@@ -176,6 +178,7 @@ _ALL: Final = (
         mean=Mean(f"{_VLLM_TIME}_sum", f"{_VLLM_TIME}_count"),
         inflight=Series("vllm:num_requests_running"),
         waiting=Series("vllm:num_requests_waiting"),
+        cache=Series("vllm:kv_cache_usage_perc"),
         tokens=Series("vllm:generation_tokens_total"),
         first_token=Histogram("vllm:time_to_first_token_seconds"),
         note="KServe's Hugging Face server with the backend vLLM gives these beside its own. Counts finished requests; "
