@@ -6,6 +6,8 @@ pkg/scalers/prometheus_scaler.go (the answer must be one number; NaN passes for 
 
 from __future__ import annotations
 
+from typing import Any
+
 from velagen import (
     Expression,
     Reference,
@@ -42,7 +44,7 @@ NOT_GIVEN: dict[str, Value] = {
 }
 
 
-def _asked(one: Expression, at: str | Value, *, is_first: bool) -> dict[str, Value]:
+def _asked(one: Any, at: Value, *, is_first: bool) -> dict[str, Value]:
     """A trigger, with all that it has from the trait, and where it is written."""
     bare = (one.metric == "concurrency") & missing(one.target)
     law = if_else(bare & (p.engine == "keda") if is_first else bare, "littles-law", "target")

@@ -51,6 +51,7 @@ from velagen import (
 )
 from velagen import parameter as p
 from velagen.autoscaling import POLLING_SECONDS, SCALE_DOWN_SECONDS
+from velagen.template.body import Refusal
 
 PARTS = ("predictor", "transformer", "explainer")
 #: The ScaledObject's name among the trait's outputs, by part.
@@ -82,8 +83,10 @@ least = let(
 
 #: Of the ServingRuntimes that KServe ships (config/runtimes), those whose server exports what a source reads; any other
 #: name is a runtime of the user's own, of whose metrics nothing is known.
-_OF_KSERVE = ("sklearnserver", "xgbserver", "lgbserver", "huggingfaceserver", "huggingfaceserver-multinode")
-_OF_KSERVE += ("autogluonserver", "paddleserver", "pmmlserver", "predictiveserver")
+_OF_KSERVE = (
+    *("sklearnserver", "xgbserver", "lgbserver", "huggingfaceserver", "huggingfaceserver-multinode"),
+    *("autogluonserver", "paddleserver", "pmmlserver", "predictiveserver"),
+)
 _OF_VLLM = ("vllmserver", "huggingfaceserver", "huggingfaceserver-multinode")
 EXPORTS = {
     "triton": [SERVING_RUNTIMES["triton"]],
@@ -322,7 +325,7 @@ for output in OUTPUTS.values():
     is_scaled = is_scaled & missing(context.outputs[output])
 
 
-def twice(part: str) -> list[object]:
+def twice(part: str) -> list[Refusal]:
     """This part has an autoscaler already, or its number of pods written in two places."""
     own = of_part(part)
     is_part = p.part == part
