@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,10 +167,23 @@ def test_an_addon_is_packed_without_any_extra(without: dict[str, str], tmp_path:
     assert list((tmp_path / "dist").glob("kfserving-*.tgz"))
 
 
+def _python(version: str) -> str:
+    """An interpreter of a version, or the test is skipped: this one, one on PATH, one that pyenv has."""
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        return sys.executable
+    kept = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python{version}"))
+    for found in (shutil.which(f"python{version}"), *map(str, kept)):
+        if found and subprocess.run([found, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0:
+            return found
+    pytest.skip(f"there is no Python {version} here")
+
+
 @pytest.mark.slow
 @pytest.mark.seconds(60)
-def test_a_clean_environment_builds_checks_and_packs(tmp_path: Path) -> None:
-    """From the wheel, with what it asks for and nothing else."""
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_a_clean_environment_builds_checks_and_packs(tmp_path: Path, version: str) -> None:
+    """From the wheel, with what it asks for and nothing else, on each Python that is supported."""
+    python = _python(version)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
@@ -179,7 +191,7 @@ def test_a_clean_environment_builds_checks_and_packs(tmp_path: Path) -> None:
         timeout=120,
     )
     (wheel,) = tmp_path.glob("velagen-*.whl")
-    venv.create(tmp_path / "env", with_pip=True)
+    subprocess.run([python, "-m", "venv", tmp_path / "env"], check=True, timeout=120)
     binaries = tmp_path / "env/bin"
     # By the lock, as everything else here is installed.
     subprocess.run(
