@@ -47,7 +47,7 @@ def step(version: Any, answer: dict[str, Any], **parameter: Any) -> dict[str, An
     asked = "asked: {stop: template.stop, wait: template.wait, tell: template.tell}"
     with Oracle(version) as oracle:
         verdict = oracle.eval(text, "asked", f"{PROVIDERS}{given}\n{asked}\n")
-        found: dict[str, Any] = verdict.given("check-slo", Place()).result
+        found: dict[str, Any] = verdict.answered("check-slo", Place()).result
     return found
 
 

@@ -20,14 +20,14 @@ def test_what_takes_too_long_is_a_time_out_and_no_error_of_the_definition() -> N
         answer = oracle.eval(RUNS_AWAY)
         assert (bool(answer), answer.fate) == (False, "timeout")
         with pytest.raises(VelagenError) as caught:
-            answer.given("the template of trait web", Place("web.py", 3))
+            answer.answered("the template of trait web", Place("web.py", 3))
         (problem,) = caught.value.problems
         assert problem.message == (
             "the template of trait web was not judged: CUE 0.14.1 gave no answer in 1 s of processor time"
         )
         assert (problem.place.line, problem.hint.endswith("the machine was too busy: try again")) == (3, True)
         # The next question has a new process.
-        assert oracle.eval("x: 1", "x").given("x", Place()).result == 1
+        assert oracle.eval("x: 1", "x").answered("x", Place()).result == 1
 
 
 def test_an_evaluator_that_is_given_no_processor_is_waited_for() -> None:

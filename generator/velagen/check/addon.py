@@ -177,7 +177,7 @@ def _definition(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> It
         yield Problem(f"{_key(one)} does not compile: {reason}", _at(one))
     if refused:
         return
-    answer = oracle.openapi(rendered.template).given(f"the parameter of {_key(one)}", _at(one))
+    answer = oracle.openapi(rendered.template).answered(f"the parameter of {_key(one)}", _at(one))
     if not answer.ok:
         yield Problem(
             f"KubeVela can't turn the parameter of {_key(one)} into OpenAPI: {_first(answer.error)}",
@@ -192,10 +192,10 @@ def _refusals(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iter
     if one.type == "workflow-step":
         # It imports vela's own packages, which only its engine knows: OpenAPI is the check of it.
         return
-    answer = oracle.compile(rendered.template).given(f"the template of {_key(one)}", _at(one))
+    answer = oracle.compile(rendered.template).answered(f"the template of {_key(one)}", _at(one))
     yield from (line for line in answer.error.splitlines() if not _CONTEXT_ERROR.match(line))
     for verdict in oracle.render(rendered.template, samples(one.schema), context=_ANY_CONTEXT):
-        if not verdict.given(f"an example of {_key(one)}", _at(one)):
+        if not verdict.answered(f"an example of {_key(one)}", _at(one)):
             yield _first(verdict.error)
 
 
@@ -215,7 +215,7 @@ def _status(oracle: Oracle, one: BuiltDefinition, rendered: _Rendered) -> Iterat
                 continue
             observed = f"context: {json.dumps(context)}\nparameter: {json.dumps(parameter)}"
             answer = oracle.eval(text, path, observed)
-            answer = answer.given(f"{field} of {_key(one)}, over an object {state},", _at(one))
+            answer = answer.answered(f"{field} of {_key(one)}, over an object {state},", _at(one))
             if field == "details" and isinstance(answer.result, dict):
                 known["details"] = {
                     name: it for name, it in answer.result.items() if name not in ("context", "parameter")

@@ -46,7 +46,7 @@ class Verdict:
     def __bool__(self) -> bool:
         return self.ok
 
-    def given(self, about: str, place: Place) -> Self:
+    def answered(self, about: str, place: Place) -> Self:
         """This verdict. Raises VelagenError where there is none, since the question ended the evaluator."""
         if not self.fate:
             return self
@@ -142,7 +142,7 @@ class Oracle:
         """
         answer = self._exchange({"op": "rewrite", "text": text})
         if isinstance(answer, str):
-            self._no_answer(answer).given(about, place or Place())
+            self._no_answer(answer).answered(about, place or Place())
             return ()
         return tuple(answer.get("fixes") or ())
 

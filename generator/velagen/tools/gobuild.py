@@ -93,11 +93,11 @@ def workshop(cache: Path, reporter: Reporter) -> Iterator[Workshop]:
     if not _free(lock):
         reporter.say("another velagen is building tools; waiting for it")
     with lock:
-        given = os.environ.get("GOCACHE")
-        go_cache = Path(given) if given else own
+        named = os.environ.get("GOCACHE")
+        go_cache = Path(named) if named else own
         go_cache.mkdir(parents=True, exist_ok=True)
         yield Workshop(toolchain, go_cache, reporter, cache / "logs")
-        if not given and os.environ.get("VELAGEN_KEEP_GOCACHE") != "1":
+        if not named and os.environ.get("VELAGEN_KEEP_GOCACHE") != "1":
             clear_go_cache(own)
 
 

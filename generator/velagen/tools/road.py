@@ -25,8 +25,8 @@ ROADS = ("path", "cache", "release", "image", "build")
 
 def cache_dir() -> Path:
     """Give velagen's cache folder: $VELAGEN_CACHE, else ~/.cache/velagen. It may not exist yet."""
-    given = os.environ.get("VELAGEN_CACHE")
-    return Path(given).expanduser().absolute() if given else Path.home() / ".cache" / "velagen"
+    named = os.environ.get("VELAGEN_CACHE")
+    return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "velagen"
 
 
 def roads() -> frozenset[str]:
@@ -35,10 +35,10 @@ def roads() -> frozenset[str]:
     Raises:
         VelagenError: a name in it is not a road.
     """
-    given = os.environ.get("VELAGEN_ROADS")
-    if not given:
+    named = os.environ.get("VELAGEN_ROADS")
+    if not named:
         return frozenset(ROADS)
-    chosen = frozenset(part.strip() for part in given.split(",") if part.strip())
+    chosen = frozenset(part.strip() for part in named.split(",") if part.strip())
     if unknown := sorted(chosen - set(ROADS)):
         raise VelagenError(
             Problem(f"VELAGEN_ROADS names no road: {', '.join(unknown)}", hint=f"Roads: {', '.join(ROADS)}.")

@@ -150,7 +150,7 @@ class KindLab(LabHome):
         return self._need().assembled
 
     @property
-    def given(self) -> KindOptions:
+    def started_with(self) -> KindOptions:
         """The options it was started with.
 
         Raises:

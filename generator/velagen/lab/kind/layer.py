@@ -26,7 +26,7 @@ class Site(Protocol):
         """A client of its API server."""
 
     @property
-    def given(self) -> KindOptions:
+    def started_with(self) -> KindOptions:
         """The options it was started with."""
 
     @property

@@ -59,7 +59,7 @@ def install(lab: Site, layers: Iterable[str], addon: Path | None) -> dict[str, f
 
 
 def _kubevela(lab: Site) -> None:
-    version = lab.given.kubevela
+    version = lab.started_with.kubevela
     lab.load([f"vela-core-{version}"])
     api = lab.api
     namespace = objects.SYSTEM_NAMESPACE
@@ -140,7 +140,7 @@ def _kserve(lab: Site) -> None:
 
 
 def _gpu(lab: Site) -> None:
-    options = lab.given
+    options = lab.started_with
     if not options.gpus:
         lab.reporter.say("no GPUs are asked for: nodes have none")
         return
@@ -227,7 +227,7 @@ def enable(lab: Site, folder: Path) -> None:
         VelagenError: vela refuses it, or its application does not run within three minutes.
     """
     done = subprocess.run(
-        [str(tool("vela", lab.given.kubevela)), "addon", "enable", str(folder), "-y"],
+        [str(tool("vela", lab.started_with.kubevela)), "addon", "enable", str(folder), "-y"],
         env=lab.environment(),
         capture_output=True,
         text=True,
