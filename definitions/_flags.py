@@ -18,7 +18,6 @@ from velagen import (
     comment,
     contains_text,
     each,
-    first_given,
     if_else,
     length,
     let,
@@ -166,6 +165,6 @@ def _words_of(own: Reference, at: str, server: Value) -> list[Value]:
         return {"said": f"{at}env may not set {one.name}", "word": f" ${upper(one.name)} ", "of": server}
 
     return [
-        each(first_given(own.args, []), flag, where=lambda arg: matches(arg, "^--?[A-Za-z]")),
-        each(first_given(own.env, []), variable),
+        each(own.args, flag, where=lambda arg: matches(arg, "^--?[A-Za-z]")),
+        each(own.env, variable),
     ]

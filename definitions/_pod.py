@@ -14,12 +14,14 @@ from typing import Any
 from velagen import (
     choose,
     comment,
+    concat,
     each,
     first_given,
     given,
     length,
     let,
     matches,
+    missing,
     refuse,
     replace_pattern,
     replace_text,
@@ -33,7 +35,7 @@ from velagen.template.expression import Expression, Reference, Value
 
 _FIELDS = json.loads((Path(__file__).parents[1] / "schemas" / "pod.json").read_text(encoding="utf-8"))["$defs"]
 
-#: What of ``pod`` is a word of ours, or is added to: all else goes to KServe as it is.
+#: What of ``pod`` is a word of ours, belongs to the container, or is added to: all else goes to KServe as it is.
 _OURS = (
     "volumes",
     "volumeMounts",
@@ -43,10 +45,7 @@ _OURS = (
     "labels",
     "annotations",
     "security",
-    "securityContext",
     "containerSecurityContext",
-    "nodeSelector",
-    "tolerations",
 )
 
 #: The volume of /dev/shm is called as that of KServe's own runtimes (vllm, huggingface), with which it is merged.
@@ -56,20 +55,35 @@ MODELS_PATH = "/mnt/models"
 #: The model server's container, and the one of a transformer that stands beside it.
 SERVER, COLLOCATED = "kserve-container", "transformer-container"
 
+#: By KServe's name of each part: what its properties begin with, and where they are.
+PARTS: dict[str, tuple[str, Reference]] = {
+    "predictor": ("", p),
+    "transformer": ("transformer.", p.transformer),
+    "explainer": ("explainer.", p.explainer),
+}
+
 NODE_LABELS = {"zone": "topology.kubernetes.io/zone", "node": "kubernetes.io/hostname"}
 
 
-def spec_of(
-    own: Reference, *, own_volume: When | None = None, is_made: Expression | None = None
-) -> dict[object, Value]:
-    """What of ``pod`` goes into a part's pod spec, beside labels, annotations and containers.
+pods_given = let(
+    comment(
+        "What users pass on to Kubernetes, by part.",
+        [
+            when(
+                given(own.pod),
+                {"part": part, "at": f"{at}pod.", "pod": own.pod, "runsAs": given(own.runAsUser)},
+            )
+            for part, (at, own) in PARTS.items()
+        ],
+    )
+)
 
-    *own_volume* is a volume of the component's, which is there where *is_made*.
-    """
-    pod = own.pod
-    wanted = given(pod.volumes) | given(pod.sharedMemory)
+
+def _made(one: Reference) -> Value:
+    """What becomes of a part's ``pod``: fields of the pod's spec; volumes; where its container sees them."""
+    pod = one.pod
     return {
-        when(given(pod)): {
+        "spec": {
             each(pod, where=lambda name, _: ~matches(name, f"^({'|'.join(_OURS)})$")): lambda name, value: {
                 name: value
             },
@@ -89,45 +103,67 @@ def spec_of(
                 )
             },
         },
-        when(wanted if is_made is None else wanted | is_made): {
+        when(given(pod.volumes) | given(pod.sharedMemory)): {
             "volumes": [
                 each(pod.volumes, lambda volume: volume),
                 when(
                     given(pod.sharedMemory),
                     {"name": SHM, "emptyDir": {"medium": "Memory", "sizeLimit": pod.sharedMemory}},
                 ),
-                *([] if own_volume is None else [own_volume]),
             ]
         },
-    }
-
-
-def mounts(own: Reference, *, own_mount: When | None = None, is_made: Expression | None = None) -> dict[object, Value]:
-    """Where the container sees the volumes."""
-    pod = own.pod
-    wanted = given(pod.volumeMounts) | given(pod.sharedMemory)
-    return {
-        when(wanted if is_made is None else wanted | is_made): {
-            "volumeMounts": [
+        when(given(pod.volumeMounts) | given(pod.sharedMemory)): {
+            "mounts": [
                 each(pod.volumeMounts, lambda mount: mount),
                 when(given(pod.sharedMemory), {"name": SHM, "mountPath": SHM_PATH}),
-                *([] if own_mount is None else [own_mount]),
             ]
-        }
+        },
+        when(given(pod.security) & (pod.security != "restricted")): {"security": pod.security},
     }
 
 
-def labels(own: Reference, still: Reference) -> dict[object, Value]:
-    """The pods' labels, or annotations by the same way: KubeVela's own made still, and the user's."""
-    return {
-        each(still): lambda key, value: {key: value},
-        when(given(own)): {each(own): lambda key, value: {key: value}},
-    }
+pods_made = let(
+    comment(
+        "What becomes of it: all parts have it made in one place, and only where it is given.",
+        {each(pods_given): lambda _, one: {one.part: _made(one)}},
+    )
+)
 
 
-def is_restricted(own: Reference) -> Expression:
+def spec_of(part: str) -> dict[object, Value]:
+    """What of ``pod`` goes into a part's pod spec as it is."""
+    made = pods_made[part]
+    return {when(given(made)): {each(made.spec): lambda name, value: {name: value}}}
+
+
+def volumes(part: str, *, own: When | None = None, is_made: Expression | None = None) -> dict[object, Value]:
+    """The pod's volumes; *own* is one of the component's, which is there where *is_made*."""
+    return _listed("volumes", pods_made[part].volumes, own, is_made)
+
+
+def mounts(part: str, *, own: When | None = None, is_made: Expression | None = None) -> dict[object, Value]:
+    """Where the container sees the volumes."""
+    return _listed("volumeMounts", pods_made[part].mounts, own, is_made)
+
+
+def _listed(field: str, made: Reference, own: When | None, is_made: Expression | None) -> dict[object, Value]:
+    # Item by item: where a list of an intermediate is written as it is, vela of KubeVela 1.11 panics (CUE 0.14.1,
+    # evalv3: the walk for operations asks for a path that leads through the intermediate).
+    items = each(made, lambda one: one)
+    if own is None or is_made is None:
+        return {when(given(made)): {field: [items]}}
+    return {when(given(made) | is_made): {field: [items, own]}}
+
+
+def labels(part: str, field: str, still: Reference) -> dict[object, Value]:
+    """The pods' labels, or annotations: KubeVela's own made still, and the user's."""
+    own = PARTS[part][1].pod[field]
+    return {field: still, when(given(own)): {field: {each(own): lambda key, value: {key: value}}}}
+
+
+def is_restricted(part: str) -> Expression:
     """Whether the pods run under Pod Security restricted, as far as it is in the component's hand."""
-    return first_given(own.pod.security, "restricted") == "restricted"
+    return missing(pods_made[part].security)
 
 
 # What is refused ----------------------------------------------------------------------------------------------------
@@ -179,18 +215,11 @@ pod_fields = let(
         _patterns(),
     )
 )
-pods_given = let(
-    comment(
-        "What users pass on to Kubernetes, by part.",
-        [
-            item
-            for part, own in (("", p), ("transformer.", p.transformer), ("explainer.", p.explainer))
-            for item in (
-                when(given(own.pod), {"at": f"{part}pod.", "pod": own.pod, "runsAs": given(own.runAsUser)}),
-                when(given(own.envFrom), {"at": part, "pod": {_ENV_FROM: own.envFrom}, "runsAs": False}),
-            )
-        ],
-    )
+env_from_given = let(
+    [
+        when(given(own.envFrom), {"at": at, "pod": {_ENV_FROM: own.envFrom}, "runsAs": False})
+        for at, own in PARTS.values()
+    ]
 )
 
 
@@ -253,7 +282,7 @@ def _refused(one: Reference) -> Value:
     ]
 
 
-pods_refused = let([each(pods_given, _refused)])
+pods_refused = let([each(concat(pods_given, env_from_given), _refused)])
 pod_refused = let([each(pods_refused, lambda found: found[0], where=lambda found: length(found) > 0)])
 
 

@@ -20,7 +20,7 @@ from _kserve import (
     longest_name,
     script,
 )
-from _pod import COLLOCATED, MODELS_PATH, SERVER, is_restricted, labels, mounts, pod_checks, spec_of
+from _pod import COLLOCATED, MODELS_PATH, PARTS, SERVER, is_restricted, labels, mounts, pod_checks, spec_of, volumes
 from _runtimes import (
     GRPC_PORTS,
     GRPC_PREFIXES,
@@ -246,6 +246,8 @@ model_env = [
 TRITON_LINKS = "/mnt/batching-models"
 LINKS = "batching-models"
 is_batching = is_triton & given(p.dynamicBatching)
+#: The same where nothing of dynamicBatching is written.
+batches = let(is_batching)
 triton_settings = {
     "preferred_batch_size": p.dynamicBatching.preferredBatchSizes,
     "max_queue_delay_microseconds": p.dynamicBatching.maxQueueDelayMicroseconds,
@@ -257,7 +259,7 @@ flags = flags_taken(family)
 shell_words = let(
     comment(
         "Arguments that a shell would read otherwise: TorchServe's image gives them to one.",
-        [each(first_given(p.args, []), lambda arg: arg, where=lambda arg: ~matches(arg, "^[-A-Za-z0-9_=./:,@%+]*$"))],
+        [each(p.args, lambda arg: arg, where=lambda arg: ~matches(arg, "^[-A-Za-z0-9_=./:,@%+]*$"))],
     )
 )
 
@@ -291,29 +293,37 @@ def container_resources(resources: Reference) -> Value:
     def amounts(own: Reference, other: Reference) -> Value:
         return {
             when(given(own)): {
-                each(own, where=is_device): lambda name, amount: {name: amount},
-                each(own, where=lambda name, amount: ~is_device(name, amount)): lambda name, amount: {
-                    name: f"{amount}"
-                },
+                each(own): lambda name, amount: {name: if_else(is_device(name), amount, f"{amount}")},
             },
             when(given(other.cpu) & missing(own.cpu)): {"cpu": f"{other.cpu}"},
             when(given(other.memory) & missing(own.memory)): {"memory": f"{other.memory}"},
         }
 
-    def is_device(name: Expression, _: Expression) -> Expression:
+    def is_device(name: Expression) -> Expression:
         return contains_text(name, "/")
 
     return {
         "requests": amounts(requests, limits),
-        "limits": amounts(limits, requests)
-        | {
-            when(given(requests)): {
-                each(
-                    requests, where=lambda name, amount: is_device(name, amount) & missing(limits[name])
-                ): lambda name, amount: {name: amount}
+        "limits": amounts(limits, requests),
+        when(given(requests)): {
+            "limits": {
+                each(requests, where=lambda name, _: is_device(name) & missing(limits[name])): lambda name, amount: {
+                    name: amount
+                }
             }
         },
     }
+
+
+resources_given = let(
+    [when(given(own.resources), {"part": part, "of": own.resources}) for part, (_, own) in PARTS.items()]
+)
+resources_made = let(
+    comment(
+        "Requests and limits of each part that has some.",
+        {each(resources_given): lambda _, one: {one.part: container_resources(one.of)}},
+    )
+)
 
 
 #: KServe copies the InferenceService's labels and annotations to the pods' template, where the component's own win
@@ -345,14 +355,14 @@ still_annotations = let(dict.fromkeys(_STILL_ANNOTATIONS, ""))
 SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def pod_security(own: Reference) -> dict[object, Value]:
+def pod_security(part: str) -> dict[object, Value]:
     """For the pod: a container's own comes before it, and storage-initializer and KServe's agent have it too.
 
     Knative takes seccomp's for a container alone (serving pkg/apis/serving/fieldmask.go, PodSecurityContextMask).
     """
+    _, own = PARTS[part]
     return {
-        when(~is_knative & missing(own.pod.securityContext) & is_restricted(own)): {"securityContext": SECCOMP},
-        when(given(own.pod.securityContext)): {"securityContext": own.pod.securityContext},
+        when(~is_knative & missing(own.pod.securityContext) & is_restricted(part)): {"securityContext": SECCOMP},
     }
 
 
@@ -371,7 +381,7 @@ model_security = {
     when(given(p.runAsUser)): {
         "securityContext": {
             "runAsUser": p.runAsUser,
-            when(is_restricted(p)): security(p.runAsUser == 0),
+            when(is_restricted("predictor")): security(p.runAsUser == 0),
         }
     },
     when(
@@ -379,26 +389,41 @@ model_security = {
         & missing(p.pod.containerSecurityContext)
         & is_knative
         & (family != "other")
-        & is_restricted(p)
+        & is_restricted("predictor")
     ): {"securityContext": SECCOMP},
 }
 
 
-def companion(own: Reference) -> Value:
+def own_security(part: str) -> dict[object, Value]:
+    """For a container whose image no ServingRuntime names."""
+    _, own = PARTS[part]
+    return {
+        when(missing(own.pod.containerSecurityContext) & is_restricted(part)): {
+            "securityContext": {
+                "runAsUser": optional(own.runAsUser),
+                **security(first_given(own.runAsUser, 1) == 0),
+            }
+        },
+        when(given(own.runAsUser) & ~is_restricted(part)): {"securityContext": {"runAsUser": own.runAsUser}},
+        when(given(own.pod.containerSecurityContext)): {"securityContext": own.pod.containerSecurityContext},
+    }
+
+
+def companion(part: str) -> Value:
     """A transformer or explainer: KServe adds --predictor_host and --http_port, and --model_name unless it is there."""
+    _, own = PARTS[part]
     return {
         "minReplicas": optional(own.minReplicas),
         "maxReplicas": optional(own.maxReplicas),
         "scaleMetric": optional(own.scaleMetric),
         "scaleTarget": optional(own.scaleTarget),
         "logger": optional(own.logger),
-        "labels": labels(own.pod.labels, still_labels),
-        "annotations": labels(own.pod.annotations, still_annotations),
-        "nodeSelector": optional(own.pod.nodeSelector),
-        "tolerations": optional(own.pod.tolerations),
-        **spec_of(own),
+        **labels(part, "labels", still_labels),
+        **labels(part, "annotations", still_annotations),
+        **volumes(part),
+        **spec_of(part),
         **grace(own),
-        **pod_security(own),
+        **pod_security(part),
         when(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
         "containers": [
             {
@@ -420,16 +445,9 @@ def companion(own: Reference) -> Value:
                     ]
                 },
                 "envFrom": optional(own.envFrom),
-                **mounts(own),
-                when(given(own.resources)): {"resources": container_resources(own.resources)},
-                when(missing(own.pod.containerSecurityContext) & is_restricted(own)): {
-                    "securityContext": {
-                        "runAsUser": optional(own.runAsUser),
-                        **security(first_given(own.runAsUser, 1) == 0),
-                    }
-                },
-                when(given(own.runAsUser) & ~is_restricted(own)): {"securityContext": {"runAsUser": own.runAsUser}},
-                when(given(own.pod.containerSecurityContext)): {"securityContext": own.pod.containerSecurityContext},
+                **mounts(part),
+                "resources": optional(resources_made[part]),
+                **own_security(part),
                 **lifecycle,
                 when(given(own.readinessPath)): {
                     "readinessProbe": {
@@ -456,20 +474,6 @@ COLLOCATED_PORT, COLLOCATED_GRPC_PORT = 8090, 8091
 own_port = first_given(p.port, HTTP_PORT)
 
 
-def own_security(own: Reference) -> dict[object, Value]:
-    """For a container whose image no ServingRuntime names."""
-    return {
-        when(missing(own.pod.containerSecurityContext) & is_restricted(own)): {
-            "securityContext": {
-                "runAsUser": optional(own.runAsUser),
-                **security(first_given(own.runAsUser, 1) == 0),
-            }
-        },
-        when(given(own.runAsUser) & ~is_restricted(own)): {"securityContext": {"runAsUser": own.runAsUser}},
-        when(given(own.pod.containerSecurityContext)): {"securityContext": own.pod.containerSecurityContext},
-    }
-
-
 #: pkg/apis/serving/v1beta1/predictor_custom.go: KServe reads the model's place and the protocol from the environment.
 own_server: dict[object, Value] = {
     "name": SERVER,
@@ -484,9 +488,9 @@ own_server: dict[object, Value] = {
         ]
     },
     "envFrom": optional(p.envFrom),
-    **mounts(p),
-    when(given(p.resources)): {"resources": container_resources(p.resources)},
-    **own_security(p),
+    **mounts("predictor"),
+    "resources": optional(resources_made.predictor),
+    **own_security("predictor"),
     when(given(p.port) | is_grpc): {
         "ports": [{when(is_grpc): {"name": "h2c"}, "containerPort": own_port, "protocol": "TCP"}]
     },
@@ -515,11 +519,11 @@ collocated: dict[object, Value] = {
     ],
     "env": optional(p.transformer.env),
     "envFrom": optional(p.transformer.envFrom),
-    when(given(p.transformer.resources)): {"resources": container_resources(p.transformer.resources)},
-    when(is_restricted(p) | given(p.transformer.runAsUser)): {
+    "resources": optional(resources_made.transformer),
+    when(is_restricted("predictor") | given(p.transformer.runAsUser)): {
         "securityContext": {
             "runAsUser": optional(p.transformer.runAsUser),
-            when(is_restricted(p)): security(first_given(p.transformer.runAsUser, 1) == 0),
+            when(is_restricted("predictor")): security(first_given(p.transformer.runAsUser, 1) == 0),
         }
     },
     "ports": [{"containerPort": COLLOCATED_PORT, "protocol": "TCP"}],
@@ -878,25 +882,24 @@ kfserving = Component(
             "predictor": {
                 "minReplicas": optional(p.minReplicas),
                 "maxReplicas": optional(p.maxReplicas),
-                when(given(p.rollout)): {"deploymentStrategy": choose(p.rollout, ROLLOUTS)},
                 "storageContainerName": optional(p.storageContainer),
+                "timeout": optional(p.timeoutSeconds),
+                "containerConcurrency": optional(p.containerConcurrency),
+                "serviceAccountName": optional(p.serviceAccount),
+                "nodeSelector": optional(p.nodeSelector),
+                "tolerations": optional(p.tolerations),
+                when(given(p.rollout)): {"deploymentStrategy": choose(p.rollout, ROLLOUTS)},
                 when(given(p.artifacts)): {
                     "storageUris": [
                         {"uri": location, "mountPath": MODELS_PATH},
                         each(p.artifacts, lambda one: {"uri": one.uri, "mountPath": one.path}),
                     ]
                 },
-                "timeout": optional(p.timeoutSeconds),
-                "containerConcurrency": optional(p.containerConcurrency),
-                "serviceAccountName": optional(p.serviceAccount),
-                when(given(p.nodeSelector)): {"nodeSelector": p.nodeSelector},
-                when(given(p.pod.nodeSelector)): {"nodeSelector": p.pod.nodeSelector},
-                when(given(p.tolerations)): {"tolerations": p.tolerations},
-                when(given(p.pod.tolerations)): {"tolerations": p.pod.tolerations},
                 # Links to the models, and their configurations with dynamic batching; no data.
-                **spec_of(p, own_volume=when(is_batching, {"name": LINKS, "emptyDir": {}}), is_made=is_batching),
+                **volumes("predictor", own=when(batches, {"name": LINKS, "emptyDir": {}}), is_made=batches),
+                **spec_of("predictor"),
                 **grace(p),
-                **pod_security(p),
+                **pod_security("predictor"),
                 when(has_image | is_collocated | given(p.pod.sidecars)): {
                     "containers": [
                         when(has_image, own_server),
@@ -904,10 +907,10 @@ kfserving = Component(
                         each(p.pod.sidecars, lambda container: container),
                     ]
                 },
-                "labels": labels(p.pod.labels, still_labels),
-                "annotations": {
-                    **labels(p.pod.annotations, still_annotations),
-                    when(p.scrape & ~is_knative & (family != "tensorflow") & (family != "other")): {
+                **labels("predictor", "labels", still_labels),
+                **labels("predictor", "annotations", still_annotations),
+                when(p.scrape & ~is_knative & (family != "tensorflow") & (family != "other")): {
+                    "annotations": {
                         "prometheus.io/scrape": "true",
                         "prometheus.io/port": choose(family, METRICS_PORTS, f"{HTTP_PORT}"),
                         "prometheus.io/path": "/metrics",
@@ -942,9 +945,9 @@ kfserving = Component(
                             ),
                         },
                         **mounts(
-                            p,
-                            own_mount=when(is_batching, {"name": LINKS, "mountPath": TRITON_LINKS}),
-                            is_made=is_batching,
+                            "predictor",
+                            own=when(batches, {"name": LINKS, "mountPath": TRITON_LINKS}),
+                            is_made=batches,
                         ),
                         when((name_flag != "") | given(p.args)): {
                             "args": [
@@ -954,7 +957,7 @@ kfserving = Component(
                         },
                         when((family == "mlflow") | given(p.env)): {"env": model_env},
                         "envFrom": optional(p.envFrom),
-                        when(given(p.resources)): {"resources": container_resources(p.resources)},
+                        "resources": optional(resources_made.predictor),
                         **model_security,
                         # reconcilers/service/service_reconciler.go, reconcilers/ingress/httproute_reconciler.go
                         when(is_grpc | is_both): {
@@ -989,8 +992,8 @@ kfserving = Component(
                     "batcher": {"maxBatchSize": p.batcher.maxBatchSize, "maxLatency": p.batcher.maxLatencyMilliseconds}
                 },
             },
-            when(given(p.transformer) & ~is_collocated): {"transformer": companion(p.transformer)},
-            when(given(p.explainer)): {"explainer": companion(p.explainer)},
+            when(given(p.transformer) & ~is_collocated): {"transformer": companion("transformer")},
+            when(given(p.explainer)): {"explainer": companion("explainer")},
         },
     },
     checks=[

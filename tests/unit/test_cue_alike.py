@@ -124,8 +124,8 @@ SCHEMA = {
 )
 def test_a_table_refuses_what_each_check_would(oracle: Oracle, parameter: dict[str, object], says: str) -> None:
     compiled = cue.to_cue(compile_schema(parse_schema(SCHEMA), faces=True).file())
-    assert "let sentences = {" in compiled
-    assert "let sentencesBelow = {" in compiled
+    assert "for property, rule in {" in compiled
+    assert "for object, rules in {" in compiled
     assert compiled.count("port is required") == 1
     (verdict,) = oracle.render(compiled, [parameter])
     assert says in verdict.error

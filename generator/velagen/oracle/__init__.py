@@ -115,6 +115,16 @@ class Oracle:
                 if stream is not None:
                     stream.close()
 
+    def processor_seconds(self) -> float:
+        """What the evaluator process has used up to now.
+
+        Raises VelagenError where no process runs, or the system does not tell (it has no /proc).
+        """
+        used = None if self._process is None else _processor_seconds(self._process.pid)
+        if used is None:
+            raise VelagenError(Problem("the evaluator's processor time can't be read"))
+        return used
+
     # ------------------------------------------------------------ questions
 
     def vet(self, text: str, values: Sequence[Any], path: str = "parameter") -> list[Verdict]:

@@ -968,7 +968,7 @@ class _Compiler:
             else:
                 clauses = rule.clauses if is_object else (*given, *rule.clauses)
                 outside.append(self.check(clauses, Binary("&", message, Lit(1)), rule.label))
-        tables, others = tabled(outside, taken=self.root_names | {rule.label for rule, _ in found})
+        tables, others = tabled(outside)
         return list(nested(inside)), [*tables, *nested(others)]
 
     def always(self, clause: Cue) -> bool:

@@ -6,7 +6,7 @@ each of them anew whenever it renders an application.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from velagen.cue import (
@@ -23,13 +23,12 @@ from velagen.cue import (
     Ident,
     Index,
     Interpolation,
-    LetDecl,
+    ListLit,
     Lit,
     Node,
     Selector,
     Struct,
     absent,
-    free_name,
     is_constant,
     present,
 )
@@ -50,11 +49,8 @@ class _Simple:
     said: Lit
 
 
-def tabled(decls: Iterable[Decl], *, taken: Collection[str]) -> tuple[list[Decl], list[Decl]]:
-    """Tables and loops over them, and the checks of *decls* that are not in them.
-
-    *taken* are names that a table may not have.
-    """
+def tabled(decls: Iterable[Decl]) -> tuple[list[Decl], list[Decl]]:
+    """Loops over tables, and the checks of *decls* that are not in them."""
     given = list(decls)
     groups: dict[tuple[tuple[Node, ...], Expr], dict[str, _Simple]] = {}
     members: dict[tuple[tuple[Node, ...], Expr], list[int]] = {}
@@ -69,12 +65,11 @@ def tabled(decls: Iterable[Decl], *, taken: Collection[str]) -> tuple[list[Decl]
     together = len(below) > 1 and sum(map(len, below.values())) >= _FEWEST
     for key, group in groups.items():
         if len(group) >= _FEWEST and not (together and key in below):
-            name = free_name("sentences", {*taken, *(one.name for one in tables if isinstance(one, LetDecl))})
-            tables += _loop(name, *key, group)
+            tables.append(_loop(*key, group))
             used |= set(members[key])
     if together:
         objects = {str(of.name): group for (_, of), group in below.items() if isinstance(of, Selector)}
-        tables += _loop_below(free_name("sentencesBelow", taken), objects)
+        tables.append(_loop_below(objects))
         used |= {number for key in below for number in members[key]}
     left = [decl for number, decl in enumerate(given) if number not in used]
     return ([Comment(_NOTE), *tables] if tables else []), left
@@ -113,43 +108,33 @@ def _is_below(around: tuple[Node, ...], of: Expr) -> bool:
     return False
 
 
-def _loop(name: str, around: tuple[Node, ...], of: Expr, group: dict[str, _Simple]) -> Iterator[Decl]:
-    at = Index(of, Ident("property"))
-    yield LetDecl(name, _sentences(group))
-    clauses = (*around, For("must", _types(group), key="property"), *_unless(at))
-    yield Comprehension(clauses, _conflict(Dynamic(Ident("property")), Index(Ident(name), Ident("property"))))
+def _loop(around: tuple[Node, ...], of: Expr, group: dict[str, _Simple]) -> Comprehension:
+    clauses = (*around, For("rule", _rules(group), key="property"), *_unless(Index(of, Ident("property"))))
+    return Comprehension(clauses, _conflict(Dynamic(Ident("property"))))
 
 
-def _loop_below(name: str, groups: dict[str, dict[str, _Simple]]) -> Iterator[Decl]:
+def _loop_below(groups: dict[str, dict[str, _Simple]]) -> Comprehension:
     object_, property_ = Ident("object"), Ident("property")
-    yield LetDecl(name, Struct(tuple(Field(one, _sentences(group)) for one, group in groups.items())))
-    types = Struct(tuple(Field(one, _types(group)) for one, group in groups.items()))
     given = Index(Ident("parameter"), object_)
     clauses = (
-        For("properties", types, key="object"),
+        For("rules", Struct(tuple(Field(one, _rules(group)) for one, group in groups.items())), key="object"),
         Guard(present(given)),
-        For("must", Ident("properties"), key="property"),
+        For("rule", Ident("rules"), key="property"),
         *_unless(Index(given, property_)),
     )
-    yield Comprehension(
-        clauses, _conflict(Interpolation((object_, "_", property_)), Index(Index(Ident(name), object_), property_))
-    )
+    return Comprehension(clauses, _conflict(Interpolation((object_, "_", property_))))
 
 
-def _sentences(group: dict[str, _Simple]) -> Struct:
-    return Struct(tuple(Field(name, one.said) for name, one in group.items()))
-
-
-def _types(group: dict[str, _Simple]) -> Struct:
-    return Struct(tuple(Field(name, one.must) for name, one in group.items()))
+def _rules(group: dict[str, _Simple]) -> Struct:
+    return Struct(tuple(Field(name, ListLit((one.must, one.said))) for name, one in group.items()))
 
 
 def _unless(at: Expr) -> tuple[Node, ...]:
-    return Guard(present(at)), Guard(absent(Binary("&", at, Ident("must"))))
+    return Guard(present(at)), Guard(absent(Binary("&", at, Index(Ident("rule"), Lit(0)))))
 
 
-def _conflict(label: Dynamic | Interpolation, sentence: Expr) -> Struct:
-    return Struct((Field(label, Binary("&", sentence, Lit(1))),))
+def _conflict(label: Dynamic | Interpolation) -> Struct:
+    return Struct((Field(label, Binary("&", Index(Ident("rule"), Lit(1)), Lit(1))),))
 
 
 __all__ = ["tabled"]

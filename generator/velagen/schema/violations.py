@@ -243,6 +243,8 @@ class Violations:
                     guard = (Guard(is_type(ref, of_type)),)
             for keyword in group:
                 if keyword in wanted and keyword in node:
+                    if keyword == "type" and "enum" in wanted and _names_texts(node):
+                        continue  # what is none of these texts is said to be none, whatever it is
                     value = node[keyword]
                     for clauses, message in getattr(self, "_" + keyword.replace("-", "_"))(
                         node, value, ref, words, known
@@ -270,7 +272,7 @@ class Violations:
     def _below(
         self, node: Node, ref: Expr, words: Words, guard: Clauses, known: frozenset[str] = ALL_TYPES
     ) -> Iterator[tuple[Clauses, Words]]:
-        for one in self.all_of(node, ref, words, known):
+        for one in self.merged(self.all_of(node, ref, words, known), ref):
             yield guard + one.clauses, one.message
 
     # ------------------------------------------------------------ any type
@@ -300,6 +302,8 @@ class Violations:
         if len(scalars) > MANY:
             # A list and one question to it; a condition for each value would nest as deep as there are values.
             clauses += self._none_of(scalars, ref)
+        elif 1 < len(scalars) <= _LONGEST_DISJUNCTION and all(isinstance(item, str) for item in scalars):
+            clauses.append(Guard(absent(Binary("&", ref, joined("|", (self.scalar(item) for item in scalars))))))
         elif scalars:
             clauses.append(Guard(joined("&&", (absent(Binary("&", ref, self.scalar(item))) for item in scalars))))
         others = [item for item in value if isinstance(item, (dict, list))]
@@ -806,20 +810,44 @@ class Violations:
 _LONGEST_DISJUNCTION = 40
 
 
+def _names_texts(node: Node) -> bool:
+    """Whether ``enum`` lists texts alone, and ``type`` asks for a text."""
+    values = node.get("enum")
+    return (
+        node.get("type") == "string"
+        and isinstance(values, list)
+        and bool(values)
+        and all(isinstance(item, str) for item in values)
+    )
+
+
 def _fitting(alike: list[Violation]) -> Expr | None:
     """The CUE type of those values that none of *alike*, violations of one node, finds; None where no type is it."""
     first, *others = alike
-    scalar = first.node.get("type")
-    if first.keyword != "type" or scalar not in ("string", "integer", "number") or not others:
+    given = first.node.get("type")
+    scalars = [given] if isinstance(given, str) else list(given or ())
+    if first.keyword != "type" or not others or {*scalars} - {"string", "integer", "number"} or not scalars:
         return None
-    if scalar != "string" and len(first.clauses) > 1:  # 1.0 counts as a whole number here, which no type says
+    if len([one for one in scalars if one != "string"]) > 1:
         return None
-    constraints = [_constraint(one.node, one.keyword, scalar) for one in others]
-    if None in constraints:
+    if scalars != ["string"] and len(first.clauses) > 1:  # 1.0 counts as a whole number here, which no type says
         return None
+    types = [_fitting_one(others, scalar, [one for one in scalars if one != scalar]) for scalar in scalars]
+    return None if None in types else joined("|", (one for one in types if one is not None))
+
+
+def _fitting_one(others: list[Violation], scalar: str, beside: list[str]) -> Expr | None:
+    """The type of those of *scalar*; what is said of the types *beside* it says nothing of them."""
+    constraints = []
+    for one in others:
+        constraint = _constraint(one.node, one.keyword, scalar)
+        if constraint is not None:
+            constraints.append(constraint)
+        elif not any(_constraint(one.node, one.keyword, other) is not None for other in beside):
+            return None
     # What holds for strings only says by itself that it is one.
-    base = () if scalar == "string" else (TYPE[scalar],)
-    return joined("&", (*base, *(one for one in constraints if one is not None)))
+    base = () if scalar == "string" and constraints else (TYPE[scalar],)
+    return joined("&", (*base, *constraints))
 
 
 def _constraint(node: Node, keyword: str, scalar: str) -> Expr | None:
