@@ -316,7 +316,7 @@ def container_resources(resources: Reference) -> Value:
 
 
 resources_given = let(
-    [when(given(own.resources), {"part": part, "of": own.resources}) for part, (_, own) in PARTS.items()]
+    [when(given(own.resources), {"part": part, "at": at, "of": own.resources}) for part, (at, own) in PARTS.items()]
 )
 resources_made = let(
     comment(
@@ -468,6 +468,13 @@ def companion(part: str) -> Value:
 
 has_image = given(p.image)
 is_collocated = given(p.transformer.collocated) & p.transformer.collocated
+
+
+def runs_apart(own: Reference) -> Expression:
+    """Whether a transformer or explainer has pods of its own; of an explainer all else is refused (`apart`)."""
+    return given(own) & ~(given(own.collocated) & own.collocated)
+
+
 #: Where a transformer in the model's pod listens: 8080 and 8081 are the model server's. KServe's Service leads to the
 #: first port of the container of its name (reconcilers/service/service_reconciler.go, createDefaultSvc).
 COLLOCATED_PORT, COLLOCATED_GRPC_PORT = 8090, 8091
@@ -803,7 +810,8 @@ def _scaled(at: str, own: Reference) -> list[Value]:
     ]
 
 
-in_other_mode = let([*_scaled("transformer", p.transformer), *_scaled("explainer", p.explainer)])
+_PAIRS = zip(_scaled("transformer", p.transformer), _scaled("explainer", p.explainer), strict=True)
+in_other_mode = let([one for pair in _PAIRS for one in pair])
 
 
 def _logs(at: str, own: Reference) -> Value:
@@ -818,35 +826,32 @@ def _logs(at: str, own: Reference) -> Value:
 loggers = let([_logs("", p), _logs("transformer.", p.transformer), _logs("explainer.", p.explainer)])
 
 
-def _uneven(at: str, resources: Reference) -> Value:
+def _uneven(one: Reference) -> Value:
     """Kubernetes pkg/apis/core/validation, ValidateResourceRequirements: extended resources and huge pages."""
-    return each(
-        first_given(resources.requests, {}),
-        lambda name, amount: (
-            f"{at}resources has {amount} of {name} in requests and {limits_of(resources, name)} in limits, and "
-            "Kubernetes takes the same number in both: write it in limits alone"
-        ),
-        where=lambda name, amount: (
-            matches(name, "/|^hugepages-")
-            & (limits_of(resources, name) != "")
-            & (limits_of(resources, name) != f"{amount}")
-        ),
-    )
+    requests, limits = one.of.requests, one.of.limits
+
+    def limit(name: Expression) -> Expression:
+        return first_given(f"{limits[name]}", "")
+
+    return [
+        each(
+            first_given(requests, {}),
+            lambda name, amount: (
+                f"{one.at}resources has {amount} of {name} in requests and {limit(name)} in limits, and "
+                "Kubernetes takes the same number in both: write it in limits alone"
+            ),
+            where=lambda name, amount: (
+                matches(name, "/|^hugepages-") & (limit(name) != "") & (limit(name) != f"{amount}")
+            ),
+        )
+    ]
 
 
-def limits_of(resources: Reference, name: Expression) -> Expression:
-    """The amount in limits as text, empty where there is none."""
-    return first_given(f"{resources.limits[name]}", "")
-
-
+uneven_by_part = let([each(resources_given, _uneven)])
 uneven = let(
     comment(
         "Devices of which one amount is requested and another is the limit.",
-        [
-            _uneven("", p.resources),
-            _uneven("transformer.", p.transformer.resources),
-            _uneven("explainer.", p.explainer.resources),
-        ],
+        [each(uneven_by_part, lambda found: found[0], where=lambda found: length(found) > 0)],
     )
 )
 
@@ -992,8 +997,8 @@ kfserving = Component(
                     "batcher": {"maxBatchSize": p.batcher.maxBatchSize, "maxLatency": p.batcher.maxLatencyMilliseconds}
                 },
             },
-            when(given(p.transformer) & ~is_collocated): {"transformer": companion("transformer")},
-            when(given(p.explainer)): {"explainer": companion("explainer")},
+            when(runs_apart(p.transformer)): {"transformer": companion("transformer")},
+            when(runs_apart(p.explainer)): {"explainer": companion("explainer")},
         },
     },
     checks=[
