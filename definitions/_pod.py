@@ -87,21 +87,21 @@ def _made(one: Reference) -> Value:
             each(pod, where=lambda name, _: ~matches(name, f"^({'|'.join(_OURS)})$")): lambda name, value: {
                 name: value
             },
-            when(given(pod.spread)): {
-                "topologySpreadConstraints": comment(
-                    "Among the pods of the same part and version: of the labels in matchLabelKeys each pod's own value "
-                    "counts.",
-                    [
-                        {
-                            "maxSkew": 1,
-                            "topologyKey": choose(pod.spread, NODE_LABELS),
-                            "whenUnsatisfiable": "ScheduleAnyway",
-                            "labelSelector": {"matchExpressions": [{"key": "component", "operator": "Exists"}]},
-                            "matchLabelKeys": ["app", "pod-template-hash"],
-                        }
-                    ],
-                )
-            },
+        },
+        when(given(pod.spread)): {
+            "spread": comment(
+                "Among the pods of the same part and version: of the labels in matchLabelKeys each pod's own value "
+                "counts.",
+                [
+                    {
+                        "maxSkew": 1,
+                        "topologyKey": choose(pod.spread, NODE_LABELS),
+                        "whenUnsatisfiable": "ScheduleAnyway",
+                        "labelSelector": {"matchExpressions": [{"key": "component", "operator": "Exists"}]},
+                        "matchLabelKeys": ["app", "pod-template-hash"],
+                    }
+                ],
+            )
         },
         when(given(pod.volumes) | given(pod.sharedMemory)): {
             "volumes": [
@@ -133,7 +133,10 @@ pods_made = let(
 def spec_of(part: str) -> dict[object, Value]:
     """What of ``pod`` goes into a part's pod spec as it is."""
     made = pods_made[part]
-    return {when(given(made)): {each(made.spec): lambda name, value: {name: value}}}
+    return {
+        when(given(made)): {each(made.spec): lambda name, value: {name: value}},
+        **_listed("topologySpreadConstraints", made.spread, None, None),
+    }
 
 
 def volumes(part: str, *, own: When | None = None, is_made: Expression | None = None) -> dict[object, Value]:
