@@ -6,6 +6,7 @@ from _prometheus import vector
 from _rollout_refusals import queries
 from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace, rules, stable_name, trouble
 from _rollout_state import before_check, is_due
+from _rollout_webhooks import broken_webhooks, silent_webhooks
 
 from velagen import (
     cases,
@@ -277,8 +278,8 @@ requests_seen = let(measured("requests"))
 more_failures = if_else(
     is_relative, verdict.more_failures(failures, evidence, p.analysis.relative.successMargin), Literal([])
 )
-broken = let(concat(verdict.broken(bounds), more_failures))
-unmeasured = let(verdict.unmeasured(bounds))
+broken = let(concat(verdict.broken(bounds), more_failures, broken_webhooks))
+unmeasured = let(concat(verdict.unmeasured(bounds), silent_webhooks))
 judged = (broken, unmeasured, requests_seen, p.analysis.minimumRequests)
 check = let(
     cases(

@@ -33,7 +33,6 @@ from velagen import (
     if_else,
     let,
     one_of,
-    operation,
     to_json,
     when,
 )
@@ -91,20 +90,14 @@ kept = let(
 KEPT = ("stable", "stableComponent", "target", "revision", "session", "settings", "why", "history")
 
 
-def state_object(of: Reference, data: Value) -> Expression:
+def state_object(of: Reference, data: Value) -> Value:
     """The ConfigMap that holds the state *of*."""
-    return operation(
-        "vela/kube",
-        "#Apply",
-        {
-            "value": {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": state_name, "namespace": namespace, "labels": labels(of)},
-                "data": data,
-            }
-        },
-    )
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": state_name, "namespace": namespace, "labels": labels(of)},
+        "data": data,
+    }
 
 
 #: The candidate is the component once more, with the name that clients call the model by.

@@ -28,12 +28,14 @@ from velagen import (
     matches,
     missing,
     one_of,
+    unique,
 )
 from velagen import parameter as p
 from velagen.rollout import transitions
 from velagen.template.expression import Expression
 
 queries = first_given(p.analysis.queries, [])
+webhooks = first_given(p.analysis.webhooks, [])
 
 
 def rises(number: Expression, one: Expression) -> Expression:
@@ -54,11 +56,28 @@ nothing_measured = (
     & missing(p.analysis.latency.milliseconds)
     & (length(queries) == 0)
     & missing(p.analysis.budgetLeft)
+    & (length(webhooks) == 0)
 )
+names_of_webhooks = let([each(webhooks, lambda one: one.name)])
 
 
 #: Where a version is about to be brought in. Before a first deployment KServe has not named the model yet.
-needs_hosts = given(live.metadata.uid) & (stable_target != target) & one_of(phase_then, "", *transitions.ENDS)
+starts = one_of(phase_then, "", *transitions.ENDS)
+needs_hosts = given(live.metadata.uid) & (stable_target != target) & starts
+#: What the API server said of reads that this account may not do: "... is forbidden: User ... cannot get ...".
+READS = {
+    "seen": ("state", "leases", "live", "httpRoute", "kserveRoute", "virtualService"),
+    "there": ("gateway", "routes", "app", "event", "liveDeployment"),
+}
+denied = let(
+    [
+        each(
+            [first_given(answer(group, name).err, "") for group, names in READS.items() for name in names],
+            lambda one: one,
+            where=lambda one: contains_text(one, "is forbidden"),
+        )
+    ]
+)
 
 #: The first of them is said, and nothing is created.
 refusal = let(
@@ -72,6 +91,10 @@ refusal = let(
             f"rollout-model works on a component of type kfserving, and {p.component} is of type {component.type}",
         ),
         (p.tidy, ""),
+        (
+            starts & (length(denied) > 0),
+            f"the account that this application acts as lacks a right that rollout-model needs: {denied[0]}",
+        ),
         (
             contains(traits_of_component, "canary"),
             f"{p.component} has the trait canary, and both would split the same traffic: drop the trait, or the step",
@@ -97,7 +120,8 @@ refusal = let(
         ),
         (
             length(twice) > 0,
-            f"another step, {twice[0]}, rolls out {p.component} too: write one step for it (and one with tidy: true)",
+            f"another step, {twice[0]}, rolls out {p.component} too, and a component has one new version at a time: "
+            "write one step for it (and one with tidy: true)",
         ),
         (
             length(shared) > 0,
@@ -138,6 +162,11 @@ refusal = let(
         (
             length(unbounded) > 0,
             f"the query {unbounded[0]} of analysis has no bound: write atLeast or atMost",
+        ),
+        (
+            length(unique(names_of_webhooks)) < length(names_of_webhooks),
+            f"analysis.webhooks has two of one name ({join(names_of_webhooks, ', ')}), and a reason could not tell "
+            "them apart: give each a name of its own",
         ),
         (
             rules.deadline < rules.interval * rules.checks,

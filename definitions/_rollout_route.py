@@ -29,12 +29,11 @@ from velagen import (
     length,
     let,
     one_of,
-    operation,
     to_json,
     when,
 )
 from velagen import parameter as p
-from velagen.template.expression import Expression, Value
+from velagen.template.expression import Value
 
 #: Requests come in at the transformer where there is one.
 entry = let(if_else(given(properties.transformer), "transformer", "predictor"))
@@ -177,39 +176,33 @@ def split_rule(port: Value) -> dict[object, Value]:
     }
 
 
-gateway_route = operation(
-    "vela/kube",
-    "#Apply",
-    {
-        "value": {
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "HTTPRoute",
-            "metadata": route_metadata(route_name),
-            "spec": {
-                "parentRefs": [{"name": gateway_name, "namespace": gateway_namespace}],
-                "hostnames": [each(hosts, lambda host: host)],
-                "rules": [
-                    when(
-                        has_grpc & has_testers,
-                        {
-                            "matches": matches_of_testers(ANY_GRPC_PATH, GRPC_REQUEST),
-                            "backendRefs": [of_candidate(grpc_port, 100)],
-                        },
-                    ),
-                    when(
-                        has_grpc,
-                        {"matches": [{**ANY_GRPC_PATH, "headers": [GRPC_REQUEST]}], **split_rule(grpc_port)},
-                    ),
-                    when(
-                        has_testers,
-                        {"matches": matches_of_testers(ANY_PATH), "backendRefs": [of_candidate(HTTP, 100)]},
-                    ),
-                    {when(beside_kserve): {"matches": [ANY_PATH]}, **split_rule(HTTP)},
-                ],
-            },
-        }
+gateway_route: Value = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "HTTPRoute",
+    "metadata": route_metadata(route_name),
+    "spec": {
+        "parentRefs": [{"name": gateway_name, "namespace": gateway_namespace}],
+        "hostnames": [each(hosts, lambda host: host)],
+        "rules": [
+            when(
+                has_grpc & has_testers,
+                {
+                    "matches": matches_of_testers(ANY_GRPC_PATH, GRPC_REQUEST),
+                    "backendRefs": [of_candidate(grpc_port, 100)],
+                },
+            ),
+            when(
+                has_grpc,
+                {"matches": [{**ANY_GRPC_PATH, "headers": [GRPC_REQUEST]}], **split_rule(grpc_port)},
+            ),
+            when(
+                has_testers,
+                {"matches": matches_of_testers(ANY_PATH), "backendRefs": [of_candidate(HTTP, 100)]},
+            ),
+            {when(beside_kserve): {"matches": [ANY_PATH]}, **split_rule(HTTP)},
+        ],
     },
-)
+}
 
 # ---------------------------------------------------------------- Istio
 
@@ -263,9 +256,9 @@ rules_of_istio = let(
 )
 
 
-def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object, Value]) -> Expression:
+def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object, Value]) -> Value:
     """Istio's route for the hosts *of* at one *gateway*."""
-    value = {
+    return {
         "apiVersion": "networking.istio.io/v1beta1",
         "kind": "VirtualService",
         "metadata": route_metadata(name),
@@ -276,4 +269,3 @@ def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object,
             "http": rules_of_istio,
         },
     }
-    return operation("vela/kube", "#Apply", {"value": value})

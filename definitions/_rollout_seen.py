@@ -20,10 +20,12 @@ from velagen import (
     length,
     let,
     operation,
+    replace_pattern,
     result_of,
     sha256,
     sort_by,
     split,
+    to_bytes,
     to_json,
     trim_suffix,
     when,
@@ -43,6 +45,26 @@ def read(api_version: str, kind: str, name: Value, where: Value = namespace) -> 
     """An object as it is on the cluster."""
     metadata = {"name": name} if where is None else {"name": name, "namespace": where}
     return operation("vela/kube", "#Read", {"value": {"apiVersion": api_version, "kind": kind, "metadata": metadata}})
+
+
+def echo(value: Value) -> Expression:
+    """An operation that gives back what it is given, for :func:`echoed`.
+
+    An operation that ends the run is written out by the engine with all that its parameters depend on
+    (github.com/kubevela/pkg cue/cuex/error.go), for minutes of processor time where that is much. What is made of an
+    echo's answer depends on nothing else.
+    """
+    return operation("vela/util", "#ConvertString", {"bt": to_bytes(to_json(value))})
+
+
+def echoed(group: str, name: str) -> Expression:
+    """The value that :func:`echo` was given, as an operation of this step."""
+    return from_json(first_given(answer(group, name).str, "{}"))
+
+
+def apply(value: Value) -> Expression:
+    """An object, written."""
+    return operation("vela/kube", "#Apply", {"value": value})
 
 
 def answer(group: str, name: str) -> Reference:
@@ -119,6 +141,11 @@ live = answer("seen", "live").value
 candidate = answer("there", "candidate").value
 
 
+def one_line(text: Expression) -> Expression:
+    """A text without line breaks and runs of spaces."""
+    return replace_pattern(text, r"[\x00-\x20]+", " ")
+
+
 def second_of(time: Expression) -> Value:
     """A time without its microseconds, as an Event takes it."""
     return f"{trim_suffix(split(time, '.')[0], 'Z')}Z"
@@ -152,7 +179,9 @@ def revision_of(model: Reference) -> Expression:
 
 live_is_absent = let(contains_text(first_given(answer("seen", "live").err, ""), "not found"))
 failure = candidate.status.modelStatus.lastFailureInfo
-trouble = let(first_given(f": {failure.reason}: {first_given(failure.message, '')}", ""))
+#: A server's last words may be a page long: their end is what went wrong.
+last_words = replace_pattern(one_line(first_given(failure.message, "")), r"^.+([^ ].{200})$", "… ${1}")
+trouble = let(first_given(f": {failure.reason}: {last_words}", ""))
 candidate_is_ready = let(is_ready(candidate))
 
 times_of_leases = let(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _rollout_refusals import is_fit
+from _rollout_refusals import is_fit, webhooks
 from _rollout_seen import (
     answer,
     candidate_is_ready,
@@ -21,7 +21,7 @@ from _rollout_seen import (
     trouble,
 )
 
-from velagen import cases, context, first_given, floor, given, if_else, let, one_of
+from velagen import cases, context, first_given, floor, given, if_else, length, let, one_of
 from velagen import parameter as p
 from velagen.rollout import transitions
 from velagen.template.expression import Expression
@@ -81,6 +81,7 @@ before_check = let(
         "resumed": is_paused,
         "waited": waited,
         "trouble": trouble,
+        "asks": f"the endpoint of the metrics{if_else(length(webhooks) > 0, ' or a webhook', '')}",
     }
 )
 is_due = let(is_fit & ~is_changed & ~p.tidy & transitions.due(had, before_check, rules))

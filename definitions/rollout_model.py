@@ -18,8 +18,8 @@ What KubeVela's engine makes necessary (sources: github.com/kubevela/workflow, g
   tracker of this revision has and that is healthy is not applied any more (application/dispatcher.go, with the chart's
   featureGates.multiStageComponentApply), and the promotion would wait for ever. The trackers themselves are compressed
   (featureGates.zstdResourceTracker), so no step reads them.
-- An operation that ends a run is written out with all that its parameters depend on (github.com/kubevela/pkg
-  cue/cuex/error.go), for minutes where that is much: so they depend on the answer of an echo.
+- An operation that ends a run (an object that may not be written, an endpoint without an answer) is written out with
+  all that its parameters depend on, for minutes where that is much: so they depend on the answer of an echo.
 - An error behind an #ApplyComponent that waits leaves the step frozen (pkg/executor): it comes last, one in a run.
 """
 
@@ -44,12 +44,15 @@ from _rollout_next import (
     wants_component,
     weight,
 )
-from _rollout_refusals import is_fit, refusal
+from _rollout_refusals import is_fit, refusal, webhooks
 from _rollout_route import gateway_route, route_name, service_of_istio, stable_host
 from _rollout_seen import (
+    apply,
     candidate_is_ready,
     candidate_name,
     component,
+    echo,
+    echoed,
     namespace,
     now_at,
     phase_then,
@@ -64,16 +67,15 @@ from _rollout_seen import (
     written_at,
 )
 from _rollout_state import begin, is_due, is_paused, is_run_again, paused_at, waited
+from _rollout_webhooks import bodies, is_asked, requests
 
 from velagen import (
     WorkflowStep,
     choose,
-    comment,
     context,
     div,
     each,
     first_given,
-    from_json,
     given,
     if_else,
     length,
@@ -82,13 +84,13 @@ from velagen import (
     one_of,
     operation,
     result_of,
-    to_bytes,
     to_json,
     trim_suffix,
     url_encode,
     when,
 )
 from velagen import parameter as p
+from velagen.rollout import transitions
 from velagen.template.expression import Expression, Value
 
 #: Another text lets the engine look again at once, an equal one lets it back off up to a minute: so it changes when the
@@ -127,33 +129,45 @@ message = let(
 #: Without the stable version's objects among those of this revision, a success would delete them.
 fails = ~is_fit | ((phase == "failed") & ~p.tidy & ((p.afterRollback == "fail") | ~knows_stable))
 saying = {"fails": fails, "waits": is_fit & ~is_over, "message": if_else(is_fit, message, refusal)}
-said = let(from_json(first_given(result_of("end")["said"]["$returns"].str, "{}")))
-
-event = operation(
-    "vela/kube",
-    "#Apply",
-    {
-        "value": {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{state_name}.{context.stepSessionID}", "namespace": namespace},
-            "type": "Warning",
-            "reason": "RolledBack",
-            "message": message,
-            "source": {"component": "rollout-model"},
-            "involvedObject": {
-                "apiVersion": "core.oam.dev/v1beta1",
-                "kind": "Application",
-                "name": context.appName,
-                "namespace": namespace,
-                "uid": first_given(result_of("end")["app"]["$returns"].value.metadata.uid, ""),
-            },
-            "firstTimestamp": second_of(now_at),
-            "lastTimestamp": second_of(now_at),
-            "count": 1,
-        }
+#: What this run writes and says.
+rest = {
+    "said": saying,
+    when(is_fit): {"state": state_object(following, kept)},
+    when(is_fit & is_istio): {
+        "mesh": service_of_istio(route_name, [stable_host], "mesh", {}),
+        when(length(hosts) > 0): {
+            "hosts": service_of_istio(
+                f"{route_name}-hosts",
+                [each(hosts, lambda host: host)],
+                first_given(f"{route_asked.gateway.namespace}/{route_asked.gateway.name}", "mesh"),
+                {when(missing(route_asked.gateway)): {"exportTo": ["."]}},
+            )
+        },
     },
-)
+    when(is_fit & ~is_istio & (length(hosts) > 0)): {"http": gateway_route},
+}
+echoed_rest = let(echoed("rest", "echo"))
+said = echoed_rest.said
+
+event: Value = {
+    "apiVersion": "v1",
+    "kind": "Event",
+    "metadata": {"name": f"{state_name}.{context.stepSessionID}", "namespace": namespace},
+    "type": "Warning",
+    "reason": "RolledBack",
+    "message": message,
+    "source": {"component": "rollout-model"},
+    "involvedObject": {
+        "apiVersion": "core.oam.dev/v1beta1",
+        "kind": "Application",
+        "name": context.appName,
+        "namespace": namespace,
+        "uid": first_given(result_of("end")["app"]["$returns"].value.metadata.uid, ""),
+    },
+    "firstTimestamp": second_of(now_at),
+    "lastTimestamp": second_of(now_at),
+    "count": 1,
+}
 
 
 def apply_component(value: Value) -> Expression:
@@ -204,7 +218,9 @@ rollout_model = WorkflowStep(
             when(first_given(stored.revision, "") != context.appRevision): {
                 "app": read("core.oam.dev/v1beta1", "Application", context.appName)
             },
-            when(one_of(phase_then, "deploy", "promote", "settle")): {
+            # Before a rollout they only show whether this account may read them.
+            when(one_of(phase_then, "", *transitions.ENDS)): {"event": read("v1", "Event", state_name)},
+            when(one_of(phase_then, "", *transitions.ENDS, "deploy", "promote", "settle")): {
                 "liveDeployment": read("apps/v1", "Deployment", f"{stable_name}-predictor"),
             },
             when(one_of(phase_then, "prepare", "warm", "step", "pause")): {
@@ -224,11 +240,19 @@ rollout_model = WorkflowStep(
                 f"at-{paused_at}-percent-until-vela-workflow-resume": operation("vela/builtin", "#Suspend", {}),
             },
         },
+        "texts": {
+            when(is_due): {
+                "mark": echo(
+                    state_object(
+                        begin, {**{key: first_given(stored[key], "") for key in KEPT}, "state": to_json(begin)}
+                    )
+                ),
+            },
+            when(is_asked & (length(webhooks) > 0)): {"bodies": echo(bodies)},
+        },
         "ask": {
             when(is_due): {
-                "mark": state_object(
-                    begin, {**{key: first_given(stored[key], "") for key in KEPT}, "state": to_json(begin)}
-                ),
+                "mark": apply(echoed("texts", "mark")),
                 when(candidate_is_ready): {
                     "query": operation(
                         "vela/http",
@@ -242,20 +266,15 @@ rollout_model = WorkflowStep(
                 },
             },
         },
-        "keep": {when(is_fit): {"state": state_object(following, kept)}},
+        "call": {when(is_asked): requests},
+        "rest": {"echo": echo(rest)},
+        "keep": {when(is_fit): {"state": apply(first_given(echoed_rest.state, {}))}},
         "route": {
             when(is_fit & is_istio): {
-                "mesh": service_of_istio(route_name, [stable_host], "mesh", {}),
-                when(length(hosts) > 0): {
-                    "hosts": service_of_istio(
-                        f"{route_name}-hosts",
-                        [each(hosts, lambda host: host)],
-                        first_given(f"{route_asked.gateway.namespace}/{route_asked.gateway.name}", "mesh"),
-                        {when(missing(route_asked.gateway)): {"exportTo": ["."]}},
-                    ),
-                },
+                "mesh": apply(first_given(echoed_rest.mesh, {})),
+                when(length(hosts) > 0): {"hosts": apply(first_given(echoed_rest.hosts, {}))},
             },
-            when(is_fit & ~is_istio & (length(hosts) > 0)): {"http": gateway_route},
+            when(is_fit & ~is_istio & (length(hosts) > 0)): {"http": apply(first_given(echoed_rest.http, {}))},
         },
         "gone": {
             when(is_fit & is_over): {
@@ -308,20 +327,9 @@ rollout_model = WorkflowStep(
         "end": {
             when(is_fit & (phase == "failed")): {
                 "app": read("core.oam.dev/v1beta1", "Application", context.appName),
-                "event": event,
+                "told": echo(event),
+                "event": apply(echoed("end", "told")),
             },
-            "said": operation(
-                "vela/util",
-                "#ConvertString",
-                {
-                    "bt": comment(
-                        "An operation that ends the run is written out by the engine with all that its parameters "
-                        "depend on (github.com/kubevela/pkg cue/cuex/error.go), which took half a minute of processor "
-                        "time. So they depend on the answer of this one, which gives back what it is given.",
-                        to_bytes(to_json(saying)),
-                    )
-                },
-            ),
             "then": {
                 when(first_given(said.fails, False)): {
                     "fail": operation("vela/builtin", "#Fail", {"message": first_given(said.message, "")})

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         has_prefix,
         has_suffix,
         if_else,
+        is_json,
         join,
         length,
         let,
@@ -77,11 +78,11 @@ __all__ = [
     "AddonTemplate", "Component", "Expression", "Policy", "Reference", "Refusal", "Status", "Trait",
     "Value", "WorkflowStep", "Workload", "as_string", "cases", "ceil", "choose", "comment", "concat", "conditions",
     "contains", "contains_text", "context", "div", "each", "first_given", "flatten", "floor", "from_base64",
-    "from_json", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let", "lower", "matches", "maximum",
-    "merge_by", "minimum", "missing", "never", "once", "one_of", "operation", "optional", "otherwise", "parameter",
-    "quantity", "raw_cue", "refuse", "replace_list", "replace_pattern", "replace_text", "result_of", "retain_keys",
-    "sha256", "sort_by", "split", "to_base64", "to_bytes", "to_json", "to_number", "to_yaml", "total", "trim_prefix",
-    "trim_suffix", "unique", "upper", "url_encode", "when",
+    "from_json", "given", "has_prefix", "has_suffix", "if_else", "is_json", "join", "length", "let", "lower", "matches",
+    "maximum", "merge_by", "minimum", "missing", "never", "once", "one_of", "operation", "optional", "otherwise",
+    "parameter", "quantity", "raw_cue", "refuse", "replace_list", "replace_pattern", "replace_text", "result_of",
+    "retain_keys", "sha256", "sort_by", "split", "to_base64", "to_bytes", "to_json", "to_number", "to_yaml", "total",
+    "trim_prefix", "trim_suffix", "unique", "upper", "url_encode", "when",
 ]  # fmt: skip
 
 #: Where they are. A command that only prints its help waits for none of it.

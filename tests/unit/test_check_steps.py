@@ -77,6 +77,11 @@ def said(
         ({"deadline": 60, "interval": 30, "checks": 3}, {}, "the 3 checks of a step take 90 s"),
         ({"analysis": {"queries": [{"name": "q", "query": "up"}]}}, {}, "the query q of analysis has no bound"),
         ({"analysis": {"successRatio": 0, "latency": {"timesStable": 0}}}, {}, "analysis looks at nothing"),
+        (
+            {"analysis": {"webhooks": [{"name": "a", "url": "http://a.b/1"}, {"name": "a", "url": "http://a.b/2"}]}},
+            {},
+            "analysis.webhooks has two of one name (a, a)",
+        ),
         # An alert that nobody wrote never rings.
         (
             {"analysis": {"successRatio": 0, "latency": {"timesStable": 0}, "alerts": [{"name": "A"}]}},
@@ -105,6 +110,13 @@ def test_a_refusal_is_told(
         {"route": {"provider": "istio"}},
         {"route": {}},  # the host is the one that KServe gives the model
         {"steps": [1, 100]},
+        {
+            "analysis": {
+                "successRatio": 0,
+                "latency": {"timesStable": 0},
+                "webhooks": [{"name": "a", "url": "http://a.b/1"}],
+            }
+        },
         {"steps": [0, 100], "pauseAt": [0]},
         {"steps": [10, 100], "pauseAt": [0, 100], "shadow": {}},
         {"route": {"match": {"cookie": {"name": "t", "value": "1"}}, "affinity": {}}},
@@ -118,7 +130,10 @@ def test_what_is_right_is_not_refused(tmp_path: Path, settings: dict[str, Any], 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"component": "m", "route": {"hosts": ["o.example.com"]}}, "another step, other, rolls out m too"),
+        (
+            {"component": "m", "route": {"hosts": ["o.example.com"]}},
+            "rolls out m too, and a component has one new version at a time",
+        ),
         ({"component": "n", "route": HOSTS}, "route.hosts holds m.example.com, and so does another component's"),
         ({"component": "n", "route": {"hosts": ["o.example.com"]}}, ""),
         ({"component": "m", "tidy": True}, ""),

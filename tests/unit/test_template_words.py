@@ -286,6 +286,8 @@ def evaluations() -> list[tuple[Any, Any]]:
         (velagen.from_base64("YWJj"), "abc"),
         (velagen.sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
         (velagen.first_given(velagen.from_json('{"a": [1, 2]}')["a"], []), [1, 2]),
+        (velagen.is_json('{"a": [1, 2]}'), True),
+        (velagen.is_json("<html>"), False),
         (velagen.url_encode('a b="c"&+'), "a+b%3D%22c%22%26%2B"),
         (velagen.from_base64(velagen.to_base64("ä")), "ä"),
         (velagen.split(p.string, "/")[0], "s3:"),

@@ -96,6 +96,8 @@ def unseen() -> dict[str, Any]:
         "why": "",
         # Why the candidate is not ready, where KServe or Kubernetes says so.
         "trouble": "",
+        # Whom a check asks.
+        "asks": "the endpoint of the metrics",
     }
 
 
@@ -127,7 +129,7 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
     is_last = state.step + 1 >= length(rules.steps)
     pauses = contains(rules.pauseAt, now)
     overdue = seen.waited >= rules.deadline
-    why = if_else(unanswered, "the endpoint of the metrics does not answer", seen.why)
+    why = if_else(unanswered, f"{seen.asks} does not answer", seen.why)
 
     def fails(reason: e.Value) -> dict[str, e.Value]:
         return {"phase": "failed", "asked": 0, "reason": reason}

@@ -244,6 +244,11 @@ def from_json(text: Value) -> Expression:
     return _call("from_json", text)
 
 
+def is_json(text: Value) -> Expression:
+    """True where *text* is JSON, which :func:`from_json` can read."""
+    return _call("is_json", text)
+
+
 def url_encode(text: Value) -> Expression:
     """*text* as it stands in the query of a URL."""
     return _call("url_encode", text)
@@ -344,8 +349,8 @@ def _numbers(numbers: tuple[Value, ...], word: str) -> Value:
 
 __all__ = [
     "as_string", "cases", "ceil", "choose", "concat", "contains", "contains_text", "div", "first_given", "flatten",
-    "floor", "from_base64", "from_json", "given", "has_prefix", "has_suffix", "if_else", "join", "length", "let",
-    "lower", "matches", "maximum", "minimum", "missing", "once", "one_of", "operation", "quantity", "raw_cue",
+    "floor", "from_base64", "from_json", "given", "has_prefix", "has_suffix", "if_else", "is_json", "join", "length",
+    "let", "lower", "matches", "maximum", "minimum", "missing", "once", "one_of", "operation", "quantity", "raw_cue",
     "replace_pattern", "replace_text", "result_of", "sha256", "sort_by", "split", "to_base64", "to_bytes", "to_json",
     "to_number", "to_yaml", "total", "trim_prefix", "trim_suffix", "unique", "upper", "url_encode",
 ]  # fmt: skip

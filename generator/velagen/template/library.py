@@ -177,6 +177,7 @@ _ALL = (
     Library("to_json", "json.Marshal", (Takes("value"),), _always("string"), package="encoding/json"),
     Library("to_yaml", "yaml.Marshal", (Takes("value"),), _always("string"), package="encoding/yaml"),
     Library("from_json", "json.Unmarshal", (_text,), lambda _: UNKNOWN, package="encoding/json"),
+    Library("is_json", "json.Valid", (_text,), _always("boolean"), package="encoding/json"),
     Library("url_encode", "net.QueryEscape", (_text,), _always("string")),
     Library("to_number", "strconv.ParseFloat", (_text,), _always("number"), passes=(0, cue.Lit(64))),
     Library("ceil", "math.Ceil", (Takes("number", _NUMBER),), _always("integer")),
