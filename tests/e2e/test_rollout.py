@@ -648,6 +648,12 @@ def test_each_missing_right_is_told(lab: Lab, metrics: Metrics) -> None:
                 assert rollout.message.startswith("the account that this application acts as lacks a right")
                 assert rollout.workflow["steps"][0]["phase"] == "failed"
                 assert one.get(*ROUTE) is None
+        # KubeVela deletes an application by its account's rights too, and the account goes with the namespace.
+        for one in (rollout.cluster for rollout in rollouts):
+            one.api.apply_all(rights(one.namespace))
+            one.api.delete("core.oam.dev/v1beta1", "Application", "app", one.namespace)
+        for one in (rollout.cluster for rollout in rollouts):
+            one.wait_for(lambda: one.application("app") is None, "the application gone", 120)  # noqa: B023
 
 
 @pytest.mark.parametrize(
