@@ -24,6 +24,7 @@ from _rollout_state import begin
 
 from velagen import (
     Reference,
+    comment,
     contains,
     context,
     each,
@@ -103,12 +104,15 @@ def state_object(of: Reference, data: Value) -> Value:
 #: The candidate is the component once more, with the name that clients call the model by.
 DROPPED_TRAITS = ("canary",)
 properties = let(first_given(component.properties, {}))
-#: Triton names models by their folders, and asks after all of them where no name is given: with the component's name
-#: the candidate would be asked after a folder that may not be there. A transformer is told a name in any case.
-is_named_by_us = (
-    given(properties.modelName)
-    | given(properties.transformer)
-    | ~one_of(first_given(properties.runtime, ""), "triton", "onnx")
+has_name = let(
+    comment(
+        "Triton names models by their folders, and is asked after all of them where no name is given: by the "
+        "component's name the candidate would be asked after a folder that may not be there. A transformer is told a "
+        "name in any case.",
+        given(properties.modelName)
+        | given(properties.transformer)
+        | ~one_of(first_given(properties.runtime, ""), "triton", "onnx"),
+    )
 )
 as_candidate = {
     each(component, where=lambda key, _: ~contains(["name", "properties", "traits"], key)): lambda key, value: {
@@ -117,7 +121,7 @@ as_candidate = {
     "name": candidate_name,
     "properties": {
         each(properties, where=lambda key, _: key != "modelName"): lambda key, value: {key: value},
-        when(is_named_by_us): {"modelName": first_given(properties.modelName, p.component)},
+        when(has_name): {"modelName": first_given(properties.modelName, p.component)},
     },
     "traits": [
         each(

@@ -16,7 +16,7 @@ import _dashboards
 import _monitoring
 from _kserve import MODES
 
-from velagen import AddonTemplate, choose, has_prefix, if_else, let, otherwise, to_yaml, when
+from velagen import AddonTemplate, choose, has_prefix, if_else, let, matches, otherwise, to_yaml, when
 from velagen import parameter as p
 from velagen.template.expression import Value
 
@@ -94,6 +94,8 @@ controller = {
 #: (charts/kserve-resources/values.yaml), which in standard mode it has from its pod.
 storage = {"containerSecurityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
 
+version_used = if_else(p.install, p.version, p.kserve)
+
 addon = AddonTemplate(
     output={
         "apiVersion": "core.oam.dev/v1beta1",
@@ -136,7 +138,13 @@ addon = AddonTemplate(
         p.install,
         f"KServe {p.version} is being installed into {p.namespace}: vela status addon-kfserving -n vela-system shows "
         "how far it is.\n",
-        f"The KServe in namespace {p.namespace} is used; it must be v0.20 or later.\n",
+        f"The KServe {p.kserve} in namespace {p.namespace} is used.\n",
+    )
+    + if_else(
+        matches(version_used, "^v?0[.]20([.-]|$)"),
+        "",
+        f"The definitions were written for KServe 0.20 and run on it alone: on {version_used} try a model before you "
+        "rely on them.\n",
     )
     + """
 Deploy a model:

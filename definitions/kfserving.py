@@ -855,6 +855,13 @@ uneven = let(
     )
 )
 
+#: What pods say to Prometheus where they don't say it in pod.annotations.
+SCRAPED: dict[str, Value] = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": choose(family, METRICS_PORTS, f"{HTTP_PORT}"),
+    "prometheus.io/path": "/metrics",
+}
+
 # The component ----------------------------------------------------------------------------------------------------
 
 kfserving = Component(
@@ -916,9 +923,7 @@ kfserving = Component(
                 **labels("predictor", "annotations", still_annotations),
                 when(p.scrape & ~is_knative & (family != "tensorflow") & (family != "other")): {
                     "annotations": {
-                        "prometheus.io/scrape": "true",
-                        "prometheus.io/port": choose(family, METRICS_PORTS, f"{HTTP_PORT}"),
-                        "prometheus.io/path": "/metrics",
+                        when(missing(p.pod.annotations[key])): {key: value} for key, value in SCRAPED.items()
                     },
                 },
                 when(~has_image): {

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from velagen.check.steps import check_steps
+from velagen.check.steps import _offline, check_steps
 from velagen.definition.build import build_definitions
 from velagen.definition.catalog import Catalog
 from velagen.documents import read_documents
-from velagen.kubevela import VERSIONS
+from velagen.kubevela import RELEASES, VERSIONS
+from velagen.oracle import Oracle
 from velagen.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -148,3 +149,36 @@ def test_two_rollouts_of_an_application(
         step = {"name": "group", "type": "step-group", "subSteps": [step]}
     messages = said(tmp_path, {}, {}, kubevela, step)
     assert [words in one for one in messages] == ([True] if words else [])
+
+
+@pytest.mark.parametrize("kubevela", VERSIONS)
+@pytest.mark.parametrize(
+    ("properties", "has_name"),
+    [
+        ({"runtime": "triton"}, False),
+        ({"runtime": "onnx", "modelUri": "s3://m/2"}, False),
+        ({"runtime": "triton", "modelName": "bert"}, True),
+        ({"runtime": "triton", "transformer": {"image": "registry.example.com/text:1"}}, True),
+        ({"runtime": "sklearn"}, True),
+        ({"image": "registry.example.com/scorer:3"}, True),
+    ],
+)
+def test_a_candidate_is_asked_by_a_name_where_the_component_is(
+    properties: dict[str, Any], has_name: bool, kubevela: str
+) -> None:
+    known = catalog().find("workflow-step", "rollout-model")
+    assert known is not None
+    text = _offline(known.cue or "")
+    assert text is not None
+    given = {
+        "parameter": {"component": "m", "route": HOSTS},
+        "_components": {"m": {"name": "m", "type": "kfserving", "properties": properties}},
+        "_application": {},
+        "context": {"name": "app", "appName": "app", "namespace": "default", "appRevision": "app-v1", "stepName": "r"},
+    }
+    extra = "\n".join(f"{name}: {json.dumps(value)}" for name, value in given.items())
+    version = next(one.cue for one in RELEASES if one.version == kubevela)
+    with Oracle(version) as oracle:
+        answer = oracle.eval(text, "out", extra=f"\n{extra}\nout: hasName")
+    assert answer.ok, answer.error
+    assert answer.result is has_name

@@ -1082,3 +1082,27 @@ def test_the_runtimes_that_are_named_have_the_rest_but_for_vllms_user() -> None:
         (container,) = runtimes[name]["spec"]["containers"]
         lacking = {key for key, value in RESTRICTED.items() if container["securityContext"].get(key) != value}
         assert lacking == ({"runAsNonRoot"} if runtime == "vllm" else set()), runtime
+
+
+# ---------------------------------------------------------------- the addon's notes
+
+
+@pytest.mark.parametrize(
+    ("parameter", "is_told"),
+    [
+        ({"install": False, "kserve": "0.20"}, False),
+        ({"install": False, "kserve": "0.20.1"}, False),
+        ({"install": False, "kserve": "0.21"}, True),
+        ({"install": True, "version": "v0.20.0"}, False),
+        ({"install": True, "version": "v0.21.0-rc1"}, True),
+        ({"install": True, "version": "v0.200.0"}, True),
+    ],
+)
+def test_the_notes_claim_no_kserve_on_which_nothing_was_run(parameter: dict[str, Any], is_told: bool) -> None:
+    every = {"namespace": "kserve", "version": "v0.20.0", "kserve": "0.20", **parameter}
+    with Oracle(CUE_VERSIONS[0], seconds=20) as oracle:
+        notes = oracle.eval(
+            (ROOT / "addon/kfserving/NOTES.cue").read_text(), "notes", extra=f"\nparameter: {json.dumps(every)}"
+        )
+    assert notes.error == ""
+    assert ("try a model before you rely on them" in notes.result) == is_told

@@ -294,3 +294,9 @@ def test_a_name_with_a_slash_is_no_part_of_an_address() -> None:
 def test_no_limit_of_requests_is_a_limit_of_zero() -> None:
     predictor = rendered(deploymentMode="knative", containerConcurrency=0)["predictor"]
     assert predictor["containerConcurrency"] == 0
+
+
+def test_a_users_scrape_annotation_wins_over_the_components() -> None:
+    found = rendered(pod={"annotations": {"prometheus.io/port": "9102"}})["predictor"]["annotations"]
+    said = {key: value for key, value in found.items() if key.startswith("prometheus.io/")}
+    assert said == {"prometheus.io/port": "9102", "prometheus.io/scrape": "true", "prometheus.io/path": "/metrics"}

@@ -223,11 +223,11 @@ def _model_name(properties: dict[str, Any], runtime: str, name: str) -> None:
 def _companion(part: Any, known: Collection[str], name: str) -> dict[str, Any]:
     """The properties of a transformer or explainer; empty where it has no container of its own, or several."""
     containers = part.get("containers") if isinstance(part, dict) else None
-    if not isinstance(containers, list) or len(containers) != 1 or not isinstance(containers[0], dict):
+    if not isinstance(containers, list) or not containers or not isinstance(containers[0], dict):
         return {}
     found: dict[str, Any] = {}
-    own = {key: value for key, value in part.items() if key != "containers"}
-    _rows(COMPANION_ROWS, {**own, "container": containers[0]}, found, known, f"{name}.")
+    whole = {**part, "containers": containers[1:], "container": containers[0]}
+    _rows(COMPANION_ROWS, whole, found, known, f"{name}.")
     if "image" not in found:
         return {}
     if "args" in found:

@@ -39,30 +39,34 @@ def defaulted(service: dict[str, Any]) -> dict[str, Any]:
     annotations = metadata["annotations"] = dict(metadata.get("annotations") or {})
     if annotations.get(MODE) in _OLD_MODES:
         annotations[MODE] = _OLD_MODES[annotations[MODE]]
-    predictor = (found.get("spec") or {}).get("predictor")
+    spec = found.get("spec") or {}
+    for part in ("predictor", "transformer", "explainer"):
+        if isinstance(spec.get(part), dict):
+            _container(spec[part], part)
+            if spec[part].get("maxReplicas") == 0:
+                # An int32 with omitempty (component.go): 0 is what is not there.
+                del spec[part]["maxReplicas"]
+    predictor = spec.get("predictor")
     if isinstance(predictor, dict):
         _model(predictor)
-        _container(predictor)
         form = ((predictor.get("model") or {}).get("modelFormat") or {}).get("name")
         if form:
             annotations.setdefault("modelFormat", form)
     return found
 
 
-def _container(predictor: dict[str, Any]) -> None:
-    """The only container of a predictor of its own, or a first one without a name, is the server (predictor_custom.go).
+def _container(part: dict[str, Any], kind: str) -> None:
+    """The container that serves has KServe's name (predictor_custom.go, transformer_custom.go, explainer_custom.go).
 
-    With a model beside it it is none, and keeps its name.
+    Of a predictor it is the only one, or the first without a name; with a model beside it it is none, and keeps its
+    name. Of the others it is the first.
     """
-    containers = predictor.get("containers")
-    if (
-        "model" in predictor
-        or not isinstance(containers, list)
-        or not containers
-        or not isinstance(containers[0], dict)
-    ):
+    containers = part.get("containers")
+    if not isinstance(containers, list) or not containers or not isinstance(containers[0], dict):
         return
-    if len(containers) == 1 or not containers[0].get("name"):
+    has_model = any(name in part for name in ("model", *FRAMEWORKS))
+    is_first = not has_model and (len(containers) == 1 or not containers[0].get("name"))
+    if kind != "predictor" or is_first:
         containers[0]["name"] = "kserve-container"
 
 

@@ -32,6 +32,48 @@ def _way(value: Any) -> Any:
     return next((name for name, way in _WAYS.items() if way == value), None)
 
 
+def _user(value: Any) -> Any:
+    """The user of a security context that names nothing else."""
+    return value["runAsUser"] if isinstance(value, dict) and set(value) == {"runAsUser"} else None
+
+
+def _more_than_a_user(value: Any) -> Any:
+    return value if _user(value) is None else None
+
+
+#: Fields of a pod's spec that ``pod`` has under the same name.
+_OF_THE_POD: Final = (
+    "affinity",
+    "annotations",
+    "automountServiceAccountToken",
+    "dnsConfig",
+    "dnsPolicy",
+    "enableServiceLinks",
+    "hostAliases",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostUsers",
+    "hostname",
+    "imagePullSecrets",
+    "initContainers",
+    "labels",
+    "os",
+    "preemptionPolicy",
+    "priorityClassName",
+    "readinessGates",
+    "resourceClaims",
+    "runtimeClassName",
+    "schedulerName",
+    "securityContext",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "subdomain",
+    "terminationGracePeriodSeconds",
+    "topologySpreadConstraints",
+)
+
+
 def _amounts(value: Any) -> Any:
     """Amounts as text and devices as numbers, which is how the property writes them."""
 
@@ -71,7 +113,8 @@ ROWS: Final = (
     Row("env", "model.env"),
     Row("envFrom", "model.envFrom"),
     Row("resources", "model.resources", _amounts),
-    Row("runAsUser", "model.securityContext.runAsUser"),
+    Row("runAsUser", "model.securityContext", _user),
+    Row("pod.containerSecurityContext", "model.securityContext", _more_than_a_user),
     Row("logger", "logger"),
     Row("batcher.maxBatchSize", "batcher.maxBatchSize"),
     Row("batcher.maxLatencyMilliseconds", "batcher.maxLatency"),
@@ -79,17 +122,8 @@ ROWS: Final = (
     Row("storageContainer", "storageContainerName"),
     Row("pod.volumes", "volumes"),
     Row("pod.volumeMounts", "model.volumeMounts"),
-    Row("pod.imagePullSecrets", "imagePullSecrets"),
-    Row("pod.affinity", "affinity"),
-    Row("pod.topologySpreadConstraints", "topologySpreadConstraints"),
-    Row("pod.priorityClassName", "priorityClassName"),
-    Row("pod.runtimeClassName", "runtimeClassName"),
-    Row("pod.schedulerName", "schedulerName"),
-    Row("pod.initContainers", "initContainers"),
     Row("pod.sidecars", "containers"),
-    Row("pod.labels", "labels"),
-    Row("pod.annotations", "annotations"),
-    Row("pod.hostAliases", "hostAliases"),
+    *(Row(f"pod.{name}", name) for name in _OF_THE_POD),
 )
 #: Of a predictor that is a container of its own; ``container`` is the one that serves.
 OWN_ROWS: Final = (
@@ -113,8 +147,13 @@ COMPANION_ROWS: Final = (
     Row("env", "container.env"),
     Row("envFrom", "container.envFrom"),
     Row("resources", "container.resources", _amounts),
-    Row("runAsUser", "container.securityContext.runAsUser"),
-    *(Row(row.property, row.field.replace("model.", "container.")) for row in ROWS if row.property.startswith("pod.")),
+    Row("runAsUser", "container.securityContext", _user),
+    *(
+        Row(row.property, row.field.replace("model.", "container."), row.how)
+        for row in ROWS
+        if row.property.startswith("pod.")
+    ),
+    *(Row(f"pod.{name}", name) for name in ("nodeSelector", "tolerations")),
 )
 #: Properties that say something of several fields at once (`velagen.adopt.convert`).
 BY_RULE: Final = {
