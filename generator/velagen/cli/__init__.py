@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "adopt": ("velagen.cli.adopt:adopt_command", "Write Applications for InferenceServices that are there already."),
     "build": ("velagen.cli.addon:build_command", "Write addon/NAME/ from metadata.yaml, schemas/ and definitions/."),
     "check": ("velagen.cli.check:check_command", "Check the addon and application FILES without a cluster."),
+    "cost": ("velagen.cli.cost:cost_command", "Show GPU-hours of models, idle ones, and what they cost."),
     "cue": ("velagen.cli.schema:cue_command", "Print SCHEMA as CUE, compiled under `parameter`."),
     "demo": ("velagen.cli.lab:demo", "Show the whole path, from the control plane to a ready model."),
     "gpusim": ("velagen.gpusim.command:gpusim_group", "Simulated GPUs on real nodes."),
