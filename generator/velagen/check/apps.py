@@ -206,15 +206,32 @@ def _traits(component: Part, document: Document, catalog: Catalog) -> Iterator[P
         if known is None:
             continue
         at = document.place(pointer((*part.path, "type")))
-        for _, earlier in traits[:number]:
+        for before, earlier in traits[:number]:
             if earlier is None:
                 continue
             if earlier.name == known.name:
                 # KubeVela's own traits are often meant to be repeated (sidecar, storage).
-                if known.own:
-                    yield Problem(f"the trait {known.name} stands twice at this component: write one {known.name}", at)
+                once = _once_per(known)
+                if known.own and (not once or _value(part, known, once) == _value(before, known, once)):
+                    each = f" for each {once}" if once else ""
+                    yield Problem(
+                        f"the trait {known.name} stands twice at this component: write one {known.name}{each}", at
+                    )
             elif _conflict(known, earlier) or _conflict(earlier, known):
                 yield Problem(f"the traits {earlier.name} and {known.name} can't stand at the same component", at)
+
+
+def _once_per(known: Known) -> str:
+    """The property for each of whose values the trait may stand once at a component, by the schema's ``x-once-per``."""
+    return str(known.schema.document.get("x-once-per", "")) if known.schema is not None else ""
+
+
+def _value(part: Part, known: Known, name: str) -> Any:
+    """What is written of a property, or its default."""
+    schema = known.schema.document if known.schema is not None else {}
+    properties = part.content.get("properties")
+    written = properties.get(name) if isinstance(properties, dict) else None
+    return schema.get("properties", {}).get(name, {}).get("default") if written is None else written
 
 
 def _not_for_it(component: Part, document: Document, catalog: Catalog) -> Iterator[Problem]:

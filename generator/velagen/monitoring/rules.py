@@ -24,15 +24,17 @@ ROUTES: Final[tuple[Route, ...]] = ("server", "knative", "envoy", "istio")
 #: A transformer that KServe's own server runs counts what it asks of the predictor: the model is the predictor.
 _MODEL: Final = 'component!="",part="predictor"'
 _CLUSTER: Final = "|".join(one.expression for one in NAMINGS)
-#: The groups of each naming: of those that do not fit they are empty.
-_OF_SPACE, _OF_NAME = ("".join(f"${{{2 * n + part}}}" for n in range(len(NAMINGS))) for part in (1, 2))
+#: NAMESPACE/NAME by the groups of each naming: of those that do not fit they are empty.
+_WHOSE_CLUSTER: Final = "/".join("".join(f"${{{2 * n + part}}}" for n in range(len(NAMINGS))) for part in (1, 2))
 #: What names a version where the series are not the pods' own: label, expression, and what it gives. Istio's workload
 #: is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the model's. A gateway's caller
 #: knows the Service.
 NAMED: Final = {
     "envoy": (
-        ("envoy_cluster_name", _CLUSTER, "namespace", _OF_SPACE),
-        ("envoy_cluster_name", _CLUSTER, "version", _OF_NAME),
+        # The long expression once: Prometheus compiles it anew at each evaluation.
+        ("envoy_cluster_name", _CLUSTER, "version", _WHOSE_CLUSTER),
+        ("version", "(.*)/.*", "namespace", "$1"),
+        ("version", ".*/(.*)", "version", "$1"),
     ),
     "istio": (
         ("destination_workload_namespace", "(.+)", "namespace", "$1"),
@@ -313,7 +315,8 @@ def selected(source: Source, name: str, where: str, window: str = "", growth: Gr
     """A series of models alone, under the labels of :func:`key_of`; with a window its growth in a second."""
     parts = [where] if where else []
     if source.name in NAMED:
-        parts += dict.fromkeys(f'{label}=~"{expression}"' for label, expression, _, _ in NAMED[source.name])
+        made = {target for _, _, target, _ in NAMED[source.name]}
+        parts += [f'{label}=~"{expression}"' for label, expression, _, _ in NAMED[source.name] if label not in made]
     else:
         parts.append(_MODEL)
     expr = f"{name}{{{','.join(parts)}}}"
