@@ -22,6 +22,7 @@ SEEN_BY_KUBEVELA = [path for path in BAD_INPUT if "# seen by velagen check only"
 WEBHOOK_SAYS = {
     "availability-twice": 'auxiliary "predictor-budget" already exits',
     "autoscale-keda-twice": 'auxiliary "scaledObject" already exits',
+    "autoscale-part-twice": 'auxiliary "transformerScaledObject" already exits',
     "canary-twice": 'auxiliary "newVersion" already exits',
     "slo-twice": 'auxiliary "slo" already exits',
 }
