@@ -85,8 +85,7 @@ class Lab(LabHome):
             folder: where its state is; default: ``lab/<name>`` in velagen's cache folder.
             options: None = whatever it runs with, or the defaults.
 
-        Raises:
-            VelagenError: the name has other characters.
+        Raises VelagenError where the name has other characters.
         """
         super().__init__(name, folder, reporter)
         self.options = options
@@ -96,8 +95,7 @@ class Lab(LabHome):
     def log_path(self, component: str) -> Path:
         """Give the file of a component's output.
 
-        Raises:
-            VelagenError: no such component.
+        Raises VelagenError where there is no such component.
         """
         if component not in COMPONENTS:
             raise VelagenError(
@@ -130,8 +128,7 @@ class Lab(LabHome):
     def metrics_url(self, component: str) -> str:
         """Give where the Prometheus metrics of vela-core or kserve-manager are.
 
-        Raises:
-            VelagenError: the lab is not up.
+        Raises VelagenError where the lab is not up.
         """
         state = LabState.read(self._state_file)
         port = state.ports.get(f"{component}-metrics") if state is not None else None
@@ -157,9 +154,8 @@ class Lab(LabHome):
     def up(self) -> None:
         """Start the lab; a running one is left as it is, and components that died are started again.
 
-        Raises:
-            VelagenError: a tool is not available, a component doesn't come up, the lab runs with other options, or its
-                folder is not a lab's.
+        Raises VelagenError where a tool is not available, a component doesn't come up, the lab runs with other options,
+        or its folder is not a lab's.
         """
         self.check_folder()
         with self._locked():

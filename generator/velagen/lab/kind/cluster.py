@@ -81,8 +81,7 @@ class KindLab(LabHome):
             folder: where its state is; default: ``kind/<name>`` in velagen's cache folder.
             options: None = whatever it runs with, or the defaults.
 
-        Raises:
-            VelagenError: the name has other characters, or the options ask for what there is not.
+        Raises VelagenError where the name has other characters, or the options ask for what there is not.
         """
         super().__init__(name, folder, reporter)
         if options is not None and options.nodes < 1:
@@ -113,11 +112,7 @@ class KindLab(LabHome):
     def url(self, what: str) -> str:
         """Give the address on this machine's loopback of a NodePort.
 
-        Args:
-            what: a key of `NODE_PORTS`.
-
-        Raises:
-            VelagenError: the lab is not up, or there is no such port.
+        *what*: a key of `NODE_PORTS`. Raises VelagenError where the lab is not up, or there is no such port.
         """
         state = self._need()
         if what not in state.ports:
@@ -127,16 +122,14 @@ class KindLab(LabHome):
     def ports(self) -> dict[str, int]:
         """Give the port on 127.0.0.1 of each key of `NODE_PORTS`.
 
-        Raises:
-            VelagenError: the lab is not up.
+        Raises VelagenError where the lab is not up.
         """
         return dict(self._need().ports)
 
     def environment(self) -> dict[str, str]:
         """Give the environment in which docker, kind, kubectl and vela work on this cluster.
 
-        Raises:
-            VelagenError: the lab is not up.
+        Raises VelagenError where the lab is not up.
         """
         return {**self._need().engine.environment(), "KUBECONFIG": str(self.kubeconfig)}
 
@@ -144,8 +137,7 @@ class KindLab(LabHome):
     def assembled(self) -> bool:
         """Whether the images were assembled on this machine.
 
-        Raises:
-            VelagenError: the lab is not up.
+        Raises VelagenError where the lab is not up.
         """
         return self._need().assembled
 
@@ -153,8 +145,7 @@ class KindLab(LabHome):
     def started_with(self) -> KindOptions:
         """The options it was started with.
 
-        Raises:
-            VelagenError: the lab is not up.
+        Raises VelagenError where the lab is not up.
         """
         return self._need().options
 
@@ -190,11 +181,7 @@ class KindLab(LabHome):
         Where a registry answers, nodes pull upstream's by themselves, and only those nobody publishes are built, by
         the engine.
 
-        Args:
-            names: recipes.
-
-        Raises:
-            VelagenError: an image can't be made, or kind refuses it.
+        *names*: recipes. Raises VelagenError where an image can't be made, or kind refuses it.
         """
         state = self._need()
         for name in names:
@@ -208,11 +195,7 @@ class KindLab(LabHome):
     def put(self, folder: Path, place: str) -> None:
         """Copy a folder of this machine onto every node, where it replaces what is there; all may read it.
 
-        Args:
-            place: the folder's path on the nodes.
-
-        Raises:
-            VelagenError: docker can't, or there is no cluster.
+        *place*: the folder's path on the nodes. Raises VelagenError where docker can't, or there is no cluster.
         """
         state = self._need()
         quoted = shlex.quote(place)
@@ -246,11 +229,7 @@ class KindLab(LabHome):
     def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 120.0) -> str:
         """Run kubectl on the cluster and give what it prints.
 
-        Args:
-            given: what it reads on stdin.
-
-        Raises:
-            VelagenError: it failed.
+        *given*: what it reads on stdin. Raises VelagenError where it failed.
         """
         done = subprocess.run(
             [str(tool("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments],
@@ -400,11 +379,7 @@ class KindLab(LabHome):
     def wait_deployment(self, namespace: str, name: str, timeout: float = _PATIENCE) -> None:
         """Wait until a Deployment has all its pods available.
 
-        Args:
-            timeout: seconds.
-
-        Raises:
-            VelagenError: it hasn't; the message says what its pods say.
+        *timeout*: seconds. Raises VelagenError where it hasn't; the message says what its pods say.
         """
         api = self.api
 

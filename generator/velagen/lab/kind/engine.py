@@ -70,8 +70,7 @@ class Engine:
         Args:
             given: what it reads on stdin.
 
-        Raises:
-            VelagenError: it failed, and `check` is set; or it took longer than `timeout` seconds.
+        Raises VelagenError where it failed and `check` is set, or took longer than `timeout` seconds.
         """
         command = [docker(), *arguments]
         try:
@@ -130,8 +129,7 @@ class Engine:
     def revive(self) -> None:
         """Start an engine of the lab's own again after it was killed; nothing where that does not work.
 
-        Raises:
-            VelagenError: it runs, and does not answer.
+        Raises VelagenError where it runs and does not answer.
         """
         if self.process is None:
             return
@@ -146,8 +144,7 @@ class Engine:
     def _wake(self) -> bool:
         """Whether it answers, after it was started again where it was killed.
 
-        Raises:
-            VelagenError: it runs, and does not answer: what is in it needs it.
+        Raises VelagenError where it runs and does not answer: what is in it needs it.
         """
         if self.process is None or self.folder is None:
             return False
@@ -229,8 +226,7 @@ class Engine:
     def from_data(cls, data: Mapping[str, object]) -> Engine:
         """Give an engine from what was written down.
 
-        Raises:
-            TypeError: something else was written down.
+        Raises TypeError where something else was written down.
         """
         options = dict(data)
         process = options.pop("process", None)
@@ -242,8 +238,7 @@ class Engine:
 def docker() -> str:
     """Give the docker client.
 
-    Raises:
-        VelagenError: there is none.
+    Raises VelagenError where there is none.
     """
     path = shutil.which("docker")
     if path is None:
@@ -319,8 +314,7 @@ def find(reporter: Reporter, user: Path) -> Engine:
     Args:
         user: the state file of the lab that asks.
 
-    Raises:
-        VelagenError: none runs and none can be started; says each reason.
+    Raises VelagenError where none runs and none can be started; says each reason.
     """
     # By its address: when the lab is taken down, DOCKER_HOST may be set otherwise.
     running = Engine(os.environ.get("DOCKER_HOST") or None)
