@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from velagen.tools import cache_dir
+from velagen.whole import WRITING, write_whole
 
 #: Raise it where what is kept changes its form.
 _FORM = 2
 #: Answers of a kind that are kept; beyond, the oldest go.
 _MOST = 60
 _OURS = re.compile(r"(addon|definitions|verdict|cue)-[0-9a-f]{32}\.json")
-#: How the name of a file begins that is being written, and seconds after which nobody writes it any more.
-_PART = ".writing-"
+#: Seconds after which nobody writes a file any more that is still being written.
 _ABANDONED = 3600.0
 
 
@@ -36,7 +34,7 @@ def digest(parts: Iterable[str]) -> str:
 
 
 def read(file: Path) -> Any:
-    """The value that is kept in a file; None where there is none that can be read."""
+    """The value kept in a file; None if the file is missing or can't be read."""
     with suppress(OSError, ValueError):
         return json.loads(file.read_bytes())
     return None
@@ -46,16 +44,10 @@ def write(file: Path, value: object) -> None:
     """Keep a value, and drop the oldest of those that were kept here. A cache that can't be written is ignored."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=_PART)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(value, stream)
-            Path(name).replace(file)
-        finally:
-            Path(name).unlink(missing_ok=True)  # a full disk must not fill further
+        write_whole(file, json.dumps(value))
         there = list(file.parent.iterdir())
         for part in there:
-            if part.name.startswith(_PART) and part.stat().st_mtime < time.time() - _ABANDONED:
+            if part.name.startswith(WRITING) and part.stat().st_mtime < time.time() - _ABANDONED:
                 part.unlink(missing_ok=True)  # its writer was killed
         what = file.name.partition("-")[0]
         kept = [one for one in there if (ours := _OURS.fullmatch(one.name)) and ours[1] == what]

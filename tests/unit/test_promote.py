@@ -293,7 +293,7 @@ def test_a_full_disk_leaves_the_file(app: Path, monkeypatch: pytest.MonkeyPatch)
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("velagen.cli.promote.os.fsync", full)
+    monkeypatch.setattr("velagen.whole.os.fsync", full)
     done = promote("--model", NEW)
     assert done.exit_code == 1
     assert "the disk is full" in done.stderr

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
 from velagen.promote.edit import MODEL_URI, Component, chosen, with_properties
 from velagen.report import show_diff, show_problems
+from velagen.whole import write_whole
 
 if TYPE_CHECKING:
     from velagen.model.check import ModelReport
@@ -85,7 +84,8 @@ def promote_command(
     if changed == text:
         return
     if not (only_check or dry_run or diff):
-        _write(file, changed)
+        # Through a link, at the file that it leads to.
+        write_whole(file.resolve(), changed, settled=True)
     would = "" if not (only_check or dry_run or diff) else "would be "
     for key, value in wanted.items():
         before = target.properties.get(key)
@@ -184,19 +184,3 @@ def _at_address(problem: Problem, folder: Path, uri: str) -> Problem:
 def _diff(old: str, new: str, name: str) -> str:
     lines = difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, name)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all, with the file's rights; through a link, at the file that it leads to."""
-    target = file.resolve()
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(text.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(target.stat().st_mode & 0o7777)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ import yaml
 
 from velagen.errors import Place, Problem, VelagenError
 from velagen.kubernetes.structural import check_against
+from velagen.whole import write_whole
 
 JsonObject = dict[str, Any]
 
@@ -298,11 +297,4 @@ def _write_atomically(path: Path, value: object) -> None:
     """Keep a value for the next run. Two runs at once write the same whole file; no cache is not an error."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(value, stream, separators=(",", ":"))
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, json.dumps(value, separators=(",", ":")))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from velagen.errors import Place, Problem, VelagenError
+from velagen.whole import write_whole
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -63,10 +63,7 @@ def keep(address: str, digest: str) -> Path:
     text = json.dumps({**locked(), address: digest}, indent=2, sort_keys=True) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".tools.lock.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(part).replace(path)
+        write_whole(path, text)
     except OSError as error:
         hint = "Name another place with VELAGEN_TOOLS_LOCK."
         raise VelagenError(Problem(f"the lock file can't be written: {error}", Place(str(path)), hint)) from error
