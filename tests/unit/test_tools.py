@@ -647,7 +647,7 @@ def archive_of(folder: Path, more: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here to compare with")
+@pytest.mark.skipif(shutil.which("go") is None, reason="compares with what Go downloads, and Go is not installed")
 def test_without_go_a_source_comes_from_its_archive_and_is_the_same(
     tmp_path: Path, server: Server, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -673,10 +673,20 @@ def test_without_go_a_source_comes_from_its_archive_and_is_the_same(
     assert len(server.asked) == 1
 
 
+CUT = tar({f"a/{number}": os.urandom(2000) for number in range(20)})
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(None, "answered 404"), (b"x", "not an archive"), (tar({"a/b": b"x"}), "its content hash is h1:")],
-    ids=["nothing", "no archive", "other content"],
+    [
+        (None, "answered 404"),
+        (b"x", "not an archive"),
+        (b"", "not an archive"),
+        (CUT[: len(CUT) // 2], "not an archive"),
+        (CUT[:100] + bytes(200) + CUT[300:], "not an archive"),
+        (tar({"a/b": b"x"}), "its content hash is h1:"),
+    ],
+    ids=["nothing", "text", "empty", "cut off", "damaged", "other content"],
 )
 def test_an_archive_that_is_not_the_module_is_refused(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, body: bytes | None, said: str

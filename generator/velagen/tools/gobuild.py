@@ -82,7 +82,7 @@ def workshop(cache: Path, reporter: Reporter) -> Iterator[Workshop]:
         cache: velagen's cache folder.
 
     Raises:
-        VelagenError: there is no usable Go toolchain.
+        VelagenError: no usable Go toolchain was found.
     """
     toolchain = go()
     own = cache / "build" / "go"

@@ -7,10 +7,12 @@ golang.org/x/mod zip/zip.go and sumdb/dirhash/hash.go.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -48,7 +50,8 @@ def unpack(row: Source, folder: Path, pinned: str, reporter: Reporter) -> Path:
     except RoadClosedError as error:
         hint = "Check the network, or install Go, which takes it from the module proxy."
         raise VelagenError(Problem(f"{row.module} {row.version} can't be downloaded: {error}", hint=hint)) from error
-    except tarfile.TarError as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        # The next try begins anew: with what is there it would end here again.
         part.unlink(missing_ok=True)
         raise VelagenError(Problem(f"{url} is not an archive that Python can read: {error}")) from error
     part.unlink()

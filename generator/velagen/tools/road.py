@@ -243,7 +243,11 @@ def _kept(row: Row, address: str, ask: Callable[[], str], source_of_it: str, rep
     digest = lock.locked().get(address)
     if digest is None:
         digest = ask()
-        path = lock.keep(address, digest)
+        from filelock import FileLock
+
+        # Two processes may each have something to add.
+        with FileLock(_lock_folder() / "tools.lock"):
+            path = lock.keep(address, digest)
         reporter.say(f"{row}: {address} is {digest} by {source_of_it}; kept in {path}")
     return digest
 
