@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from velagen.kserve.cut import PASSED
+
 
 def _same(value: Any) -> Any:
     return value
@@ -42,36 +44,7 @@ def _more_than_a_user(value: Any) -> Any:
 
 
 #: Fields of a pod's spec that ``pod`` has under the same name.
-_OF_THE_POD: Final = (
-    "affinity",
-    "annotations",
-    "automountServiceAccountToken",
-    "dnsConfig",
-    "dnsPolicy",
-    "enableServiceLinks",
-    "hostAliases",
-    "hostIPC",
-    "hostNetwork",
-    "hostPID",
-    "hostUsers",
-    "hostname",
-    "imagePullSecrets",
-    "initContainers",
-    "labels",
-    "os",
-    "preemptionPolicy",
-    "priorityClassName",
-    "readinessGates",
-    "resourceClaims",
-    "runtimeClassName",
-    "schedulerName",
-    "securityContext",
-    "setHostnameAsFQDN",
-    "shareProcessNamespace",
-    "subdomain",
-    "terminationGracePeriodSeconds",
-    "topologySpreadConstraints",
-)
+_OF_THE_POD: Final = tuple(sorted((*PASSED, "annotations", "labels", "securityContext")))
 
 
 def _amounts(value: Any) -> Any:
