@@ -357,7 +357,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["shop", "-o", "{tmp}"], "is a folder"),
-        (["shop", "-o", "{tmp}/no/such/report.html"], "there is no folder"),
+        (["shop", "-o", "{tmp}/no/such/report.html"], "/no/such does not exist"),
         (["shop", "-o", "{tmp}/r.html", "--since", "0"], "is not a duration"),
         (["shp", "-o", "{tmp}/r.html"], "did you mean shop?"),
         (["shop"], "Missing option"),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from velagen.cli.seeing import cluster_options, connect
+from velagen.cli.seeing import Asked, cluster_options, connect
 
 
 @click.command("cost", epilog="Example: velagen cost --since 7d --prices prices.yaml")
@@ -27,11 +26,7 @@ def cost_command(
     since: str,
     prices: Path | None,
     output: str,
-    namespace: str | None,
-    kubeconfig: Path | None,
-    context: str | None,
-    address: str | None,
-    route: Any,  # noqa: ARG001  # an option of all that look at models; GPUs are counted by their exporter alone
+    asked: Asked,
 ) -> None:
     """Show the GPU-hours of models, their share of all and what they cost, and those of idle GPUs.
 
@@ -44,11 +39,11 @@ def cost_command(
     from velagen.monitoring.cost import as_json, bill, read_prices, rows
     from velagen.monitoring.history import period
 
-    if all_namespaces and namespace:
+    if all_namespaces and asked.namespace:
         raise VelagenError(Problem("-A is all namespaces, and -n one of them", hint="write one of both"))
     table, over = read_prices(prices) if prices else None, period(since)
-    cluster, prometheus = connect(kubeconfig, context, address)
-    where = None if all_namespaces else namespace or cluster.namespace
+    cluster, prometheus = connect(asked)
+    where = None if all_namespaces else asked.namespace or cluster.namespace
     found = bill(prometheus, over, namespace=where, app=app, prices=table)
     if output == "json":
         click.echo(json.dumps(as_json(found), indent=2, ensure_ascii=False))

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from velagen.cli.seeing import check_output, cluster_options, connect, look_again, page_options, write_page
+from velagen.cli.seeing import (
+    Asked,
+    check_output,
+    cluster_options,
+    connect,
+    look_again,
+    page_options,
+    route_option,
+    write_page,
+)
 
 if TYPE_CHECKING:
     from velagen.rollout.look import Seen
@@ -32,16 +41,14 @@ def rollout_group() -> None:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="json: once, for scripts.")
 @click.option("--every", type=click.FloatRange(1, 3600), default=3, show_default=True, help="Seconds between looks.")
 @cluster_options
+@route_option
 def status_command(
     app: str,
     *,
     watch: bool,
     output: str,
     every: float,
-    namespace: str | None,
-    kubeconfig: Path | None,
-    context: str | None,
-    address: str | None,
+    asked: Asked,
     route: Any,
 ) -> None:
     """Show the rollout of application APP: steps, weights, both versions' figures, checks, and why it waits.
@@ -58,8 +65,8 @@ def status_command(
 
     if watch and output == "json":
         raise VelagenError(Problem("--watch draws on a terminal, and -o json is for scripts", hint="write one of both"))
-    cluster, prometheus = connect(kubeconfig, context, address)
-    wanted = Wanted(namespace or cluster.namespace, app, route)
+    cluster, prometheus = connect(asked)
+    wanted = Wanted(asked.namespace or cluster.namespace, app, route)
     if output == "json":
         click.echo(json.dumps(as_json(look(cluster, prometheus, wanted)), indent=2, ensure_ascii=False))
         return
@@ -109,15 +116,13 @@ def _watch(console: Any, look: Callable[[], Seen], every: float) -> Seen:
 @click.argument("app")
 @page_options
 @cluster_options
+@route_option
 def report_command(
     app: str,
     *,
     output: Path,
     overwrite: bool,
-    namespace: str | None,
-    kubeconfig: Path | None,
-    context: str | None,
-    address: str | None,
+    asked: Asked,
     route: Any,
 ) -> None:
     """Write a page with the last rollout of application APP: one file, readable without a network.
@@ -129,6 +134,6 @@ def report_command(
     from velagen.rollout.page import gather, page
 
     check_output(output, overwrite=overwrite)
-    cluster, prometheus = connect(kubeconfig, context, address)
-    seen = look(cluster, prometheus, Wanted(namespace or cluster.namespace, app, route))
+    cluster, prometheus = connect(asked)
+    seen = look(cluster, prometheus, Wanted(asked.namespace or cluster.namespace, app, route))
     write_page(page(gather(cluster, prometheus, seen), seen).html(), output)

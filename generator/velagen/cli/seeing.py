@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+from velagen.whole import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,10 +24,38 @@ _Seen = TypeVar("_Seen")
 _ROUTES: Final = ("envoy", "istio", "knative", "server")
 
 
+#: Whose count is shown, for commands that show requests.
+route_option = click.option(
+    "--route", type=click.Choice(_ROUTES), help="Whose count.  [default: nearest to the client]"
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which cluster, namespace and Prometheus a command was asked to look at; None: the default."""
+
+    namespace: str | None
+    kubeconfig: Path | None
+    context: str | None
+    #: Of Prometheus.
+    address: str | None
+
+
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which cluster, namespace, Prometheus and count."""
+    """Which cluster, namespace and Prometheus: the command is given them as *asked*."""
+
+    @wraps(command)
+    def with_asked(
+        *arguments: Any,
+        namespace: str | None,
+        kubeconfig: Path | None,
+        context: str | None,
+        address: str | None,
+        **options: Any,
+    ) -> Any:
+        return command(*arguments, asked=Asked(namespace, kubeconfig, context, address), **options)
+
     for option in (
-        click.option("--route", type=click.Choice(_ROUTES), help="Whose count.  [default: nearest to the client]"),
         click.option("--prometheus", "address", metavar="URL", help="Prometheus.  [default: the addon's]"),
         click.option("--context", help="A context of the kubeconfig."),
         click.option(
@@ -33,8 +65,8 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("-n", "--namespace", help="By default the context's."),
     ):
-        command = option(command)
-    return command
+        with_asked = option(with_asked)
+    return with_asked
 
 
 def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,12 +120,12 @@ def look_again(
     return seen
 
 
-def connect(kubeconfig: Path | None, context: str | None, address: str | None) -> tuple[Cluster, Prometheus]:
+def connect(asked: Asked) -> tuple[Cluster, Prometheus]:
     """The cluster, and the Prometheus that is named or the addon's. Raises VelagenError."""
     from velagen.monitoring.cluster import Cluster, prometheus_address
 
-    cluster = Cluster.connect(kubeconfig, context)
-    return cluster, cluster.prometheus(address or prometheus_address(cluster))
+    cluster = Cluster.connect(asked.kubeconfig, asked.context)
+    return cluster, cluster.prometheus(asked.address or prometheus_address(cluster))
 
 
 def write_page(text: str, output: Path) -> None:
@@ -101,12 +133,7 @@ def write_page(text: str, output: Path) -> None:
     if str(output) == "-":
         click.echo(text, nl=False)
         return
-    part = output.with_name(f".{output.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(output, text)
     click.echo(f"{output} ({len(text.encode()) / 1000:.0f} kB)", err=True)
 
 
@@ -121,4 +148,6 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     if output.exists() and not overwrite:
         raise VelagenError(Problem(f"{output} is there already", hint="--overwrite replaces it"))
     if not output.parent.is_dir():
-        raise VelagenError(Problem(f"there is no folder {output.parent}", hint="make it first, or write another -o"))
+        raise VelagenError(
+            Problem(f"the folder {output.parent} does not exist", hint="make it first, or write another -o")
+        )

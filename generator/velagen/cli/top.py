@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from velagen.cli.seeing import check_output, cluster_options, connect, look_again, page_options, write_page
+from velagen.cli.seeing import (
+    Asked,
+    check_output,
+    cluster_options,
+    connect,
+    look_again,
+    page_options,
+    route_option,
+    write_page,
+)
 
 if TYPE_CHECKING:
     pass
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="json: once, for scripts.")
 @click.option("--every", type=click.FloatRange(1, 3600), default=5, show_default=True, help="Seconds between looks.")
 @cluster_options
+@route_option
 def top_command(
     app: str | None,
     *,
@@ -29,10 +39,7 @@ def top_command(
     once: bool,
     output: str,
     every: float,
-    namespace: str | None,
-    kubeconfig: Path | None,
-    context: str | None,
-    address: str | None,
+    asked: Asked,
     route: Any,
 ) -> None:
     """Show models as they are now: versions, weights, replicas, requests, errors, latency, budget, alerts.
@@ -45,10 +52,10 @@ def top_command(
     from velagen.monitoring.models import Wanted, look
     from velagen.monitoring.table import Screen, as_json
 
-    if all_namespaces and namespace:
+    if all_namespaces and asked.namespace:
         raise VelagenError(Problem("-A is all namespaces, and -n one of them", hint="write one of both"))
-    cluster, prometheus = connect(kubeconfig, context, address)
-    wanted = Wanted(None if all_namespaces else namespace or cluster.namespace, app, route)
+    cluster, prometheus = connect(asked)
+    wanted = Wanted(None if all_namespaces else asked.namespace or cluster.namespace, app, route)
     if output == "json":
         click.echo(json.dumps(as_json(look(cluster, prometheus, wanted)), indent=2, ensure_ascii=False))
         return
@@ -70,16 +77,14 @@ def top_command(
 @click.option("--since", default="1h", show_default=True, help="How long to look back: 30m, 1h, 2d.")
 @page_options
 @cluster_options
+@route_option
 def report_command(
     app: str,
     *,
     since: str,
     output: Path,
     overwrite: bool,
-    namespace: str | None,
-    kubeconfig: Path | None,
-    context: str | None,
-    address: str | None,
+    asked: Asked,
     route: Any,
 ) -> None:
     """Write a page with what the models of application APP did: one file, readable without a network.
@@ -92,7 +97,7 @@ def report_command(
 
     when = period(since)
     check_output(output, overwrite=overwrite)
-    cluster, prometheus = connect(kubeconfig, context, address)
-    wanted = Wanted(namespace or cluster.namespace, app, route)
+    cluster, prometheus = connect(asked)
+    wanted = Wanted(asked.namespace or cluster.namespace, app, route)
     text = page(gather(cluster, prometheus, wanted, when)).html()
     write_page(text, output)
