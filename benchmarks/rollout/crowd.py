@@ -46,7 +46,7 @@ class _Prometheus(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(_ANSWER)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
         pass
 
 

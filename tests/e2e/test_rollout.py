@@ -641,7 +641,7 @@ def test_each_missing_right_is_told(lab: Lab, metrics: Metrics) -> None:
         for rollout, (resource, verbs, verb) in zip(rollouts, LACKING, strict=True):
             words = f'cannot {verb} resource "{resource}"'
             one = rollout.cluster
-            one.wait_for(lambda: words in rollout.message, f"{words} instead of: {rollout.message}", 120)  # noqa: B023
+            one.wait_for(lambda: words in rollout.message, f"{words} instead of: {rollout.message}", 120)  # noqa: B023  # asked at once
             assert words in one.vela("status", "app", "-n", one.namespace).stdout
             assert one.inference_service("m") is None
             if verbs != WRITES:
@@ -653,7 +653,7 @@ def test_each_missing_right_is_told(lab: Lab, metrics: Metrics) -> None:
             one.api.apply_all(rights(one.namespace))
             one.api.delete("core.oam.dev/v1beta1", "Application", "app", one.namespace)
         for one in (rollout.cluster for rollout in rollouts):
-            one.wait_for(lambda: one.application("app") is None, "the application gone", 120)  # noqa: B023
+            one.wait_for(lambda: one.application("app") is None, "the application gone", 120)  # noqa: B023  # asked at once
 
 
 @pytest.mark.parametrize(

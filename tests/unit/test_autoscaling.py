@@ -15,7 +15,7 @@ from velagen.monitoring.sources import GPU, SOURCES
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "definitions"))
-import _autoscale_queries as queries  # noqa: E402  # definitions are no package
+import _autoscale_queries as queries  # noqa: E402  # found by the line above
 
 #: A look each 15 s for ten minutes.
 LOOKS = 40

@@ -175,7 +175,7 @@ def _python(version: str) -> str:
     for found in (shutil.which(f"python{version}"), *map(str, kept)):
         if found and subprocess.run([found, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0:
             return found
-    pytest.skip(f"there is no Python {version} here")
+    pytest.skip(f"Python {version} is not installed")
 
 
 @pytest.mark.slow

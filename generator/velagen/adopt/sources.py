@@ -63,7 +63,7 @@ def of_files(files: Sequence[Path]) -> Sources:
 def of_cluster(namespace: str, names: Sequence[str] = ()) -> Sources:
     """Those of a namespace of the cluster that the kubeconfig names; with *names* those alone.
 
-    Raises VelagenError where there is no cluster, or an InferenceService that was named does not exist.
+    Raises VelagenError if no cluster is reachable, or a named InferenceService does not exist.
     """
     from kubernetes import client, config
 

@@ -97,7 +97,7 @@ def _of_objects(objects: tuple[Rendered, ...], document: Document, catalog: Cata
         own = any(known.name == one.definition and known.own for known in catalog.known.values())
         for problem in catalog.objects.check(one.content):
             if problem.place.pointer == "/kind" and not own:
-                # KubeVela's own definitions choose an API version by the cluster's, and here there is no cluster.
+                # KubeVela's own definitions pick an API version from what the cluster offers; we have no cluster here.
                 continue
             name = one.content.get("metadata", {}).get("name", "")
             found.append(

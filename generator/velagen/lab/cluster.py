@@ -95,7 +95,7 @@ class Lab(LabHome):
     def log_path(self, component: str) -> Path:
         """Give the file of a component's output.
 
-        Raises VelagenError where there is no such component.
+        Raises VelagenError for an unknown component.
         """
         if component not in COMPONENTS:
             raise VelagenError(

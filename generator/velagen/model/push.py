@@ -111,8 +111,8 @@ class PushReport:
 def package_files(directory: Path) -> dict[str, Path]:
     """Relative path -> file, for all that is part of the package.
 
-    Raises VelagenError for a link that leads out of it or to a folder, for what is neither file nor folder, or where
-    there are no files.
+    Raises VelagenError for a link that leads out of it or to a folder, for what is neither file nor folder, and for an
+    empty package.
     """
     return _package(directory)[0]
 

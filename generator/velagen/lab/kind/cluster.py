@@ -112,7 +112,7 @@ class KindLab(LabHome):
     def url(self, what: str) -> str:
         """Give the address on this machine's loopback of a NodePort.
 
-        *what*: a key of `NODE_PORTS`. Raises VelagenError where the lab is not up, or there is no such port.
+        *what*: a key of `NODE_PORTS`. Raises VelagenError if the lab is not up, or for an unknown port.
         """
         state = self._need()
         if what not in state.ports:
@@ -195,7 +195,7 @@ class KindLab(LabHome):
     def put(self, folder: Path, place: str) -> None:
         """Copy a folder of this machine onto every node, where it replaces what is there; all may read it.
 
-        *place*: the folder's path on the nodes. Raises VelagenError where docker can't, or there is no cluster.
+        *place*: the folder's path on the nodes. Raises VelagenError if docker fails or the cluster does not exist.
         """
         state = self._need()
         quoted = shlex.quote(place)

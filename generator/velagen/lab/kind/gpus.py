@@ -42,7 +42,7 @@ def advertised(node: str, gpus: Sequence[str], config: str) -> dict[str, int]:
         config: text of NVIDIA's configuration.
 
     Raises:
-        VelagenError: the plugin would refuse it, or there is no such GPU.
+        VelagenError: the plugin would refuse it, or the GPU model is unknown.
     """
     from velagen.gpusim.config import parse_config
     from velagen.gpusim.errors import GpusimError
