@@ -1,7 +1,8 @@
 """What scraping and the rules cost a Prometheus: series, samples, seconds of rules, processor time and memory.
 
 ``python -m benchmarks.monitoring``; see docs/monitoring.md. A Prometheus of its own scrapes an exporter on loopback
-that plays the pods of so many models, once with the rules and alerts and once without.
+that plays the pods of so many models, once with the rules and alerts and once without, both at the same time: what
+else the machine does is the same for both. With ``--against FILE`` a third has the rules of another version.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ PAGE = page.ROOT / "docs" / "monitoring.md"
 USUAL = 15.0
 #: What a window of five minutes holds at that interval; fewer, and the rules would have less to read than a user's.
 _LOOKS = 21
+WITH, WITHOUT, AGAINST = "with", "without", "against"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Cost:
     """What one Prometheus needed."""
 
     models: int
-    rules: bool
+    #: Which rules it had, in a word; :data:`WITHOUT` for none.
+    rules: str
     #: In its head, those that the rules made included, and these alone.
     series: float
     recorded: float
@@ -70,6 +74,10 @@ class Prometheus:
         answer = self._client.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=30).json()
         found = answer["data"]["result"]
         return float(found[0]["value"][1]) if found else 0.0
+
+    def scrapes(self, targets: int) -> bool:
+        """Whether so many targets answer."""
+        return self.ask("count(up == 1)") == targets
 
     def own(self, name: str) -> float:
         """One of its own metrics, all its series added up."""
@@ -112,8 +120,11 @@ def configuration(exporter: Exporter, interval: float, rules: Path | None) -> di
 
 
 @contextmanager
-def prometheus(exporter: Exporter, interval: float, *, rules: bool) -> Iterator[Prometheus]:
+def prometheus(exporter: Exporter, interval: float, rules: str) -> Iterator[Prometheus]:
     """Run one over an exporter.
+
+    Args:
+        rules: a rule file's text; empty for none.
 
     Raises:
         VelagenError: it does not come up.
@@ -125,7 +136,7 @@ def prometheus(exporter: Exporter, interval: float, *, rules: bool) -> Iterator[
         taken.close()
         file = folder / "rules.yml" if rules else None
         if file:
-            file.write_text(rules_file(all_groups()), encoding="utf-8")
+            file.write_text(rules, encoding="utf-8")
         (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration(exporter, interval, file)))
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(
@@ -151,35 +162,45 @@ def prometheus(exporter: Exporter, interval: float, *, rules: bool) -> Iterator[
             process.wait(timeout=30)
 
 
-def measure(count: int, *, rules: bool, pods: int, interval: float, rounds: int) -> Cost:
-    """Run it for so many models.
+def measure(count: int, rules: dict[str, str], *, pods: int, interval: float, rounds: int) -> list[Cost]:
+    """Run one for each set of rules, all at once, for so many models.
 
     Args:
+        rules: rule files' texts by what they are called; empty for none.
         rounds: scrapes of everything that are measured, after as many as fill the rules' windows.
     """
     models = tuple(Model(number, pods) for number in range(count))
-    with Exporter(models).running() as exporter, prometheus(exporter, interval, rules=rules) as running:
+    with Exporter(models).running() as exporter, ExitStack() as stack:
         targets = len(exporter.targets()) + 1
-        wait_until(lambda: running.ask("count(up == 1)") == targets, what="all targets", timeout=90, every=0.5)
+        running = {name: stack.enter_context(prometheus(exporter, interval, text)) for name, text in rules.items()}
+        for one in running.values():
+            wait_until(partial(one.scrapes, targets), what="all targets", timeout=90, every=0.5)
         time.sleep(max(0, _LOOKS - rounds) * interval)
-        before, samples = running.milliseconds(), running.own("prometheus_tsdb_head_samples_appended_total")
-        started = time.monotonic()
-        seen: dict[str, list[float]] = {}
+        samples = "prometheus_tsdb_head_samples_appended_total"
+        before = {name: (one.milliseconds(), one.own(samples), time.monotonic()) for name, one in running.items()}
+        seen: dict[str, dict[str, list[float]]] = {name: {} for name in running}
         for _ in range(rounds):
             time.sleep(interval)
-            for name, seconds in running.groups().items():
-                seen.setdefault(name, []).append(seconds)
-        turns = (time.monotonic() - started) / interval
-        return Cost(
-            models=count,
-            rules=rules,
-            milliseconds=(running.milliseconds() - before) / turns,
-            samples=(running.own("prometheus_tsdb_head_samples_appended_total") - samples) / turns,
-            series=running.own("prometheus_tsdb_head_series"),
-            recorded=running.ask('count({__name__=~"model:.+|slo:.+|cluster:.+|ALERTS.*"})'),
-            megabytes=running.own("process_resident_memory_bytes") / 1e6,
-            groups={name: statistics.median(values) for name, values in seen.items()},
-        )
+            for name, one in running.items():
+                for group, seconds in one.groups().items():
+                    seen[name].setdefault(group, []).append(seconds)
+        found = []
+        for name, one in running.items():
+            spent, had, started = before[name]
+            turns = (time.monotonic() - started) / interval
+            found.append(
+                Cost(
+                    models=count,
+                    rules=name,
+                    milliseconds=(one.milliseconds() - spent) / turns,
+                    samples=(one.own(samples) - had) / turns,
+                    series=one.own("prometheus_tsdb_head_series"),
+                    recorded=one.ask('count({__name__=~"model:.+|slo:.+|cluster:.+|ALERTS.*"})'),
+                    megabytes=one.own("process_resident_memory_bytes") / 1e6,
+                    groups={group: statistics.median(values) for group, values in seen[name].items()},
+                )
+            )
+        return found
 
 
 def report(found: list[Cost], pods: int) -> str:
@@ -187,12 +208,12 @@ def report(found: list[Cost], pods: int) -> str:
     rows = [
         [
             f"{cost.models}",
-            "with" if cost.rules else "without",
+            cost.rules,
             f"{cost.series:.0f}",
             f"{cost.series / cost.models:.0f}",
             f"{cost.recorded / cost.models:.1f}",
             f"{cost.samples / USUAL:.0f}",
-            f"{sum(cost.groups.values()):.2f}" if cost.rules else "-",
+            f"{cost.milliseconds:.0f}",
             f"{cost.milliseconds / USUAL / 10:.1f} %",
             f"{cost.megabytes:.0f}",
         ]
@@ -205,7 +226,7 @@ def report(found: list[Cost], pods: int) -> str:
         "a model",
         "of these by rules",
         "samples a second",
-        "rules, seconds",
+        "processor ms a round",
         "of a core",
         "memory, MB",
     ]
@@ -213,7 +234,7 @@ def report(found: list[Cost], pods: int) -> str:
         f"{pods} pods a model, every {USUAL:g} s; of ten models three on Triton, two on MLServer, three on KServe's"
         " servers, two on vLLM, all behind one Envoy.\n\n" + page.table(head, rows, right=0)
     )
-    last = max((cost for cost in found if cost.rules), key=lambda cost: cost.models, default=None)
+    last = max((cost for cost in found if cost.rules == WITH), key=lambda cost: cost.models, default=None)
     if last:
         each = ", ".join(
             f"{name} {seconds * 1000:.0f}"
@@ -229,15 +250,21 @@ def report(found: list[Cost], pods: int) -> str:
 @click.option("--pods", default=2, show_default=True, help="Of each model.")
 @click.option("--interval", default=5.0, show_default=True, help="Seconds between scrapes; figures are for 15.")
 @click.option("--rounds", default=12, show_default=True, help="Scrapes that are measured.")
+@click.option(
+    "--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Rules to be measured beside."
+)
 @click.option("--write/--no-write", default=False, help="Put the figures into docs/monitoring.md.")
-def main(models: str, pods: int, interval: float, rounds: int, write: bool) -> None:
+def main(models: str, pods: int, interval: float, rounds: int, against: Path | None, write: bool) -> None:
     """Measure what monitoring costs."""
     say = Reporter()
-    found = []
+    found: list[Cost] = []
+    rules = {WITHOUT: "", WITH: rules_file(all_groups())}
+    if against:
+        rules[AGAINST] = against.read_text(encoding="utf-8")
     for count in map(int, models.split(",")):
-        for rules in (False, True):
-            found.append(measure(count, rules=rules, pods=pods, interval=interval, rounds=rounds))
-            say.say(f"{found[-1]}")
+        found += measure(count, rules, pods=pods, interval=interval, rounds=rounds)
+        for cost in found[-len(rules) :]:
+            say.say(f"{cost}")
     text = report(found, pods)
     click.echo(text)
     if write:

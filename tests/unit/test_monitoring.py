@@ -364,6 +364,27 @@ def test_a_gateways_names_are_the_models(tmp_path: Path) -> None:
     holds(tmp_path, BY_ROUTE["envoy"], *cases)
 
 
+def test_a_gateways_names_are_read_once_a_turn() -> None:
+    """Prometheus compiles a rule's expressions at each evaluation, and this one takes it milliseconds as a matcher."""
+    names = "|".join(one.expression for one in NAMINGS)
+    made = {}
+    for group in all_groups():
+        reading = [rule.record for rule in group.rules if isinstance(rule, Rule) and names in rule.expr]
+        if reading:
+            (made[group.name],) = reading
+    assert made == {"model-envoy": "model:envoy_cluster:info", "model-slo": "model:slo_envoy_cluster:info"}
+    for group in all_groups():
+        # A later rule of its own group reads it, and no other group, whose turn may come before.
+        readers = [number for number, rule in enumerate(group.rules) if "envoy_cluster:info" in rule.expr]
+        own = made.get(group.name, "")
+        assert all(own and f" {own}" in group.rules[number].expr for number in readers)
+        assert bool(readers) == bool(own)
+        records = [rule.record for rule in group.rules if isinstance(rule, Rule)]
+        assert not own or records.index(own) < min(readers)
+    envoy = [rule.expr for group in all_groups() for rule in group.rules if "envoy_cluster_name=~" in rule.expr]
+    assert envoy == []
+
+
 def test_istios_gateway_counts_where_pods_have_no_sidecar(tmp_path: Path) -> None:
     """A model with a sidecar is counted there alone, and by nobody a second time."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.unit.promtool import OWNER, expect, holds, of_pod, series
 
 from velagen.monitoring.objectives import Objective, objective_rules, of_component
-from velagen.monitoring.rules import INFO, Group, Rule, recording_rules, rules_file
+from velagen.monitoring.rules import CLUSTERS, INFO, Group, Rule, recording_rules, rules_file
 
 SHARE = "model:errors:ratio5m"
 OBJECTIVES = (
@@ -20,8 +20,9 @@ OBJECTIVES = (
 def share_of(*routes: str) -> str:
     """The rules of a share alone: promtool takes its time for each."""
     groups = [group for group in recording_rules() if group.name in {"model-pods", *(f"model-{one}" for one in routes)}]
+    needed = {SHARE, INFO, CLUSTERS}
     return rules_file(
-        Group(one.name, tuple(rule for rule in one.rules if isinstance(rule, Rule) and rule.record in {SHARE, INFO}))
+        Group(one.name, tuple(rule for rule in one.rules if isinstance(rule, Rule) and rule.record in needed))
         for one in groups
     )
 
@@ -103,6 +104,29 @@ def test_the_share_of_errors_behind_a_gateway_is_what_was_asked(tmp_path: Path) 
         tests=is_share("envoy", ("6m", 0.2), ("9m", 0.2)),
     )  # fmt: skip
     holds(tmp_path, share_of("envoy"), burst, spread, new_model, new_gateway, new_prometheus, gap, two)
+
+
+def test_a_gateways_cluster_counts_from_its_first_look_to_its_last(tmp_path: Path) -> None:
+    """What tells whose a cluster is must be no younger than its requests, and as old as the window holds them."""
+    pods = (POD, GATEWAY, envoy("up", "1x60", "envoy-2"))
+    new = case(
+        # Nothing is known of the cluster before the look in which two Envoys have answered for it, some with errors.
+        *pods,
+        asked("_x21 100x40"), failed("_x21 30x40"), asked("_x21 50x40", "envoy-2"),
+        tests=[expect(SHARE, "5m"), *is_share("envoy", ("5m15s", 0.2), ("9m", 0.2))],
+    )  # fmt: skip
+    at_one = case(
+        # One of two Envoys goes.
+        *pods,
+        asked("50x20 120x40"), failed("0x20 30x40"), asked("50x20 80x2 stale", "envoy-2"),
+        tests=is_share("envoy", ("5m15s", 0.3), ("8m", 0.3)),
+    )  # fmt: skip
+    gone = case(
+        *pods,
+        asked("50x20 150x2 stale"), failed("0x20 20x2 stale"),
+        tests=[*is_share("envoy", ("5m45s", 0.2), ("9m", 0.2)), expect(SHARE, "11m")],
+    )  # fmt: skip
+    holds(tmp_path, share_of("envoy"), new, at_one, gone)
 
 
 def test_the_share_of_errors_of_a_young_pod_is_what_was_asked(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from velagen.monitoring.rules import (
     Growth,
     Rule,
     between,
+    cluster_names,
     growth_of,
     key_of,
     rate,
@@ -54,6 +55,8 @@ BURN: Final = "model:slo_burn:rate"
 ACHIEVED: Final = "model:slo_achieved:ratio"
 LEFT: Final = "model:slo_budget_left:ratio"
 _VERSION: Final = "model:slo_version"
+#: The group's own, as groups have no order: requests to a cluster that is new must count at once.
+_CLUSTERS: Final = "model:slo_envoy_cluster:info"
 
 #: (burn rate, long window, short window) of the workbook's table 5-8: the first two wake somebody, the others can wait.
 FAST: Final = ((14.4, "1h", "5m"), (6, "6h", "30m"))
@@ -144,6 +147,7 @@ def objective_rules() -> tuple[Group, ...]:
             "model-slo",
             (
                 _versions(),
+                cluster_names(_CLUSTERS),
                 *(rule for route in ROUTES for rule in (*_availability(route), *_latency(route))),
                 *(_burn(window, *_added(f"{{}}:rate1m[{window}]")) for window in _SHORT),
                 Alert(
@@ -251,7 +255,7 @@ def _availability(route: Route) -> tuple[Rule, ...]:
     sources = [one for one in SOURCES.values() if one.route == route and one.errors]
 
     def all_of(series: Callable[[Source], Sequence[Series]]) -> str:
-        return _first(_owned(one, summed(one, series(one), "1m", growth_of(one))) for one in sources)
+        return _first(_owned(one, summed(one, series(one), "1m", growth_of(one), _CLUSTERS)) for one in sources)
 
     whose = ", ".join(OWNER)
     wanted = f"and on ({whose}) {_wanted('availability', route)}"
@@ -279,7 +283,9 @@ def _latency(route: Route) -> tuple[Rule, ...]:
     """Requests, and those of them that are not in the bucket which the objective's label le names."""
     found = [(one, one.histogram) for one in SOURCES.values() if one.route == route and one.histogram]
     sources = [(one, histogram) for one, histogram in found if histogram.bounds]
-    asked = _first(_owned(one, summed(one, histogram.requests, "1m", _pace(histogram))) for one, histogram in sources)
+    asked = _first(
+        _owned(one, summed(one, histogram.requests, "1m", _pace(histogram), _CLUSTERS)) for one, histogram in sources
+    )
     in_buckets = _first(_owned(one, _buckets(one, histogram), "le") for one, histogram in sources)
     bound = f"on ({', '.join((*OWNER, 'le'))}) group_left () ({_wanted('latency', route, 'le')} * 0 + 1)"
     # Prometheus 3 writes 250.0 where 2 wrote 250.
@@ -309,7 +315,7 @@ def _pace(histogram: Histogram) -> Growth:
 
 
 def _buckets(source: Source, histogram: Histogram) -> str:
-    buckets = selected(source, f"{histogram.name}_bucket", histogram.where, "1m", _pace(histogram))
+    buckets = selected(source, f"{histogram.name}_bucket", histogram.where, "1m", _pace(histogram), _CLUSTERS)
     return f"sum by ({key_of(source, 'le')}) ({buckets})"
 
 

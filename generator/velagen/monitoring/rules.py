@@ -28,14 +28,9 @@ _CLUSTER: Final = "|".join(one.expression for one in NAMINGS)
 _WHOSE_CLUSTER: Final = "/".join("".join(f"${{{2 * n + part}}}" for n in range(len(NAMINGS))) for part in (1, 2))
 #: What names a version where the series are not the pods' own: label, expression, and what it gives. Istio's workload
 #: is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the model's. A gateway's caller
-#: knows the Service.
-NAMED: Final = {
-    "envoy": (
-        # The long expression once: Prometheus compiles it anew at each evaluation.
-        ("envoy_cluster_name", _CLUSTER, "version", _WHOSE_CLUSTER),
-        ("version", "(.*)/.*", "namespace", "$1"),
-        ("version", ".*/(.*)", "version", "$1"),
-    ),
+#: knows the Service. What Envoy counts by, :func:`cluster_names` reads.
+NAMED: Final[dict[str, tuple[tuple[str, str, str, str], ...]]] = {
+    "envoy": (),
     "istio": (
         ("destination_workload_namespace", "(.+)", "namespace", "$1"),
         ("destination_workload", "(.+)-predictor(?:-[0-9]+-deployment)?", "version", "$1"),
@@ -46,6 +41,8 @@ NAMED: Final = {
     ),
 }
 INFO: Final = "model:info"
+#: Whose a cluster of Envoy is, by its name: namespace and version.
+CLUSTERS: Final = "model:envoy_cluster:info"
 #: How a counter's growth in a second is told, from its selector and the window.
 Growth = Callable[[str, str], str]
 #: Of the windows in which growth is counted.
@@ -128,6 +125,26 @@ def recording_rules() -> tuple[Group, ...]:
     return (_of_pods(), *(_of_route(route) for route in ROUTES), _of_gpus())
 
 
+def cluster_names(record: str = CLUSTERS) -> Rule:
+    """What tells whose Envoy's clusters are; it stands before all rules of its group that read *record*.
+
+    Prometheus compiles an expression of label_replace at each evaluation, and reads each series by it: here that is one
+    series a cluster, once in a turn. A cluster that is gone is known for as long as a window may hold its requests.
+    """
+    envoy = SOURCES["envoy"]
+    names = "|".join(one.name for one in (*envoy.requests, *((envoy.inflight,) if envoy.inflight else ())))
+    expr = f'group by (envoy_cluster_name) (last_over_time({{__name__=~"{names}"}}[5m]))'
+    for label, expression, target, part in (
+        ("envoy_cluster_name", _CLUSTER, "version", _WHOSE_CLUSTER),
+        ("version", "(.*)/.*", "namespace", "$1"),
+        ("version", ".*/(.*)", "version", "$1"),
+    ):
+        expr = f'label_replace({expr}, "{target}", "{part}", "{label}", "{expression}")'
+    # What is no model's has no version. As a matcher the expression would cost more than all else here.
+    expr = f"{expr} unless on (version) vector(1)"
+    return Rule(record, expr, "1 for each cluster of Envoy that is a model's, with its namespace and version.")
+
+
 def rules_file(groups: Iterable[Group]) -> str:
     """The groups as a rule file of Prometheus, each rule under a comment that says what it means."""
     lines = ["# Written by velagen metrics rules from the table of sources (docs/monitoring.md).", "groups:"]
@@ -157,9 +174,12 @@ def _of_pods() -> Group:
 def _of_route(route: Route) -> Group:
     """One rule a record: a pod may give the series of two sources, and the first that answers is taken."""
     sources = [source for source in SOURCES.values() if source.route == route]
+    # The recorded buckets do not say whose they are: they are read again where one source alone has them.
+    of_record = len([source for source in sources if source.histogram]) == 1
     percentiles = [
         (f"model:latency_seconds:{name}", f"Seconds within which {share:.0%} of requests are answered, over 5 minutes.",
-         lambda source, share=share: source.histogram and _percentile(source, source.histogram, share))
+         lambda source, share=share: source.histogram and (
+             _recorded_percentile if of_record else _percentile)(source, source.histogram, share))
         for name, share in PERCENTILES.items()
     ]  # fmt: skip
     first_token = [
@@ -175,8 +195,8 @@ def _of_route(route: Route) -> Group:
          lambda s: _own(s, f"{summed(s, s.requests, '5m', growth_of(s))} * {SECONDS['5m']}")),
         ("model:errors:increase5m", "Those of them that failed, in number.",
          lambda s: _own(s, f"{_failed(s)} * {SECONDS['5m']}") if s.errors else None),
-        *percentiles,
         (_BUCKETS, "Requests over 5 minutes that were answered within le, in the unit of its source.", _buckets),
+        *percentiles,
         ("model:latency_seconds:mean", "Mean seconds a request, over 5 minutes: a mean and no percentile.",
          lambda s: _mean(s, s.mean)),
         ("model:inflight", "Requests in the system: a gauge where there is one, else Little's law over one minute.",
@@ -205,7 +225,8 @@ def _of_route(route: Route) -> Group:
             exprs = [_without(expr, exprs[:number]) for number, expr in enumerate(exprs)]
         expr = " or ".join(exprs)
         rules.append(Rule(record, expr, said, {"route": route}))
-    return Group(f"model-{route}", tuple(rules))
+    first = (cluster_names(),) if route == "envoy" else ()
+    return Group(f"model-{route}", (*first, *rules))
 
 
 def _of_gpus() -> Group:
@@ -311,25 +332,33 @@ def growth_of(source: Source) -> Growth:
     return counted if source.born_late else rate
 
 
-def selected(source: Source, name: str, where: str, window: str = "", growth: Growth = rate) -> str:
-    """A series of models alone, under the labels of :func:`key_of`; with a window its growth in a second."""
+def selected(
+    source: Source, name: str, where: str, window: str = "", growth: Growth = rate, clusters: str = CLUSTERS
+) -> str:
+    """A series of models alone, under the labels of :func:`key_of`; with a window its growth in a second.
+
+    *clusters* is the record of :func:`cluster_names` that the same group makes.
+    """
     parts = [where] if where else []
     if source.name in NAMED:
-        made = {target for _, _, target, _ in NAMED[source.name]}
-        parts += [f'{label}=~"{expression}"' for label, expression, _, _ in NAMED[source.name] if label not in made]
+        parts += [f'{label}=~"{expression}"' for label, expression, _, _ in NAMED[source.name]]
     else:
         parts.append(_MODEL)
-    expr = f"{name}{{{','.join(parts)}}}"
+    expr = f"{name}{{{','.join(parts)}}}" if parts else name
     if window:
         expr = growth(expr, window)
     for label, expression, target, part in NAMED.get(source.name, ()):
         expr = f'label_replace({expr}, "{target}", "{part}", "{label}", "{expression}")'
+    if source.name == "envoy":
+        expr = f"{expr} * on (envoy_cluster_name) group_left (namespace, version) {clusters}"
     return expr
 
 
-def summed(source: Source, series: Sequence[Series], window: str = "", growth: Growth = rate) -> str:
+def summed(
+    source: Source, series: Sequence[Series], window: str = "", growth: Growth = rate, clusters: str = CLUSTERS
+) -> str:
     """Several series added up; one that is absent counts as nothing as long as another is there."""
-    each = [selected(source, one.name, one.where, window, growth) for one in series]
+    each = [selected(source, one.name, one.where, window, growth, clusters) for one in series]
     if len(each) > 1:
         # Set operators take series of equal labels for the same one.
         each = [f'label_replace({one}, "addend", "{number}", "", "")' for number, one in enumerate(each)]
@@ -378,6 +407,12 @@ def _percentile(source: Source, histogram: Histogram, share: float) -> str:
     expr = f"histogram_quantile({share}, sum by ({key_of(source, 'le')}) ({buckets}))"
     # Without requests it is not a number, which the comparison drops.
     return _own(source, (f"{expr} / {histogram.per_second}" if histogram.per_second != 1 else expr) + " >= 0")
+
+
+def _recorded_percentile(source: Source, histogram: Histogram, share: float) -> str:
+    """The same of what the route's rule of buckets has just recorded, under the labels of KEY."""
+    expr = f'histogram_quantile({share}, {_BUCKETS}{{route="{source.route}"}})'
+    return (f"{expr} / {histogram.per_second}" if histogram.per_second != 1 else expr) + " >= 0"
 
 
 def _mean(source: Source, mean: Mean | None) -> str | None:
