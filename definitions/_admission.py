@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from velagen import each, first_given, given, to_json, when
 from velagen import parameter as p
+from velagen.monitoring.sources import ENVOY_CLUSTER, NAMED, NAMINGS
 from velagen.template.body import When
 from velagen.template.expression import Expression, Reference, Value
 
@@ -118,9 +119,12 @@ GATEWAYS = (
 #: before braces alone, so a bare one fits nothing.
 _TEXT = r'"(?:[^"\\\n]|\\.)*"'
 _MATCHER = rf"\s*[a-zA-Z_]\w*\s*(?:=~|!~|!=|=)\s*{_TEXT}\s*"
+_NAME = "[-a-z0-9]+"
+#: What Envoy counts by for any Service or route of the namespace, as each controller writes it.
+_CLUSTER = "|".join(one.of("NAMESPACE", _NAME, "[0-9]+", "[-.a-z0-9]+") for one in NAMINGS)
 _BOUND = (
-    r'\s*(?:(?:namespace|destination_workload_namespace)\s*=\s*"NAMESPACE"'
-    r'|envoy_cluster_name\s*=\s*"NAMESPACE_[-a-z0-9]+_[0-9]+")\s*'
+    rf'\s*(?:(?:{"|".join(("namespace", *(one.namespace for one in NAMED.values())))})\s*=\s*"NAMESPACE"'
+    rf'|{ENVOY_CLUSTER}\s*=\s*"(?:{_CLUSTER})")\s*'
 )
 _QUERY = "|".join(
     (

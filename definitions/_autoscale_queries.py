@@ -26,7 +26,7 @@ from velagen import (
 )
 from velagen import parameter as p
 from velagen.autoscaling import ARTICLE_FACTOR, SLO_MOST, UTILIZATION
-from velagen.monitoring.sources import GPU, MILLISECONDS, SOURCES, Series, Source
+from velagen.monitoring.sources import CONTOUR, ENVOY_CLUSTER, GPU, MILLISECONDS, NAMED, SOURCES, Series, Source
 
 workload = let(f"{context.name}-{p.part}")
 
@@ -149,19 +149,21 @@ CACHE = {source.name: f"{level(source.cache)} * 100" for source in READ if sourc
 #: Per cent of all GPUs of the model's pods; in MIG mode, where that is absent, of their parts.
 GPUS = f"{level(Series(GPU.utilization))} or {level(Series(GPU.engine))} * 100"
 
+#: Where envoyCluster is not given: a definition knows neither the gateway's controller nor how that is configured.
+CONTOUR_CLUSTER = CONTOUR.of(f"{context.namespace}", f"{workload}", "80", f"{context.name}")
 own_pods = f'namespace="{context.namespace}",pod=~"{workload}-.*"'
 LABELS_OF_SOURCE = {
-    "istio": f'destination_workload="{workload}",destination_workload_namespace="{context.namespace}"',
+    "istio": f'{NAMED["istio"].name}="{workload}",{NAMED["istio"].namespace}="{context.namespace}"',
     **dict.fromkeys(OF_SERVERS, own_pods),
 }
 
 
 def query(one: Reference) -> Expression:
     """The PromQL of a trigger."""
-    envoy = if_else(is_given(one, "envoyCluster"), one.envoyCluster, f"{context.namespace}_{workload}_80")
+    envoy = if_else(is_given(one, "envoyCluster"), one.envoyCluster, CONTOUR_CLUSTER)
     labels = cases(
         (one.metric == "gpu", own_pods),
-        (one.source == "envoy", f'envoy_cluster_name="{envoy}"'),
+        (one.source == "envoy", f'{ENVOY_CLUSTER}="{envoy}"'),
         otherwise=choose(one.source, LABELS_OF_SOURCE, ""),
     )
     target = one.targetLatencyMilliseconds

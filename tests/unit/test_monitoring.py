@@ -19,7 +19,7 @@ from velagen.lab.kind.prometheus import configuration
 from velagen.monitoring.objects import all_groups
 from velagen.monitoring.rules import ROUTES, Rule, recording_rules, rules_file
 from velagen.monitoring.scrape import LABELS, scrape_config
-from velagen.monitoring.sources import BUSY, CLUSTER, GPU, NAMINGS, SOURCES
+from velagen.monitoring.sources import BUSY, CLUSTER, CONTOUR, ENVOY_CLUSTER, GPU, NAMED, NAMINGS, SOURCES
 from velagen.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +72,8 @@ def test_no_other_module_holds_a_metrics_name() -> None:
     names = {*GPU.names, *CLUSTER.names, *(name for source in SOURCES.values() for name in source.names)}
     # Also without a histogram's suffix.
     names |= {re.sub("_(sum|count|bucket|total)$", "", name) for name in names}
+    # Nor one of a gateway's or a mesh's labels.
+    names |= {ENVOY_CLUSTER, *(label for one in NAMED.values() for label in (one.namespace, one.name))}
     table = ROOT / "generator/velagen/monitoring/sources.py"
     # It is installed without the rest of velagen; the next test but one holds its names against the table.
     simulator = ROOT / "generator/velagen/gpusim/names.py"
@@ -341,6 +343,7 @@ OTHERS = (
 
 def test_a_gateways_names_are_the_models(tmp_path: Path) -> None:
     assert list(CLUSTERS) == [one.title for one in NAMINGS]
+    assert CONTOUR.of("team", "m-predictor", "80", "m") in CLUSTERS["Contour"]
 
     def envoy(name: str, values: str, cluster: str, **labels: str) -> dict[str, str]:
         return series(name, values, envoy_cluster_name=cluster, namespace="gateways", pod="envoy-1", **labels)

@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from velagen.monitoring.rules import (
     INFO,
-    NAMED,
+    OF_OTHERS,
     ROUTES,
     Alert,
     Group,
@@ -243,7 +243,7 @@ def _wanted(slo: Slo, route: Route, *more: str) -> str:
 
 def _owned(source: Source, expr: str, *more: str) -> str:
     """The sum over a component's versions."""
-    if source.name in NAMED:
+    if source.name in OF_OTHERS:
         expr = f"{expr} * on (namespace, version) group_left (app, component) {_VERSION}"
     return f"sum by ({', '.join((*OWNER, *more))}) ({expr})"
 

@@ -15,7 +15,19 @@ from typing import Any, Final, Literal
 import yaml
 
 from velagen.monitoring.scrape import SLOWEST
-from velagen.monitoring.sources import GPU, MIB, NAMINGS, SOURCES, Histogram, Mean, Route, Series, Source
+from velagen.monitoring.sources import (
+    ENVOY_CLUSTER,
+    GPU,
+    MIB,
+    NAMED,
+    NAMINGS,
+    SOURCES,
+    Histogram,
+    Mean,
+    Route,
+    Series,
+    Source,
+)
 
 #: Whose a series is. The label version is the InferenceService's name (see `velagen.monitoring.scrape`).
 KEY: Final = ("app", "component", "namespace", "version")
@@ -26,20 +38,8 @@ _MODEL: Final = 'component!="",part="predictor"'
 _CLUSTER: Final = "|".join(one.expression for one in NAMINGS)
 #: NAMESPACE/NAME by the groups of each naming: of those that do not fit they are empty.
 _WHOSE_CLUSTER: Final = "/".join("".join(f"${{{2 * n + part}}}" for n in range(len(NAMINGS))) for part in (1, 2))
-#: What names a version where the series are not the pods' own: label, expression, and what it gives. Istio's workload
-#: is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the model's. A gateway's caller
-#: knows the Service. What Envoy counts by, :func:`cluster_names` reads.
-NAMED: Final[dict[str, tuple[tuple[str, str, str, str], ...]]] = {
-    "envoy": (),
-    "istio": (
-        ("destination_workload_namespace", "(.+)", "namespace", "$1"),
-        ("destination_workload", "(.+)-predictor(?:-[0-9]+-deployment)?", "version", "$1"),
-    ),
-    "istio-gateway": (
-        ("destination_service_namespace", "(.+)", "namespace", "$1"),
-        ("destination_service_name", "(.+)-(?:predictor|transformer)", "version", "$1"),
-    ),
-}
+#: Sources whose series know namespace and version alone, as they are not the pods' own.
+OF_OTHERS: Final = frozenset(("envoy", *NAMED))
 INFO: Final = "model:info"
 #: Whose a cluster of Envoy is, by its name: namespace and version.
 CLUSTERS: Final = "model:envoy_cluster:info"
@@ -133,9 +133,9 @@ def cluster_names(record: str = CLUSTERS) -> Rule:
     """
     envoy = SOURCES["envoy"]
     names = "|".join(one.name for one in (*envoy.requests, *((envoy.inflight,) if envoy.inflight else ())))
-    expr = f'group by (envoy_cluster_name) (last_over_time({{__name__=~"{names}"}}[5m]))'
+    expr = f'group by ({ENVOY_CLUSTER}) (last_over_time({{__name__=~"{names}"}}[5m]))'
     for label, expression, target, part in (
-        ("envoy_cluster_name", _CLUSTER, "version", _WHOSE_CLUSTER),
+        (ENVOY_CLUSTER, _CLUSTER, "version", _WHOSE_CLUSTER),
         ("version", "(.*)/.*", "namespace", "$1"),
         ("version", ".*/(.*)", "version", "$1"),
     ):
@@ -278,14 +278,14 @@ def _by(*more: str) -> str:
 
 def _own(source: Source, expr: str) -> str:
     """The expression with all labels of KEY: a gateway's series know namespace and version alone."""
-    if source.name not in NAMED:
+    if source.name not in OF_OTHERS:
         return expr
     return f"({expr}) * on (namespace, version) group_left (app, component) {INFO}"
 
 
 def key_of(source: Source, *more: str) -> str:
     """The labels that a source's series have: a gateway's know namespace and version alone."""
-    return ", ".join(("namespace", "version", *more)) if source.name in NAMED else _by(*more)
+    return ", ".join(("namespace", "version", *more)) if source.name in OF_OTHERS else _by(*more)
 
 
 def rate(counter: str, window: str) -> str:
@@ -339,18 +339,20 @@ def selected(
 
     *clusters* is the record of :func:`cluster_names` that the same group makes.
     """
+    named = NAMED.get(source.name)
     parts = [where] if where else []
-    if source.name in NAMED:
-        parts += [f'{label}=~"{expression}"' for label, expression, _, _ in NAMED[source.name]]
-    else:
+    if named:
+        parts += [f'{named.namespace}=~"(.+)"', f'{named.name}=~"{named.expression}"']
+    elif source.name != "envoy":
         parts.append(_MODEL)
     expr = f"{name}{{{','.join(parts)}}}" if parts else name
     if window:
         expr = growth(expr, window)
-    for label, expression, target, part in NAMED.get(source.name, ()):
-        expr = f'label_replace({expr}, "{target}", "{part}", "{label}", "{expression}")'
+    if named:
+        expr = f'label_replace({expr}, "namespace", "$1", "{named.namespace}", "(.+)")'
+        return f'label_replace({expr}, "version", "$1", "{named.name}", "{named.expression}")'
     if source.name == "envoy":
-        expr = f"{expr} * on (envoy_cluster_name) group_left (namespace, version) {clusters}"
+        return f"{expr} * on ({ENVOY_CLUSTER}) group_left (namespace, version) {clusters}"
     return expr
 
 

@@ -277,44 +277,79 @@ _ALL: Final = (
 )
 
 
+#: The label of what Envoy counts by; the gateway's controller chooses its values.
+ENVOY_CLUSTER: Final = "envoy_cluster_name"
+_PART: Final = "-(?:predictor|transformer)"
+#: A namespace or a name, as short as it can be, so that the part's name is not taken for a part of the model's.
+_NAME: Final = "([^_/|]+?)"
+
+
 @dataclass(frozen=True)
 class Naming:
-    """How a gateway's controller calls what Envoy counts by: the label ``envoy_cluster_name``."""
+    """How a gateway's controller calls what Envoy counts by."""
 
     title: str
     #: Where the fact is from.
     fact: str
-    #: Regular expression of the whole name, whose two groups are the namespace and the InferenceService's name.
-    expression: str
+    #: Regular expression of the whole name, where the arguments of :meth:`of` stand in braces.
+    form: str
+
+    @property
+    def expression(self) -> str:
+        """Of the names that are a model's, with two groups: the namespace, and the InferenceService's name.
+
+        The transformer where requests come in there.
+        """
+        return self.of(_NAME, f"{_NAME}{_PART}", "[0-9]+", f"{_NAME}(?:{_PART})?")
+
+    def of(self, space: str, service: str, port: str, route: str) -> str:
+        """The name, or an expression of names, for a namespace, a Service, its port's number, or a route's name."""
+        return self.form.format(space=space, service=service, port=port, route=route)
 
 
-_EITHER: Final = "-(?:predictor|transformer)"
+CONTOUR: Final = Naming(
+    "Contour", "contour v1.33.8 internal/envoy/cluster.go, AltStatName; seen on it", "{space}_{service}_{port}"
+)
 #: A name fits one of them at most.
 NAMINGS: Final = (
-    # The transformer where requests come in there.
-    Naming(
-        "Contour",
-        "contour v1.33.8 internal/envoy/cluster.go, AltStatName; seen on it",
-        f"([^_/|]+)_([^_/|]+){_EITHER}_[0-9]+",
-    ),
+    CONTOUR,
     Naming(
         "Envoy Gateway with mergeBackends",
         "gateway v1.9.1 internal/gatewayapi/helpers.go, irBackendClusterName",
-        f"service/([^/]+)/([^/]+){_EITHER}/[0-9]+(?:/[^/]+)?",
+        "service/{space}/{service}/{port}(?:/[-a-zA-Z0-9_]+)?",
     ),
     Naming(
         "Envoy Gateway with clusterStatName: %BACKEND_REFS%",
         "gateway v1.9.1 api/v1alpha1/envoyproxy_metric_types.go, internal/gatewayapi/route.go, buildStatName",
-        f"([^_/|]+)/([^_/|]+){_EITHER}",
+        "{space}/{service}",
     ),
     # A rule's name and not a Service's: KServe's own routes have one backend each, and are called after the model.
     Naming(
         "Envoy Gateway",
         "gateway v1.9.1 internal/gatewayapi/helpers.go, irRouteDestinationName; kserve v0.20.0 "
         "pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/httproute_reconciler.go",
-        f"(?:httproute|grpcroute)/([^/]+)/([^/]+?)(?:{_EITHER})?/rule/[0-9]+",
+        "(?:httproute|grpcroute)/{space}/{route}/rule/[0-9]+",
     ),
 )
+
+
+@dataclass(frozen=True)
+class Named:
+    """The labels that say whose a series of a mesh is, in place of a pod's own."""
+
+    #: The label of the namespace, and that of the workload or the Service.
+    namespace: str
+    name: str
+    #: Regular expression of *name*'s values, whose group is the InferenceService's name.
+    expression: str
+
+
+#: By source. Istio's workload is the Deployment, for Knative that of a revision; of a mesh's two hops the second is the
+#: model's. A gateway's caller knows the Service.
+NAMED: Final = {
+    "istio": Named("destination_workload_namespace", "destination_workload", "(.+)-predictor(?:-[0-9]+-deployment)?"),
+    "istio-gateway": Named("destination_service_namespace", "destination_service_name", f"(.+){_PART}"),
+}
 
 #: By name, in the order of the documents.
 SOURCES: Final = {source.name: source for source in _ALL}
