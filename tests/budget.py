@@ -64,7 +64,26 @@ def before_a_cluster() -> float:
             return CLUSTER
     except VelagenError:
         pass  # no docker client: images are assembled
-    return CLUSTER + missing(list(recipes().images))
+    return CLUSTER + missing(of_every_cluster())
+
+
+def of_every_cluster() -> list[str]:
+    """Name the recipes that the tests' clusters may need; those of a layer that is not always there are left out."""
+    parts = {name: [part.tool for part in one.parts if part.tool] for name, one in recipes().images.items()}
+    return [name for name, tools in parts.items() if not any(table().row(*wanted(tool)).layer for tool in tools)]
+
+
+def leave_out_if_unbuilt(names: list[str]) -> None:
+    """Skip a test in a run whose time is bounded where it would build tools first, however much time is left.
+
+    Args:
+        names: recipes; they are assembled here, no registry has them.
+    """
+    parts = [part for name in names if not archive_path(name).is_file() for part in recipes()[name].parts]
+    absent = [row for part in parts if part.tool and not in_cache(row := table().row(*wanted(part.tool)))]
+    if absent and seconds_left() != float("inf"):
+        minutes = sum(row.build.minutes for row in absent if row.build)
+        pytest.skip(f"{_LEFT_OUT}{' and '.join(map(str, absent))} would have to be built first, {minutes:.0f} minutes")
 
 
 def leave_out_if_late(item: pytest.Item, before: float) -> None:

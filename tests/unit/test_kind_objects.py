@@ -20,6 +20,7 @@ from velagen.lab.kind.certs import Pair, issue
 from velagen.lab.kind.engine import Engine
 from velagen.lab.kind.nodes import address, conflist, import_script, kind_config, routes
 from velagen.lab.kind.state import KindState
+from velagen.lab.kind.upstream import kustomized
 from velagen.lab.process import Process
 
 PAIR = Pair(b"certificate", b"key")
@@ -194,7 +195,7 @@ def test_kserves_images_have_the_release_as_their_tag() -> None:
 
 
 def test_kserves_controller_is_upstreams_without_the_proxy_and_the_certificate_manager() -> None:
-    things, hooks = kserve.kserve_objects(kserve.kustomized(), PAIR)
+    things, hooks = kserve.kserve_objects(kustomized("kserve", "config/default"), PAIR)
     kinds = {thing["kind"] for thing in things}
     assert not kinds & {"CustomResourceDefinition", "Certificate", "Issuer"}
     (deployment,) = [thing for thing in things if thing["kind"] == "Deployment"]

@@ -35,10 +35,12 @@ def kind_up(
     gpu_replicas: int = 1,
     gpu_config: Path | None = None,
     kubevela: str | None = None,
+    keda: bool = False,
 ) -> None:
     """Start a kind lab, with the project's addon enabled where there is a project that has one built."""
     from velagen.lab.kind import KindLab, KindOptions
     from velagen.lab.kind.gpus import shared
+    from velagen.lab.kind.options import layers_with
     from velagen.project import Project
 
     options = KindOptions(
@@ -46,6 +48,8 @@ def kind_up(
         gpus=(f"{gpu_model.lower()}x{gpus_per_node}",) if gpus_per_node else (),
         gpu_config=gpu_config.read_text() if gpu_config else shared(gpu_replicas),
     )
+    if keda:
+        options = dataclasses.replace(options, layers=layers_with("keda"))
     if kubevela is not None:
         options = dataclasses.replace(options, kubevela=kubevela)
     try:
@@ -87,7 +91,10 @@ def why_no_kind() -> list[str]:
 
 
 def kind_status(name: str, folder: Path | None) -> None:
-    """Show a kind lab's nodes and the pods that are not ready. Exits 1 where it is not up, or a node is not ready."""
+    """Show a kind lab's nodes, its layers, and the pods that are not ready.
+
+    Exits 1 where it is not up, or a node is not ready.
+    """
     from velagen.lab.api import condition
 
     lab = kind_lab(name, folder)
@@ -99,6 +106,7 @@ def kind_status(name: str, folder: Path | None) -> None:
     for node in nodes:
         shown.add_row(node["metadata"]["name"], condition(node, "Ready"), node["status"]["nodeInfo"]["kubeletVersion"])
     Console().print(shown)
+    click.echo(f"layers: {', '.join(lab.started_with.layers)}")
     if waiting := lab.pods():
         click.echo(f"pods that are not ready:\n{waiting}")
     click.echo(f"kubeconfig {lab.kubeconfig}", err=True)

@@ -62,16 +62,16 @@ def _where(row: Row) -> str:
 
 @tools_group.command("install")
 @click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
-@click.option("--kind", is_flag=True, help="Without NAME: also those that only kind clusters need.")
+@click.option("--kind", is_flag=True, help="Without NAME: also those that all kind clusters need.")
 def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
-    """Bring tools; without NAME all but those of kind clusters. Can be interrupted and goes on from there.
+    """Bring tools; without NAME all but those of kind clusters and of KEDA. Can be interrupted and goes on from there.
 
     Example: velagen tools install vela cue@0.14.1
     """
     from velagen.tools import install, table, wanted
 
     asked = [wanted(name) for name in names] or [
-        (row.name, row.version) for row in table().tools if kind or not row.kind
+        (row.name, row.version) for row in table().tools if not row.layer and (kind or not row.kind)
     ]
     started = time.monotonic()
     paths = install(asked)
@@ -135,9 +135,12 @@ lab_group.add_command(lab_prune)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --kind: NVIDIA's device-plugin configuration, in the place of --gpu-replicas.",
 )
+@click.option("--keda", is_flag=True, help="With --kind: KEDA too, which the trait autoscale drives.")
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
 @click.option("--kubevela", type=click.Choice(VERSIONS), help="Release of KubeVela.  [default: the pinned one]")
-def lab_up(name: str, folder: Path | None, *, kind: bool, gpu_config: Path | None, **given: int | str | None) -> None:
+def lab_up(
+    name: str, folder: Path | None, *, kind: bool, gpu_config: Path | None, keda: bool, **given: int | str | None
+) -> None:
     """Start a lab; a running one is left as it is, what has died in it is started again.
 
     Example: velagen lab up --nodes 4 --gpu-model A100-80GB
@@ -148,10 +151,12 @@ def lab_up(name: str, folder: Path | None, *, kind: bool, gpu_config: Path | Non
     if kind:
         if "deployment_mode" in chosen:
             raise VelagenError(Problem("a kind cluster has no --mode", hint="Leave it out, or leave out --kind."))
-        kind_up(name, folder, gpu_config=gpu_config, **chosen)  # type: ignore[arg-type]  # click checked them
+        kind_up(name, folder, gpu_config=gpu_config, keda=keda, **chosen)  # type: ignore[arg-type]  # click checked them
         return
     if gpu_config is not None:
         raise VelagenError(Problem("--gpu-config is for kind clusters", hint="Add --kind, or write --gpu-replicas."))
+    if keda:
+        raise VelagenError(Problem("--keda is for kind clusters", hint="Add --kind, or leave out --keda."))
     model = chosen.get("gpu_model", "T4")
     if model not in GPUS:
         raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))

@@ -100,6 +100,8 @@ class Row:
     build: Build | None = field(compare=False)
     #: Needed for kind clusters only: brought when one starts, not with the others.
     kind: bool = field(default=False, compare=False)
+    #: Needed for this layer of a kind cluster only: brought when the layer is asked for, not with the others of kind.
+    layer: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         """``etcd 3.6.5``."""
@@ -219,6 +221,7 @@ def _row(data: Mapping[str, Any], archives: Mapping[str, Mapping[str, Any]]) -> 
         image=image,
         build=build,
         kind=data.get("kind", False),
+        layer=data.get("layer", ""),
     )
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-from functools import cache
 from typing import Any
 
 import yaml
 
-from velagen.errors import Problem, VelagenError
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.api import Api
 from velagen.lab.kind.certs import Pair
 from velagen.lab.kind.kubevela import in_cluster, secret
-from velagen.tools import source, table, tool
+from velagen.tools import table
 
 _KSERVE_CERT = "kserve-webhook-server-cert"
 
@@ -36,25 +33,6 @@ def pinned(thing: Any) -> Any:
         head = thing.split(":latest")
         return f":{version}".join(head)
     return thing
-
-
-@cache
-def kustomized() -> str:
-    """Give what ``kubectl kustomize config/default`` prints in KServe's pinned sources.
-
-    Raises:
-        VelagenError: it failed.
-    """
-    done = subprocess.run(
-        [str(tool("kubectl")), "kustomize", str(source("kserve") / "config/default")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    if done.returncode != 0:
-        raise VelagenError(Problem(f"kubectl kustomize: {done.stderr.strip()[-800:]}"))
-    return done.stdout
 
 
 def kserve_objects(text: str, pair: Pair) -> tuple[list[KubernetesObject], list[KubernetesObject]]:

@@ -9,12 +9,20 @@ from velagen.tools import table
 
 #: All layers over bare Kubernetes, in the order they stand on each other.
 LAYERS = ("kubevela", "gateway", "kserve", "gpu", "models", "prometheus", "alerts", "servers", "addon")
+#: Layers that are there only where they are asked for: without a registry their images take long to make.
+EXTRA = ("keda",)
 #: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
 NODE_PORTS = {"gateway": 30080, "models": 30086, "prometheus": 30090, "alertmanager": 30093, "open": 30085}
 #: NVIDIA's configuration of a device plugin that shares nothing.
 WHOLE = "version: v1\n"
 
 Images = Literal["auto", "registry", "assembled"]
+
+
+def layers_with(*extra: str) -> tuple[str, ...]:
+    """Give all layers, and these of `EXTRA` where they belong: over Prometheus, under what uses them."""
+    at = LAYERS.index("servers")
+    return (*LAYERS[:at], *extra, *LAYERS[at:])
 
 
 @dataclass(frozen=True)

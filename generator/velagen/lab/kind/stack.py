@@ -14,10 +14,11 @@ from velagen.errors import Problem, VelagenError
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
-from velagen.lab.kind import alerting, gateway, gpus, kserve, kubevela, models, prometheus
+from velagen.lab.kind import alerting, gateway, gpus, keda, kserve, kubevela, models, prometheus
 from velagen.lab.kind.certs import issue
 from velagen.lab.kind.layer import Site
-from velagen.lab.kind.options import LAYERS, NODE_PORTS
+from velagen.lab.kind.options import EXTRA, LAYERS, NODE_PORTS
+from velagen.lab.kind.upstream import kustomized
 from velagen.lab.models import sentiment
 from velagen.tools import tool
 
@@ -26,7 +27,7 @@ def install(lab: Site, layers: Iterable[str], addon: Path | None) -> dict[str, f
     """Put layers into a cluster.
 
     Args:
-        layers: keys of `LAYERS`, in order.
+        layers: keys of `LAYERS` and `EXTRA`, in order.
         addon: the addon's folder, for the layer ``addon``.
 
     Returns:
@@ -37,8 +38,9 @@ def install(lab: Site, layers: Iterable[str], addon: Path | None) -> dict[str, f
     """
     took: dict[str, float] = {}
     for name in layers:
-        if name not in LAYERS:
-            raise VelagenError(Problem(f"no layer is called {name!r}", hint=f"Layers: {', '.join(LAYERS)}."))
+        if name not in (*LAYERS, *EXTRA):
+            known = ", ".join((*LAYERS, *EXTRA))
+            raise VelagenError(Problem(f"no layer is called {name!r}", hint=f"Layers: {known}."))
         if name == "addon" and addon is None:
             lab.reporter.say("no addon is given: none is enabled")
             continue
@@ -121,7 +123,7 @@ def _kserve(lab: Site) -> None:
         routes = [crd for crd in routes if crd.get("spec", {}).get("group") != "gateway.networking.k8s.io"]
     _crds(api, [*objects.kserve_crds(), *routes])
     api.apply_all(kserve.pinned(config))
-    things, hooks = kserve.kserve_objects(kserve.kustomized(), pair)
+    things, hooks = kserve.kserve_objects(kustomized("kserve", "config/default"), pair)
     # The kustomization has the ConfigMap as upstream ships it; ours is applied already.
     api.apply_all([thing for thing in things if thing["metadata"]["name"] != "inferenceservice-config"])
     lab.wait_deployment(namespace, "kserve-controller-manager")
@@ -217,6 +219,25 @@ def _alerts(lab: Site) -> None:
         lab.wait_deployment(prometheus.NAMESPACE, name)
 
 
+# -- KEDA
+
+
+def _keda(lab: Site) -> None:
+    lab.load(keda.IMAGES.values())
+    api = lab.api
+    crds, things = keda.objects(issue(keda.served()))
+    _crds(api, crds)
+    api.apply_all(things)
+    for name in keda.IMAGES:
+        lab.wait_deployment(keda.NAMESPACE, name)
+
+    def available() -> bool:
+        thing = api.get("apiregistration.k8s.io/v1", "APIService", keda.API_SERVICE)
+        return condition(thing, "Available") == "True"
+
+    wait_until(available, what=f"APIService {keda.API_SERVICE}", timeout=120, every=0.5)
+
+
 # -- the addon
 
 
@@ -290,5 +311,6 @@ _INSTALL: dict[str, Callable[[Site], None]] = {
     "models": _models,
     "prometheus": _prometheus,
     "alerts": _alerts,
+    "keda": _keda,
     "servers": _servers,
 }
