@@ -99,18 +99,34 @@ def level(series: Series) -> str:
     return f"sum(avg_over_time({series.name}{selector(series.where)}[{WINDOW}]))"
 
 
+def began_before(series: str, where: str) -> str:
+    """An answer where a counter was looked at before the window too.
+
+    Else the window is not full: Prometheus was away, or has lost what it knew. A rate is then too low, by half at its
+    second look (Prometheus promql/functions.go, extrapolatedRate), and would take pods away under full load once
+    Kubernetes has forgotten what it wanted before.
+    """
+    return f"count(count_over_time({series}{selector(where)}[{WINDOW}] offset {WINDOW}))"
+
+
 def requests(source: Source) -> str:
     """Answered requests in a second."""
     return per_second(source.answered.name, source.answered.where)
 
 
+def counts_itself(source: Source) -> bool:
+    """Whether a server says how many requests it has, as those of LLMs do: theirs may last longer than the window."""
+    return bool(source.tokens and source.inflight and source.waiting)
+
+
 def concurrency(source: Source) -> str:
     """Requests in the system. Little's law: arrival rate times mean time = the growth of the sum of all times.
 
-    A server of an LLM counts those that it has: its requests may last longer than the window, and a request's time is
-    known at its end only.
+    A server of an LLM counts those that it has: a request's time is known at its end only.
     """
-    if source.tokens and source.inflight and source.waiting:
+    if counts_itself(source):
+        assert source.inflight
+        assert source.waiting
         return f"{level(source.inflight)} + {level(source.waiting)}"
     assert source.mean
     total = per_second(source.mean.total, source.mean.where)
@@ -144,6 +160,13 @@ MEANS = tuple(source.name for source in READ if not source.histogram or source.h
 QPS = {source.name: requests(source) for source in READ}
 CONCURRENCY = {source.name: concurrency(source) for source in READ}
 LATENCY = {source.name: latency(source) for source in READ}
+#: What must have an answer too where the rate of requests, or the number in the system, is read.
+FULL_QPS = {source.name: f" and {began_before(source.answered.name, source.answered.where)}" for source in READ}
+FULL_CONCURRENCY = {
+    source.name: f" and {began_before(source.mean.total, source.mean.where)}"
+    for source in READ
+    if source.mean and not counts_itself(source)
+}
 QUEUE = {source.name: level(source.waiting) for source in READ if source.waiting}
 CACHE = {source.name: f"{level(source.cache)} * 100" for source in READ if source.cache}
 #: Per cent of all GPUs of the model's pods; in MIG mode, where that is absent, of their parts.
@@ -168,15 +191,16 @@ def query(one: Reference) -> Expression:
     )
     target = one.targetLatencyMilliseconds
     in_system, took = choose(one.source, CONCURRENCY, ""), choose(one.source, LATENCY, "")
+    full_qps, full = choose(one.source, FULL_QPS, ""), choose(one.source, FULL_CONCURRENCY, "")
     measured: Expression = cases(
-        (one.policy == "article", f"{choose(one.source, QPS, '')} * {ARTICLE_FACTOR} / {target}"),
-        (one.policy == "slo", f"({in_system}) * (clamp(({took}) / {target}, 1, {SLO_MOST}) or vector(1))"),
-        (one.metric == "qps", choose(one.source, QPS, "")),
+        (one.policy == "article", f"{choose(one.source, QPS, '')} * {ARTICLE_FACTOR} / {target}{full_qps}"),
+        (one.policy == "slo", f"({in_system}) * (clamp(({took}) / {target}, 1, {SLO_MOST}) or vector(1)){full}"),
+        (one.metric == "qps", f"{choose(one.source, QPS, '')}{full_qps}"),
         (one.metric == "latency", took),
         (one.metric == "queue", choose(one.source, QUEUE, "")),
         (one.metric == "kv-cache", choose(one.source, CACHE, "")),
         (one.metric == "gpu", GPUS),
-        otherwise=in_system,
+        otherwise=f"{in_system}{full}",
     )
     percentile = if_else(is_given(one, "percentile"), one.percentile, 0.95)
     for place, value in ((LABELS, labels), (WINDOW, one.window), (PERCENTILE, f"{percentile}")):

@@ -363,10 +363,20 @@ conditions_seen = let(
 )
 is_made = given(_object("predictor").kind) | given(_object("transformer").kind) | given(_object("explainer").kind)
 waits_for_keda = is_made & (length(conditions_seen) == 0)
-not_scaling = let(
+#: KEDA's reasons where triggers alone are wrong, all or some of them (pkg/scaling/executor/scale_scaledobjects.go). A
+#: model that nobody has asked yet has no series, and a Prometheus may be away: the pods stay, and the model is well.
+NO_ANSWER, PARTLY = "TriggerError", "PartialTriggerError"
+unanswered = let(conditions(conditions_seen, "Ready", "False", reason=NO_ANSWER))
+partly_answered = let(conditions(conditions_seen, "Ready", "Unknown", reason=PARTLY))
+not_ready = let(
     conditions(conditions_seen, "Ready", "False", give=lambda condition: f"{first_given(condition.message, '')}")
 )
+cannot_scale = (length(not_ready) > 0) & (length(unanswered) == 0)
 falls_back = let(conditions(conditions_seen, "Fallback", "True"))
+#: What Kubernetes' autoscaler says where it gets no numbers, such as without KEDA's metrics server.
+unfed = let(
+    conditions(conditions_seen, "HPAActive", "False", give=lambda condition: f"{first_given(condition.message, '')}")
+)
 
 # The trait --------------------------------------------------------------------------------------------------------
 
@@ -497,10 +507,20 @@ autoscale = Trait(
     ],
     status=Status(
         # hpa and kpa have no object here. A ScaledObject without conditions has not been looked at yet.
-        healthy=length(not_scaling) == 0,
+        healthy=~cannot_scale,
         message=cases(
-            (length(not_scaling) > 0, f"KEDA can't scale: {not_scaling[0]}"),
+            (cannot_scale, f"KEDA can't scale: {not_ready[0]}"),
+            (
+                length(unanswered) > 0,
+                "KEDA gets no answer to its queries and leaves the pods as they are: no request was counted yet, or "
+                "Prometheus does not answer",
+            ),
             (length(falls_back) > 0, "KEDA gets no answer to a query and runs the fallback's pods"),
+            (
+                length(partly_answered) > 0,
+                "KEDA gets no answer to some of its queries: pods are added, and none is taken away",
+            ),
+            (length(unfed) > 0, f"The pods stay as they are: {unfed[0]}"),
             (waits_for_keda, "KEDA has not looked at it yet"),
             otherwise=f"at most {p.maxReplicas} pods",
         ),

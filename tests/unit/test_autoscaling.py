@@ -133,6 +133,35 @@ def test_without_a_series_or_requests_there_is_no_answer(tmp_path: Path) -> None
     )
 
 
+def test_after_an_outage_there_is_no_answer_until_the_window_is_full(tmp_path: Path) -> None:
+    """A rate over half a window is half of it: after a long outage pods would go under full load."""
+    cases = []
+    for example, name, labels, right in (
+        ("autoscale-article", "istio_requests_total", {"destination_workload": "sentiment-article-predictor"}, 4.0),
+        (
+            "autoscale-transformer",
+            "istio_request_duration_milliseconds_sum",
+            {"destination_workload": "autoscale-transformer-transformer"},
+            0.1,
+        ),
+    ):
+        query = of_golden(example)[0]["metadata"]["query"]
+        alone = query.partition(" and ")[0]
+        # 100 in a second; Prometheus is away for five minutes, and may have lost all that it knew.
+        for before in ("0+1500x9 _x20", "_x30"):
+            cases.append(
+                case(
+                    [series(name, f"{before} 45000+1500x20", **{**ISTIO, **labels})],
+                    asks(f"{query} or vector(-1)", -1, at="7m45s"),
+                    asks(f"({alone}) < bool {0.7 * right}", 1, at="7m45s"),
+                    asks(f"{query} or vector(-1)", -1, at="8m15s"),
+                    asks(query, right, at="8m45s"),
+                    asks(query, right, at="10m"),
+                )
+            )
+    holds(tmp_path, EMPTY, *cases)
+
+
 def test_gpus_are_read_whole_or_in_mig_mode_in_parts(tmp_path: Path) -> None:
     query = filled(queries.GPUS, "triton")
     holds(

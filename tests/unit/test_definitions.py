@@ -458,7 +458,7 @@ def test_the_articles_formula() -> None:
     (trigger,) = spec["triggers"]
     query = trigger["metadata"]["query"]
     rate = 'sum(rate(istio_requests_total{reporter="destination",destination_workload="m-predictor",'
-    assert query == rate + 'destination_workload_namespace="default"}[1m])) * 0.8 / 20'
+    assert query.startswith(rate + 'destination_workload_namespace="default"}[1m])) * 0.8 / 20 and count(')
     # Kubernetes takes ceil(metric / threshold) pods, and never fewer than the least: max(2, ceil(qps * 0.8 / 20)).
     assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("AverageValue", "1")
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 9)
@@ -1039,6 +1039,49 @@ def test_trait_status(oracle: Oracle, trait_: str, outputs: dict[str, Any], heal
     context = {"name": "m", "outputs": outputs}
     assert status_of(oracle, trait_, "healthPolicy", "isHealth", context) is healthy
     assert isinstance(status_of(oracle, trait_, "customStatus", "message", context), str)
+
+
+NO_ANSWER = {"type": "Ready", "status": "False", "reason": "TriggerError", "message": "Triggers defined in ..."}
+UNFED = {
+    "type": "HPAActive",
+    "status": "False",
+    "reason": "FailedGetExternalMetric",
+    "message": "HPA is not actively scaling: the HPA was unable to compute the replica count",
+}
+
+
+@pytest.mark.parametrize(
+    ("seen", "healthy", "message"),
+    [
+        ([NO_ANSWER, UNFED], True, "KEDA gets no answer to its queries and leaves the pods as they are"),
+        (
+            [{**READY, "status": "Unknown", "reason": "PartialTriggerError"}],
+            True,
+            "KEDA gets no answer to some of its queries: pods are added, and none is taken away",
+        ),
+        ([READY, UNFED], True, f"The pods stay as they are: {UNFED['message']}"),
+        (
+            [READY, {"type": "Fallback", "status": "True"}, UNFED],
+            True,
+            "KEDA gets no answer to a query and runs the fall",
+        ),
+        (
+            [{**NO_ANSWER, "reason": "ScaledObjectCheckFailed", "message": "no such Deployment"}],
+            False,
+            "KEDA can't scale: no such Deployment",
+        ),
+        # Before its first look.
+        ([{"type": "Ready", "status": "Unknown"}], True, "at most 3 pods"),
+        ([READY, {**UNFED, "status": "True"}], True, "at most 3 pods"),
+    ],
+)
+def test_what_holds_the_pods_is_said_and_a_model_is_ill_where_its_autoscaler_is_wrong(
+    oracle: Oracle, seen: list[dict[str, str]], healthy: bool, message: str
+) -> None:
+    """A model that nobody asked yet has no series: an application must not wait for its first request to be healthy."""
+    context = {"name": "m", "outputs": {"scaledObject": {"kind": "ScaledObject", "status": {"conditions": seen}}}}
+    assert status_of(oracle, "autoscale", "healthPolicy", "isHealth", context) is healthy
+    assert status_of(oracle, "autoscale", "customStatus", "message", context).startswith(message)
 
 
 # ---------------------------------------------------------------- whom containers run as
