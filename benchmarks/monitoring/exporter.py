@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ GATEWAY, STATE = "envoy", "state"
 SPACE = "team"
 #: Seconds of traffic that a page holds.
 _HELD = 60.0
+#: Seconds between two questions that are answered alike.
+_SAME = 1.0
 _GROWS = ("counter", "histogram", "summary")
 
 
@@ -97,14 +100,26 @@ class Exporter:
 
     def __post_init__(self) -> None:
         self._start = time.monotonic()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._made: dict[str, tuple[float, bytes]] = {}
 
     @cached_property
     def _pages(self) -> dict[str, Page]:
         return {name: Page.read(name) for name in {*MIX, GATEWAY, STATE}}
 
-    def answer(self, path: str) -> str:
-        """Give what stands at a path."""
-        since = time.monotonic() - self._start
+    def body(self, path: str) -> bytes:
+        """Give a path's page; several that ask at the same time get one, as the gateway's takes a second to make."""
+        asked = time.monotonic()
+        with self._locks[path]:
+            made, body = self._made.get(path, (0.0, b""))
+            if made < asked - _SAME:
+                made = time.monotonic()
+                body = self.answer(path, made - self._start).encode()
+                self._made[path] = made, body
+            return body
+
+    def answer(self, path: str, since: float) -> str:
+        """Give what stands at a path after so many seconds."""
         first, *_ = path.strip("/").split("/")
         if first in {GATEWAY, STATE}:
             page = self._pages[first]
@@ -145,7 +160,7 @@ class Exporter:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = exporter.answer(self.path).encode()
+                body = exporter.body(self.path)
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))

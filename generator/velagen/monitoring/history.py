@@ -21,8 +21,9 @@ from typing import Any, Final
 from velagen.errors import Problem, VelagenError
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.cluster import Cluster, ClusterError
-from velagen.monitoring.models import LABEL_APP, LEFT, NEAREST_FIRST, OLD, Model, Wanted, measured, nearest, of_cluster
+from velagen.monitoring.models import LEFT, NEAREST_FIRST, OLD, Model, Wanted, measured, nearest, of_cluster
 from velagen.monitoring.prometheus import Labels, Line, Prometheus, quoted
+from velagen.monitoring.scrape import LABEL_APP
 from velagen.monitoring.sources import Route
 
 Values = Sequence[float | None]

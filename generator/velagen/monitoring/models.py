@@ -14,6 +14,7 @@ from velagen.errors import Problem, VelagenError, did_you_mean
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.cluster import Cluster
 from velagen.monitoring.prometheus import Prometheus, PrometheusError, Sample, quoted
+from velagen.monitoring.scrape import LABEL_APP, LABEL_COMPONENT, LABEL_SERVICE
 from velagen.monitoring.sources import Route
 from velagen.monitoring.traffic import Share, revisions, shares
 
@@ -41,10 +42,6 @@ LEFT: Final = "model:slo_budget_left:ratio"
 OLD: Final = 90.0
 #: Above this ratio of what another route counts, one is told of it.
 _MUCH_MORE: Final = 1.5
-
-LABEL_APP: Final = "app.oam.dev/name"
-LABEL_COMPONENT: Final = "app.oam.dev/component"
-LABEL_SERVICE: Final = "serving.kserve.io/inferenceservice"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import yaml
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.objectives import objective_rules
 from velagen.monitoring.rules import Group, recording_rules
-from velagen.monitoring.scrape import Relabeling, asked_for, from_gateways, from_pods
+from velagen.monitoring.scrape import LABEL_SERVICE, Relabeling, asked_for, from_gateways, from_pods
 
 API: Final = "monitoring.coreos.com/v1"
 #: By kind, the name of its CustomResourceDefinition.
@@ -37,7 +37,7 @@ def pod_monitors(metadata: Mapping[Any, Any], interval: object) -> list[dict[str
 
     In: their metadata without name, and how often pods are asked; both may be expressions of a template.
     """
-    models = {"matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "Exists"}]}
+    models = {"matchExpressions": [{"key": LABEL_SERVICE, "operator": "Exists"}]}
     return [
         _pod_monitor({"name": NAME, **metadata}, models, interval, from_pods()),
         # Gateways are installed by many charts, whose pods have no label in common.

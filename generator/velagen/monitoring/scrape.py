@@ -13,12 +13,16 @@ from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError
 
+#: What KubeVela puts on all that it makes of an application, and KServe on all that it makes of an InferenceService.
+LABEL_APP: Final = "app.oam.dev/name"
+LABEL_COMPONENT: Final = "app.oam.dev/component"
+LABEL_SERVICE: Final = "serving.kserve.io/inferenceservice"
 #: Pod label -> label of its series. The InferenceService's name tells two versions apart: the one that the trait canary
 #: makes has the same application and component.
 LABELS: Final = {
-    "app.oam.dev/name": "app",
-    "app.oam.dev/component": "component",
-    "serving.kserve.io/inferenceservice": "version",
+    LABEL_APP: "app",
+    LABEL_COMPONENT: "component",
+    LABEL_SERVICE: "version",
     "component": "part",
 }
 #: In seconds: a rate over a minute needs four looks in it, so that one may fail.

@@ -10,9 +10,10 @@ from typing import Any, Final
 from velagen.errors import Problem, VelagenError, did_you_mean
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.cluster import Cluster
-from velagen.monitoring.models import LABEL_APP, Model, View, Wanted
+from velagen.monitoring.models import Model, View, Wanted
 from velagen.monitoring.models import look as look_at_models
 from velagen.monitoring.prometheus import Prometheus
+from velagen.monitoring.scrape import LABEL_APP
 from velagen.page.figures import span
 from velagen.rollout.state import Stored, read
 
