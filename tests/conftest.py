@@ -18,6 +18,7 @@ from tests import budget
 from velagen.errors import VelagenError
 from velagen.kubevela import VERSIONS
 from velagen.lab import Api, Lab, LabOptions, condition, wait_until
+from velagen.lab.state import LabState
 from velagen.lab.vela import vela
 
 T = TypeVar("T")
@@ -31,11 +32,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kubevela", choices=[*VERSIONS, "other"], help="release the lab runs; other: not the default")
 
 
+#: Files whose tests leave the lab to the next one as they found it. Those of the others stay together, in their order.
+APART = {
+    "test_admission",
+    "test_bad_input",
+    "test_builtin_traits",
+    "test_monitoring_objects",
+    "test_rollout",
+    "test_rollout_webhook",
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that uses the lab needs not say so."""
+    """A test that uses the lab needs not say so; each process of pytest-xdist has a lab of its own."""
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.embedded)
+            if item.path.stem not in APART:
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Where a part of the lab has died, the test that fails says which, with its last words."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]  # what the inner hooks made
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(lab, Lab):
+        report.sections += [(f"{name} of the lab has ended; its last words", lab.logs(name, 20)) for name in dead(lab)]
+    return report  # type: ignore[return-value]
+
+
+def dead(lab: Lab) -> list[str]:
+    """Name the components of a lab that have ended."""
+    state = LabState.read(lab.folder / "state.json")
+    return [process.name for process in state.processes if not process.alive] if state is not None else []
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -184,7 +214,9 @@ def namespace_of(api: Api, prefix: str) -> Iterator[str]:
 
 @pytest.fixture
 def namespace(lab: Lab) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A namespace of the test's own, in a lab that is whole: a part that died fails one test, and not all after it."""
+    if dead(lab):
+        lab.up()
     with namespace_of(lab.api, "t") as name:
         yield name
 

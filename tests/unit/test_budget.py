@@ -27,6 +27,8 @@ class Item:
 @pytest.fixture(autouse=True)
 def no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(budget.UNTIL, raising=False)
+    # What is left out here for the sake of a test is no news of the run that it is part of.
+    monkeypatch.delenv(budget.UNCHECKED, raising=False)
 
 
 def until(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -79,7 +81,7 @@ def test_each_promise_is_named_once_and_for_all_runs(monkeypatch: pytest.MonkeyP
 def test_the_last_line_of_a_run_names_them(workers: list[str]) -> None:
     """Also where the tests run in processes of their own, as those on kind clusters do."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, "tests/unit/test_turns.py"]
-    over = {**os.environ, budget.UNTIL: "1"}
+    over = {**os.environ, budget.UNTIL: "1", budget.UNCHECKED: ""}
     done = subprocess.run(command, cwd=ROOT, env=over, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1].startswith("unchecked for want of time: test_turns: "), done.stdout
 

@@ -197,6 +197,8 @@ def processes(folder: Path, state: LabState, binaries: dict[str, Path]) -> dict[
         "KUBECONFIG": str(folder / "kubeconfig"),
         # A start allocates much and frees all of it: collecting garbage less often halves its time.
         "GOGC": "400",
+        # But not when that means gigabytes: an API server with so many CRDs would take two of them within minutes.
+        "GOMEMLIMIT": "800MiB",
         "POD_NAMESPACE": objects.KSERVE_NAMESPACE,
         MARK: state.mark,
     }
