@@ -170,7 +170,7 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
             webhook_port=ports["vela-core-webhook"],
             webhook_cert_dir=str(folder / "webhook"),
             application_re_sync_period=f"{state.options.resync_seconds}s",
-            max_workflow_wait_backoff_time=5,
+            max_workflow_wait_backoff_time=2,
             max_workflow_failed_backoff_time=10,
         ),
         "kserve-manager": [

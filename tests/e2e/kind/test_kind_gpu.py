@@ -461,6 +461,35 @@ def test_with_whole_gpus_two_models_run_and_the_third_says_why_it_waits(
     some_fit(whole, space, 2, GPU)
 
 
+def test_on_a_full_pool_surge_waits_and_says_so_and_in_place_goes_on(whole: KindLab, model: None, space: str) -> None:
+    """Two models have a GPU each, and one of them is changed."""
+    for name in ("model-1", "model-2"):
+        whole.api.apply(application(name, space, GPU))
+    becomes(lambda: ready(whole, space), ["model-1", "model-2"], "both models", timeout=PATIENCE)
+    changed = application("model-2", space, GPU)
+    told = changed["spec"]["components"][0]["properties"]
+    told.update(env=[{"name": "CHANGED", "value": "1"}], rollout="surge")
+    whole.api.apply(changed)
+
+    def said() -> str:
+        return " ".join(vela(whole.kubeconfig, "status", "model-2", "-n", space).stdout.split())
+
+    becomes(lambda: "rollout: in-place" in said(), True, "in-place named by vela status", timeout=120)
+    selector = "serving.kserve.io/inferenceservice=model-2"
+    assert sorted(pod["status"]["phase"] for pod in whole.api.list("v1", "Pod", space, selector=selector)) == [
+        "Pending",
+        "Running",
+    ]
+    told["rollout"] = "in-place"
+    whole.api.apply(changed)
+
+    def rolled() -> bool:
+        (*others, pod) = whole.api.list("v1", "Pod", space, selector=selector) or [{}]
+        return not others and condition(pod, "Ready") == "True" and "CHANGED" in str(pod["spec"])
+
+    becomes(rolled, True, "the new version in the old one's place", timeout=PATIENCE)
+
+
 # -- every mode's pods
 
 
