@@ -49,7 +49,7 @@ def evict(lab: KindLab, space: str, pod: str) -> int:
         lab.api.request("POST", f"/api/v1/namespaces/{space}/pods/{pod}/eviction", json=body)
     except ApiError as error:
         return error.status
-    return requests.codes.created
+    return int(requests.codes.created)
 
 
 @pytest.mark.seconds(120)
