@@ -303,6 +303,57 @@ def test_the_objects_of_a_component(tmp_path: Path, more: str, sentence: str) ->
     assert any(sentence in problem.message for problem in found), found
 
 
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ('{when(p.debug): {"paused": True}, when(p.debug): {"paused": False}}', "paused has a value already"),
+        # Two guards in a row, and a twin after another one.
+        ('{when(p.debug & given(p.size)): {"revisionHistoryLimit": 1}, when(p.debug): {}, when(p.debug & given(p.size)): {"revisionHistoryLimit": 2}}', "revisionHistoryLimit has a value already"),
+        ('{when(p.debug): {"paused": True}, otherwise(): {"paused": False}}', ""),
+        ('{when(p.debug): {"paused": True}, when(given(p.size)): {"paused": True}}', ""),
+        ('{when(p.debug): {"paused": True}, when(p.debug): {"revisionHistoryLimit": 2}}', ""),
+    ],
+)  # fmt: skip
+def test_one_condition_twice_gives_a_field_one_value(tmp_path: Path, spec: str, sentence: str) -> None:
+    text = component(body=DEPLOYMENT.replace('"spec": {\n', f'"spec": {{\n            **{spec},\n'))
+    if not sentence:
+        assert cue_of(tmp_path, text)
+        return
+    found = problems_of(tmp_path, text)
+    assert any(sentence in problem.message for problem in found), found
+
+
+@pytest.mark.parametrize("condition", ["True", "False", "1 > 2"])
+def test_a_refusal_depends_on_something(tmp_path: Path, condition: str) -> None:
+    found = problems_of(tmp_path, component(f'checks=[refuse({condition}, "no")],\n'))
+    assert any("the condition is one on parameter or context" in problem.message for problem in found), found
+
+
+POD = 'patches=Workload("apps/v1", "Deployment"),\npatch={"spec": {"template": {"spec": {%s}}}},\n'
+CONTAINERS = '"containers": merge_by("name", [{"name": context.name, %s}])'
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_told"),
+    [
+        ('"imagePullSecrets": [{"name": p.image}]', True),
+        ('"imagePullSecrets": comment("Why.", [{"name": p.image}])', True),
+        ('"imagePullSecrets": merge_by("name", [{"name": p.image}])', False),
+        ('"imagePullSecrets": replace_list([{"name": p.image}])', False),
+        (CONTAINERS % '"command": ["x"]', True),
+        # It has the key of the list in which it lies.
+        (CONTAINERS % '"env": [{"name": "A", "value": "b"}]', False),
+    ],
+)
+def test_a_list_in_a_patch_says_what_becomes_of_the_components(tmp_path: Path, fields: str, is_told: bool) -> None:
+    text = trait(POD % fields)
+    if not is_told:
+        assert cue_of(tmp_path, text)
+        return
+    found = problems_of(tmp_path, text)
+    assert any("item by item" in one.message and "replace_list" in one.hint for one in found), found
+
+
 SEEN = (
     'status=Status(details={"ready": first_given(context.output.status.readyReplicas, 0)}, healthy=%s, message=%s),\n'
 )

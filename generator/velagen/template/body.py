@@ -181,6 +181,9 @@ def merge_by(key: str, value: Value) -> Marked:
 
 def refuse(condition: Value, message: Value) -> Refusal:
     """Where *condition* holds the application is refused with *message* (a sentence, perhaps an f-string)."""
+    if isinstance(condition, bool):
+        fate = "each application would be refused" if condition else "nothing would ever be refused"
+        raise MisuseError(f"refuse({condition}, …): {fate}; the condition is one on parameter or context")
     return Refusal(wrap(condition), message)
 
 

@@ -90,6 +90,8 @@ class TemplateCompiler(ValueCompiler):
         self._is_patch = False
         #: The field that is being written, with those it lies in before it.
         self._writing: list[str] = []
+        #: The key of the innermost merge_by(…) around what is compiled.
+        self._merged_by = ""
         #: In a workflow step, what its fields are.
         self._steps: dict[str, Type] | None = None
 
@@ -287,21 +289,39 @@ class TemplateCompiler(ValueCompiler):
         return Typed(cue.Struct(decls), kind)
 
     def _fields(
-        self, value: Mapping[object, e.Value], place: Type, path: str, members: dict[str, Member], *, sure: bool
+        self,
+        value: Mapping[object, e.Value],
+        place: Type,
+        path: str,
+        members: dict[str, Member],
+        *,
+        sure: bool,
+        under: dict[str, Member] | None = None,
     ) -> Iterator[cue.Decl]:
+        """The fields of a dict.
+
+        Args:
+            members: what the whole object has so far; it is added to.
+            sure: whether these are there in any case.
+            under: what was written so far under the condition that these stand under; it is added to.
+        """
         above: list[If] = []
+        cases: list[tuple[tuple[cue.Node, ...], dict[str, Member]]] = []
         for key, item in value.items():
             above = self._still_above(above, key)
             match key:
                 case str() | e.Expression():
                     with self._used(_key_spot(key)):
-                        yield from self._field(key, item, place, path, members, sure=sure)
+                        yield from self._field(key, item, place, path, members, sure=sure, under=under)
                 case If() | Else():
                     if not isinstance(item, Mapping):
                         self._problem(f"{path}: when(…) is followed by fields in a dict", key.place)
                         continue
                     with self._used(key.place), self._case(key, above, path) as clauses:
-                        fields = cue.Struct(tuple(self._fields(item, place, path, members, sure=False)))
+                        same = next((known for condition, known in cases if condition == clauses), {})
+                        cases.append((clauses, same))
+                        inner = self._fields(item, place, path, members, sure=False, under=same)
+                        fields = cue.Struct(tuple(inner))
                         yield cue.Comprehension(clauses, fields)
                 case Each():
                     with self._used(key.place):
@@ -334,6 +354,7 @@ class TemplateCompiler(ValueCompiler):
         members: dict[str, Member],
         *,
         sure: bool,
+        under: dict[str, Member] | None,
     ) -> Iterator[cue.Decl]:
         label = self._label(key, path) if isinstance(key, str) else cue.Dynamic(self.expression(key).cue)
         if isinstance(item, Never):
@@ -355,10 +376,13 @@ class TemplateCompiler(ValueCompiler):
             member = Member(UNKNOWN, present=False)
         self._writing.append(label if isinstance(label, str) else "operation")
         doc: list[str] = []
-        is_optional = False
+        is_optional = is_merged = False
+        outer = self._merged_by
         while isinstance(item, (Marked, Optional)):
             if isinstance(item, Marked):
                 self._marked(item, member.type, here)
+                is_merged = is_merged or item.word != "comment"
+                self._merged_by = item.key or self._merged_by
                 doc += lines_of(item.comment) if item.word == "comment" else [item.comment]
             is_optional = is_optional or isinstance(item, Optional)
             item = item.value
@@ -371,10 +395,22 @@ class TemplateCompiler(ValueCompiler):
             typed = self.typed(item, member.type, here)
             yield cue.Field(label, typed.cue, doc=tuple(doc))
         self._writing.pop()
+        self._merged_by = outer
+        if self._is_patch and not is_merged and _is_laid_over(typed.type, outer):
+            self._problem(
+                f"{here}: a list in a patch fits the component's only where both are equal, item by item",
+                _spot_of(key) if isinstance(key, str) else None,
+                hint='write merge_by("name", […]) for items beside those of the component, or replace_list([…])',
+            )
         if isinstance(label, str):
             before = members.get(label)
+            beside = under.get(label) if under is not None else None
             if before is not None and (sure or before.present):
                 self._written_twice(before.type, typed.type, here)
+            elif beside is not None and beside.present:
+                self._written_twice(beside.type, typed.type, here)
+            if under is not None:
+                under[label] = Member(typed.type, present=not is_optional)
             types = [typed.type] if before is None else [before.type, typed.type]
             present = (sure and not is_optional) or (before is not None and before.present)
             members[label] = Member(any_of(types), present)
@@ -728,6 +764,19 @@ class TemplateCompiler(ValueCompiler):
 
     def _sentence(self, refusal: Refusal) -> cue.Expr:
         return self.body(refusal.message, JsonType("string"), "the sentence of refuse")
+
+
+def _is_laid_over(of: Type, merged_by: str) -> bool:
+    """Whether a value in a patch, which has no mark of its own, is a list that is unified item by item.
+
+    Args:
+        merged_by: the key by which a list is merged in which it lies; objects in lists below have it too.
+
+    Source: kubevela/workflow pkg/cue/model/sets/operation.go, strategyPatchHandle.
+    """
+    if not of.known or of.types != {"array"}:
+        return False
+    return not (merged_by and (not of.items.known or "object" in of.items.types))
 
 
 def _in_order(step: cue.Expr) -> cue.Expr:
