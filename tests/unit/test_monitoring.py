@@ -312,7 +312,11 @@ def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
     knative = case(
         of_pod("kn_serving_invocation_duration_seconds_count", "0+30x40", http_response_status_code="200"),
         of_pod("kn_serving_invocation_duration_seconds_count", "0+10x40", http_response_status_code="500"),
-        tests=[got("model:errors:ratio5m", "6m", of("knative", 0.25))],
+        *buckets("kn_serving_invocation_duration_seconds", {"0.1": 0, "0.25": 40, "+Inf": 40}),
+        tests=[
+            got("model:errors:ratio5m", "6m", of("knative", 0.25)),
+            got("model:latency_seconds:p50", "6m", of("knative", 0.175)),
+        ],
     )
     holds(tmp_path, BY_ROUTE["envoy"], by_gateway)
     holds(tmp_path, BY_ROUTE["istio"], by_mesh)

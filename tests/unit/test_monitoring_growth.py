@@ -162,19 +162,19 @@ def test_an_objectives_requests_are_counted_once_each(tmp_path: Path) -> None:
     def in_time(le: str, values: str) -> dict[str, str]:
         return envoy("envoy_cluster_upstream_rq_time_bucket", values, le=le)
 
-    burst = case(
-        POD, GATEWAY,
-        asked("0x21 150x60"), failed("_x22 30x60"), in_time("250", "_x22 120x60"), in_time("+Inf", "_x22 140x60"),
-        tests=[
-            expect(
-                f"sum_over_time(model:slo_{what}:rate1m[10m]) * 30",
-                "9m",
-                *(({**whose, "route": "envoy", "slo": one.slo}, found) for one in OBJECTIVES),
-            )
-            for what, found in (("requests", 150), ("bad", 30))
-        ],
-    )  # fmt: skip
-    holds(tmp_path, rules_file(groups), burst, every="30s")
+    counted = [
+        expect(
+            f"sum_over_time(model:slo_{what}:rate1m[10m]) * 30",
+            "9m",
+            *(({**whose, "route": "envoy", "slo": one.slo}, found) for one in OBJECTIVES),
+        )
+        for what, found in (("requests", 150), ("bad", 30))
+    ]
+    rest = (failed("_x22 30x60"), in_time("250", "_x22 120x60"), in_time("+Inf", "_x22 140x60"))
+    known = case(POD, GATEWAY, asked("0x21 150x60"), *rest, tests=counted)
+    # The gateway had not heard of the model before.
+    new = case(POD, GATEWAY, asked("_x22 150x60"), *rest, tests=counted)
+    holds(tmp_path, rules_file(groups), known, new, every="30s")
 
 
 def rule_of_envoy(rule: Any) -> bool:
