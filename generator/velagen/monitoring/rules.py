@@ -337,7 +337,7 @@ def selected(
 ) -> str:
     """A series of models alone, under the labels of :func:`key_of`; with a window its growth in a second.
 
-    *clusters* is the record of :func:`cluster_names` that the same group makes.
+    *clusters* is the record of :func:`cluster_names` that the same group makes, or its expression in parentheses.
     """
     named = NAMED.get(source.name)
     parts = [where] if where else []

@@ -15,7 +15,7 @@ from tests.e2e.kind.serving import Seen
 from velagen.lab import wait_until
 from velagen.lab.kind import KindLab
 from velagen.lab.kind.stack import local
-from velagen.monitoring.rules import summed
+from velagen.monitoring.rules import cluster_names, summed
 from velagen.monitoring.sources import SOURCES
 
 What = Literal["requests", "errors"]
@@ -46,7 +46,9 @@ def counted(lab: KindLab, what: What, route: str, space: str) -> dict[str, float
     A rate is of a window that begins and ends between two looks; counters are of all time.
     """
     sources = (source for source in SOURCES.values() if source.route == route and getattr(source, what))
-    expr = " or ".join(summed(source, getattr(source, what)) for source in sources)
+    # Not the record, which is a turn of the rules behind the counters.
+    clusters = f"({cluster_names().expr})"
+    expr = " or ".join(summed(source, getattr(source, what), clusters=clusters) for source in sources)
     return {labels["version"]: value for labels, value in asked(lab, expr) if labels["namespace"] == space}
 
 
