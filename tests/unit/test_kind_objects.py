@@ -93,6 +93,8 @@ def test_routes_are_a_script_that_can_run_twice() -> None:
     script = routes([("10.244.1.0/24", "172.18.0.3"), ("10.244.2.0/24", "172.18.0.4")])
     assert "ip route replace 10.244.1.0/24 via 172.18.0.3\n" in script
     assert "ip route replace 10.244.2.0/24 via 172.18.0.4\n" in script
+    # Each pod's own route and those to other nodes are closer than this one.
+    assert "ip route replace unreachable 10.244.0.0/16\n" in script
     assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
     check, add = script.strip().splitlines()[-1].split("||")
     assert check.replace(" -C ", " -A ").replace("2>/dev/null", "").split() == add.split()

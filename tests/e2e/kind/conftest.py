@@ -40,6 +40,7 @@ ORDER = (
     "test_kind_ready",
     "test_kind_faults",
     "test_kind_monitoring",
+    "test_kind_autoscale",
     "test_kind_benchmark",
     "test_kind_teardown",
 )

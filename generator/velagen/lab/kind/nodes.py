@@ -121,11 +121,15 @@ def conflist(pods: str) -> dict[str, Any]:
 def routes(others: Iterable[tuple[str, str]]) -> str:
     """Give the script that joins a node to the others: routes to their pods, and an address for what leaves.
 
+    The address of a pod that is gone can't be reached. By the default route it would leave the machine, and whatever
+    answers there, such as a proxy, would be taken for the pod: kube-apiserver kept such a connection to KEDA's.
+
     Args:
         others: (pod range, node address) of each other node.
     """
     rule = f"POSTROUTING -s {POD_RANGE} ! -d {POD_RANGE} -m addrtype ! --dst-type LOCAL -j MASQUERADE"
-    lines = [f"ip route replace {pods} via {via}" for pods, via in others]
+    lines = [f"ip route replace unreachable {POD_RANGE}"]
+    lines += [f"ip route replace {pods} via {via}" for pods, via in others]
     lines.append(f"iptables -w -t nat -C {rule} 2>/dev/null || iptables -w -t nat -A {rule}")
     return "set -eu\n" + "\n".join(lines) + "\n"
 
