@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from tests.e2e.kind.serving import SMALL, Client, run_in_image, up, wait_ready
+from tests.e2e.kind.serving import SMALL, Client, pods, run_in_image, up, wait_ready
 
 from velagen.lab.kind import KindLab
 
@@ -89,11 +89,22 @@ def test_texts_become_labels_and_are_explained(kind_lab: KindLab, space: str) ->
             "resources": SMALL,
             # Scores of each class, not the class alone.
             "env": [{"name": "PREDICT_PROBA", "value": "true"}],
-            "transformer": {"image": TRANSFORMER, "artifactsUri": "s3://models/review/words", **beside},
+            "transformer": {
+                "image": TRANSFORMER,
+                "artifactsUri": "s3://models/review/words",
+                "pod": {"imagePullSecrets": [{"name": "hub"}]},
+                **beside,
+            },
             "explainer": {"image": EXPLAINER, "artifactsUri": "s3://models/review/why", **beside},
         },
     )
     wait_ready(kind_lab, space, "review")
+    # The kubelet would ask a private registry with it.
+    secrets = {
+        pod["metadata"]["labels"]["component"]: pod["spec"].get("imagePullSecrets")
+        for pod in pods(kind_lab, space, "review")
+    }
+    assert secrets == {"predictor": None, "transformer": [{"name": "hub"}], "explainer": None}
     client = Client(kind_lab, space, "review")
     body = {"instances": model["texts"]}
 
