@@ -234,6 +234,7 @@ class _Builder:
             object_schemas=self._schemas,
             avoid=self._avoid,
             context=context,
+            lets_as="definition" if isinstance(self._definition, WorkflowStep) else "let",
         )
 
     def _workload_type(self, workload: Workload | None) -> Type:
@@ -344,7 +345,7 @@ class _Builder:
                 outputs=outputs,
                 object_schemas=self._schemas,
                 status=known or UNKNOWN,
-                lets_are_fields=name == "details",
+                lets_as="field" if name == "details" else "let",
                 context=STATUS_CONTEXT if known is None else STATUS_CONTEXT | MESSAGE_CONTEXT,
                 avoid=avoid,
             )

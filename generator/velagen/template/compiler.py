@@ -35,6 +35,7 @@ from velagen.template.values import (
     CONTEXT,
     MESSAGE_CONTEXT,
     STEP_CONTEXT,
+    LetsAs,
     Typed,
     ValueCompiler,
     _all_references,
@@ -73,7 +74,7 @@ class TemplateCompiler(ValueCompiler):
         outputs: Type = UNKNOWN,
         status: Type = UNKNOWN,
         object_schemas: ObjectSchemas,
-        lets_are_fields: bool = False,
+        lets_as: LetsAs = "let",
         context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT - MESSAGE_CONTEXT,
         avoid: Collection[str] = frozenset(),
     ) -> None:
@@ -82,7 +83,7 @@ class TemplateCompiler(ValueCompiler):
             output=output,
             outputs=outputs,
             status=status,
-            lets_are_fields=lets_are_fields,
+            lets_as=lets_as,
             context=context,
             avoid=avoid,
         )

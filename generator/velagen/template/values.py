@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain, count
+from typing import Final, Literal, TypeAlias
 
 from velagen import cue
 from velagen.errors import Place, Problem
@@ -87,13 +88,26 @@ class RawUse:
     place: Place
 
 
+LetsAs: TypeAlias = Literal["let", "field", "definition"]
+#: How an intermediate can be written, and what its name then begins with:
+#:
+#: - ``let name``, which is read most easily;
+#: - a field ``$name``, for status details, where KubeVela allows nothing else
+#:   (kubevela pkg/definition/ast/transformer.go);
+#: - a hidden definition ``_#name``, for workflow steps. Where an operation fails or waits, KubeVela writes it down with
+#:   all that it depends on (kubevela/pkg cue/cuex/error.go), and CUE follows a let once for each way that leads to it,
+#:   a field once (cuelang.org/go internal/core/dep, reportDependency): with a hundred intermediates that depend on each
+#:   other it never ends, and one of the controller's workers with it. Of definitions the engine looks at none for an
+#:   operation (kubevela/pkg cue/util/iterate.go).
+LETS: Final[Mapping[LetsAs, str]] = {"let": "", "field": "$", "definition": "_#"}
+
+
 class ValueCompiler:
     """Compiles the expressions of one definition; problems are collected in :attr:`problems`.
 
     *parameter* is what the user may write, *output* the object that ``context.output`` holds where it is known, and
-    *outputs* those that ``context.outputs`` holds. With
-    *lets_are_fields* an intermediate is written as a field ``$name``, for status details, where KubeVela allows nothing
-    else (kubevela pkg/definition/ast/transformer.go). *context* are the keys that KubeVela's context has there. *avoid*
+    *outputs* those that ``context.outputs`` holds. *lets_as* says how an intermediate is written, see :data:`LETS`.
+    *context* are the keys that KubeVela's context has there. *avoid*
     are names that no intermediate may have, since fields are called so.
     """
 
@@ -104,7 +118,7 @@ class ValueCompiler:
         output: Type = UNKNOWN,
         outputs: Type = UNKNOWN,
         status: Type = UNKNOWN,
-        lets_are_fields: bool = False,
+        lets_as: LetsAs = "let",
         context: Collection[str] = frozenset(CONTEXT) - STEP_CONTEXT - MESSAGE_CONTEXT,
         avoid: Collection[str] = frozenset(),
     ) -> None:
@@ -112,7 +126,7 @@ class ValueCompiler:
         self._found: list[Problem] = []
         #: Problems of intermediates, which are compiled once, whoever asks.
         self._firm: list[Problem] = []
-        self._lets_are_fields = lets_are_fields
+        self._lets_as = lets_as
         self._parameter = parameter
         self._objects = {"output": output, "outputs": outputs, "status": status}
         self._context = context
@@ -681,13 +695,13 @@ class ValueCompiler:
         return name
 
     def _let_name(self, name: str) -> str:
-        return f"${name}" if self._lets_are_fields else name
+        return LETS[self._lets_as] + name
 
     def _let_decl(self, name: str, value: cue.Expr, doc: tuple[str, ...] = ()) -> cue.Decl:
         label = self._let_name(name)
-        if self._lets_are_fields:
-            return cue.Field(cue.Name(label), value, doc=doc)
-        return cue.LetDecl(label, value, doc)
+        if self._lets_as == "let":
+            return cue.LetDecl(label, value, doc)
+        return cue.Field(cue.Name(label), value, doc=doc)
 
     def intermediates(self) -> tuple[cue.Decl, ...]:
         """The tables and lets that the bodies compiled so far use, in the order they need each other."""
@@ -696,7 +710,7 @@ class ValueCompiler:
 
     def clashes(self, *nodes: cue.Node) -> frozenset[str]:
         """The fields of *nodes* that are called as an intermediate is: CUE takes no such pair."""
-        if self._lets_are_fields:
+        if self._lets_as != "let":
             return frozenset()
         fields = {
             one.label if isinstance(one.label, str) else one.label.name
