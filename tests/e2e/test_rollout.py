@@ -479,6 +479,10 @@ def test_terminate_in_a_pause_is_tidied_up(cluster: Cluster, metrics: Metrics) -
     cluster.vela("workflow", "terminate", "app", "-n", cluster.namespace)
     cluster.wait_for(lambda: rollout.phase == "failed" and rollout.weight == 0, "taken back", 60)
     assert rollout.served() == "s3://models/m/1"
+    # The namespace goes with all that is in it, in the middle of a run: what fails then keeps no worker of vela-core.
+    cluster.api.delete("core.oam.dev/v1beta1", "Application", "app", cluster.namespace)
+    cluster.api.delete("v1", "Namespace", cluster.namespace)
+    cluster.wait_for(lambda: cluster.application("app") is None, "the application gone", 60)
 
 
 TESTERS = {

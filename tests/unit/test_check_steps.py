@@ -179,6 +179,6 @@ def test_a_candidate_is_asked_by_a_name_where_the_component_is(
     extra = "\n".join(f"{name}: {json.dumps(value)}" for name, value in given.items())
     version = next(one.cue for one in RELEASES if one.version == kubevela)
     with Oracle(version) as oracle:
-        answer = oracle.eval(text, "out", extra=f"\n{extra}\nout: hasName")
+        answer = oracle.eval(text, "out", extra=f"\n{extra}\nout: _#hasName")
     assert answer.ok, answer.error
     assert answer.result is has_name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +98,18 @@ def test_operations_in_a_loop_may_be_of_any_kind() -> None:
     text, problems = compiled({"list": listed, "each": {each(found): delete}})
     assert problems == []
     assert "kube.#Delete" in text
+
+
+STEPS = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "addon/kfserving/definitions").glob("*.cue"))
+    if 'type: "workflow-step"' in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("file", STEPS, ids=lambda path: path.stem)
+def test_what_a_step_computes_can_be_written_down_when_an_operation_fails(file: Path) -> None:
+    """A let is followed once for each way that leads to it: of rollout-model that never ended, nor did the worker."""
+    template = file.read_text(encoding="utf-8").partition("\ntemplate: {")[2]
+    assert re.search(r"^\t_#\w+: ", template, re.MULTILINE)
+    assert not re.search(r"^\s*let ", template, re.MULTILINE)
