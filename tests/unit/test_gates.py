@@ -36,6 +36,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # mypy's cache comes along: it holds for files that have not changed.
     left = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", ".pytest_cache", ".hypothesis")
     shutil.copytree(ROOT, folder, ignore=left, symlinks=True)
+    # The gate is what is tried here; that each example passes it, make check and other tests say.
+    for example in (folder / "examples").glob("*.yaml"):
+        if example.name != "sentiment.yaml":
+            example.unlink()
     venv = folder / ".venv"
     venv.mkdir()
     (venv / "bin").symlink_to(Path(sys.executable).parent)

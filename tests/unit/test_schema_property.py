@@ -309,6 +309,24 @@ def test_defaults_inside_defaults(oracles: list[Oracle], pairs: list[tuple[Any, 
         assert oracle.openapi(text).ok, (oracle.version, text)
 
 
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}, "default": {}}
+INTEGERS = {"type": "array", "items": {"type": "integer", "default": 1}, "default": []}
+
+
+@pytest.mark.parametrize("beside", [{}, {"c": INTEGERS}, {"c": {"type": "array", "items": TEXTS, "default": []}}])
+def test_a_map_in_a_list_that_has_a_default_is_judged_inside_an_objects_default(
+    oracles: list[Oracle], beside: dict[str, Any]
+) -> None:
+    """The type says less there than the schema, as the form's conversion takes no map of a type beside a default."""
+    parts = {"a": TEXTS, "b": {"type": "array", "items": TEXTS, "default": []}, **beside}
+    document = {"type": "object", "properties": {"p": {"type": "object", "properties": parts, "default": {}}}}
+    instances: list[Any] = [{}, *({"p": {"b": [one]}} for one in ({}, {"k": "v"}, {"k": 3}, {"k": "v", "l": 3}))]
+    instances += [{"p": {"b": [], "a": {"k": 3}}}, {"p": {"b": ["x"]}}, {"p": {"c": [{"k": 1}]}}, {"p": {"c": ["x"]}}]
+    assert disagreements(oracles, document, instances, "kubevela") == []
+    text = to_cue(compile_schema(parse_schema(document)).file())
+    assert all(oracle.openapi(text).ok for oracle in oracles), text
+
+
 UNIONS = [
     {"type": ["string", "integer"], "minimum": 0, "default": "x", "x-message": "no"},
     {"type": ["string", "array"], "minItems": 2, "items": {"type": "object"}, "default": ""},

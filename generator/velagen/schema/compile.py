@@ -359,6 +359,8 @@ class _Compiler:
         self.face = face
         self._defaults: dict[str, Any] | None = None
         self._waits = False
+        #: Whether the default that was marked last lets through more than the schema says.
+        self._default_lets_more = False
         self.schema = schema
         self.allow_unchecked = allow_unchecked
         self.assert_formats = assert_formats
@@ -832,7 +834,10 @@ class _Compiler:
                 expr, below = self._everything(layers)
             elif _lists_objects(default):
                 expr, below = _without_patterns(expr), self._everything(layers)[1]
+            self._default_lets_more = False
             filled = self._defaulted(layers, expr, below, default)
+            if self._default_lets_more:
+                below = self._everything(layers)[1]
             if filled is not None:
                 expr, constraint = filled, ""
                 kinds = {"number" if one == "integer" else one for one in types_of(layers)}
@@ -936,7 +941,11 @@ class _Compiler:
         if not isinstance(value, list) or (declared and found is not None and not found.shape.has_default):
             return self._marked(value, found.shape if found else None)
         items = found.shape.items if found else None
-        element = _without_patterns(self.typed(items.layers)[0]) if items else None
+        before = self._default_lets_more
+        whole = self.typed(items.layers)[0] if items else None
+        element = _without_patterns(whole) if whole is not None else None
+        # Such as a map of texts, which is any object there: the rules say what the type does not.
+        self._default_lets_more = before or element != whole
         return Binary("|", Unary("*", literal(value)), ListLit((Ellipsis(element),)))
 
     # ------------------------------------------------------------ checks
