@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -53,13 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where a part of the lab has died, the test that fails says which, with its last words."""
-    report: pytest.TestReport = yield  # type: ignore[assignment]  # what the inner hooks made
+    report = yield
     lab = getattr(item, "funcargs", {}).get("lab")
     if report.failed and isinstance(lab, Lab):
         report.sections += [(f"{name} of the lab has ended; its last words", lab.logs(name, 20)) for name in dead(lab)]
-    return report  # type: ignore[return-value]
+    return report
 
 
 def dead(lab: Lab) -> list[str]:

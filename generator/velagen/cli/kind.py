@@ -40,16 +40,15 @@ def kind_up(
     """Start a kind lab, with the project's addon enabled where there is a project that has one built."""
     from velagen.lab.kind import KindLab, KindOptions
     from velagen.lab.kind.gpus import shared
-    from velagen.lab.kind.options import layers_with
+    from velagen.lab.kind.options import LAYERS, layers_with
     from velagen.project import Project
 
     options = KindOptions(
         nodes=nodes,
         gpus=(f"{gpu_model.lower()}x{gpus_per_node}",) if gpus_per_node else (),
         gpu_config=gpu_config.read_text() if gpu_config else shared(gpu_replicas),
+        layers=layers_with("keda") if keda else LAYERS,
     )
-    if keda:
-        options = dataclasses.replace(options, layers=layers_with("keda"))
     if kubevela is not None:
         options = dataclasses.replace(options, kubevela=kubevela)
     try:

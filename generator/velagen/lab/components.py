@@ -170,6 +170,7 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
             webhook_port=ports["vela-core-webhook"],
             webhook_cert_dir=str(folder / "webhook"),
             application_re_sync_period=f"{state.options.resync_seconds}s",
+            # KubeVela's own is 60: whoever watches a lab, and each test, waits for a waiting step's next run.
             max_workflow_wait_backoff_time=2,
             max_workflow_failed_backoff_time=10,
         ),

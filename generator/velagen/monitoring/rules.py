@@ -140,7 +140,7 @@ def cluster_names(record: str = CLUSTERS) -> Rule:
         ("version", ".*/(.*)", "version", "$1"),
     ):
         expr = f'label_replace({expr}, "{target}", "{part}", "{label}", "{expression}")'
-    # What is no model's has no version. As a matcher the expression would cost more than all else here.
+    # A cluster without a version does not belong to a model. A matcher on the name would cost more than all else here.
     expr = f"{expr} unless on (version) vector(1)"
     return Rule(record, expr, "1 for each cluster of Envoy that is a model's, with its namespace and version.")
 

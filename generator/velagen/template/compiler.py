@@ -307,7 +307,7 @@ class TemplateCompiler(ValueCompiler):
             under: what was written so far under the condition that these stand under; it is added to.
         """
         above: list[If] = []
-        cases: list[tuple[tuple[cue.Node, ...], dict[str, Member]]] = []
+        cases: dict[tuple[cue.Node, ...], dict[str, Member]] = {}
         for key, item in value.items():
             above = self._still_above(above, key)
             match key:
@@ -319,10 +319,8 @@ class TemplateCompiler(ValueCompiler):
                         self._problem(f"{path}: when(…) is followed by fields in a dict", key.place)
                         continue
                     with self._used(key.place), self._case(key, above, path) as clauses:
-                        same = next((known for condition, known in cases if condition == clauses), {})
-                        cases.append((clauses, same))
-                        inner = self._fields(item, place, path, members, sure=False, under=same)
-                        fields = cue.Struct(tuple(inner))
+                        same = cases.setdefault(clauses, {})
+                        fields = cue.Struct(tuple(self._fields(item, place, path, members, sure=False, under=same)))
                         yield cue.Comprehension(clauses, fields)
                 case Each():
                     with self._used(key.place):

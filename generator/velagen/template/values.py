@@ -107,8 +107,8 @@ class ValueCompiler:
 
     *parameter* is what the user may write, *output* the object that ``context.output`` holds where it is known, and
     *outputs* those that ``context.outputs`` holds. *lets_as* says how an intermediate is written, see :data:`LETS`.
-    *context* are the keys that KubeVela's context has there. *avoid*
-    are names that no intermediate may have, since fields are called so.
+    *context* are the keys that KubeVela's context has there. *avoid* are names that no intermediate may have, since
+    fields are called so.
     """
 
     def __init__(

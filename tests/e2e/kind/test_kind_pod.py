@@ -66,7 +66,8 @@ def test_a_whole_pod_runs_restricted_holds_a_drain_stops_and_starts(kind_lab: Ki
     client = Client(kind_lab, space, "whole")
     assert client.ask(PATH, QUESTION)["predictions"] == [0]
 
-    first, second = (pod["metadata"]["name"] for pod in pods(kind_lab, space, "whole"))
+    running = pods(kind_lab, space, "whole")
+    first, second = (pod["metadata"]["name"] for pod in running)
 
     def inside(*command: str) -> str:
         return kind_lab.kubectl("exec", first, "-n", space, "-c", "kserve-container", "--", *command)
@@ -76,8 +77,7 @@ def test_a_whole_pod_runs_restricted_holds_a_drain_stops_and_starts(kind_lab: Ki
     assert inside("cat", "/mnt/models/extra/words.txt") == "from another place"
     assert "model.joblib" in inside("ls", "/mnt/models")
     assert inside("cat", "/said/beside").isdigit()
-    spec = kind_lab.api.get("v1", "Pod", first, space)["spec"]  # type: ignore[index]
-    assert spec["imagePullSecrets"] == [{"name": "hub"}]
+    assert running[0]["spec"]["imagePullSecrets"] == [{"name": "hub"}]
 
     # A drain takes one; the other one has to wait until there is a third.
     assert evict(kind_lab, space, first) == requests.codes.created
