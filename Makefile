@@ -6,9 +6,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # --kind: those that `make kind` needs too.
 TOOLS  ?=
-# Two labs side by side: most of a test's time is waiting. On a busy machine a wait may run out: who fails has a second
-# try, and the summary names it (RERUN); who fails twice has failed.
-EMBEDDED := --numprocesses=2 --dist=loadgroup --reruns=1
+# On a busy machine a wait may run out: who fails has a second try, and the summary names it (RERUN); who fails twice
+# has failed.
+SECOND_TRY := --reruns=1
+# Two labs side by side: most of a test's time is waiting.
+EMBEDDED := --numprocesses=2 --dist=loadgroup $(SECOND_TRY)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test kind lint check build package clean
@@ -35,7 +37,7 @@ test: $(READY) ## All tests, on the embedded control plane too; examples and bad
 	$(BIN)/pytest -m both --kubevela other $(EMBEDDED)
 
 kind: $(READY) ## The tests on real kind clusters: real pods, real model servers; builds images where none can be pulled
-	$(BIN)/pytest -m "kind and not engine" --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=20
+	$(BIN)/pytest -m "kind and not engine" --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(SECOND_TRY) --durations=20
 	$(BIN)/pytest -m engine
 
 lint: $(READY) ## Style, types, and which package imports which

@@ -72,14 +72,15 @@ PROMISE = {
 #: By model: what each of its requests asks for when it breaks, and the alert that this is.
 BREAKS = {"fails": (FAIL, "ModelBudgetBurnsFast"), "slow": (400.0, "ModelLatencyOverObjective")}
 
-#: Writes down what Alertmanager tells it, a line an alert.
+#: Writes down what Alertmanager tells it, a line an alert: in one write each, since it is told of several at once.
 RECEIVER = f"""
-import http.server, json, time
+import http.server, json, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         for alert in told["alerts"]:
-            print(json.dumps({{"at": time.time(), "status": alert["status"], **alert["labels"]}}), flush=True)
+            line = json.dumps({{"at": time.time(), "status": alert["status"], **alert["labels"]}})
+            sys.stdout.write(line + "\\n")
         self.send_response(200)
         self.end_headers()
     def log_message(self, *args):
