@@ -28,6 +28,7 @@ from velagen.adopt.table import (
     RUNTIMES,
     WITHOUT_GRPC_PREFIX,
 )
+from velagen.adopt.takeover import _may_lack
 from velagen.adopt.text import written
 from velagen.cli import main
 from velagen.cli.adopt import _properties, _renderer
@@ -217,6 +218,55 @@ def test_what_the_component_adds_is_taken_away_where_it_has_to_be_exact() -> Non
     (back,) = (one for one in render(exact.application) if isinstance(one, dict))
     assert differences(before, back, strict=True) == []
     assert exact.added == []
+
+
+@needs_vela
+def test_what_would_replace_pods_is_taken_away_and_told_where_they_are_to_stay() -> None:
+    """Labels and annotations stay: pods that run can get them, and without them each later edit would replace pods."""
+    render, known = _renderer(None)
+    before = service(minReplicas=2)
+    result = adopted(before, render, known, keep_pods=True)
+    (back,) = (one for one in render(result.application) if isinstance(one, dict))
+    left = {one.path[:3] for one in differences(before, back, strict=True)}
+    assert left <= {("spec", "predictor", "labels"), ("spec", "predictor", "annotations"), ("metadata", "annotations")}
+    assert ("spec", "predictor", "labels") in left
+    assert all(one.startswith(("*.labels.", "*.annotations.")) for one in result.added)
+    assert "take them out at the next change" in written(result, "a file")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "replicas", "lacks"),
+    [
+        ({}, 1, False),
+        ({"type": "Recreate"}, 1, True),
+        ({"rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}, 3, False),
+        ({"rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}, 4, True),
+        ({"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 1}}, 1, True),
+        ({"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}, 9, False),
+        ({"rollingUpdate": {"maxUnavailable": "10%", "maxSurge": 0}}, 2, True),
+    ],
+)
+def test_a_strategy_that_ends_pods_first_is_seen(strategy: dict[str, Any], replicas: int, lacks: bool) -> None:
+    assert _may_lack({"spec": {"strategy": strategy, "replicas": replicas}}) is lacks
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("kind: Service\nmetadata: {name: iris}\n", "this is not an Application"),
+        ("kind: Application\nmetadata: {name: iris}\nspec: {components: []}\n", "has no policy take-over"),
+        ("kind: Application\nmetadata: {name: iris}\nspec: {policies: [{type: take-over}]}\n", "has no model"),
+        ("# nothing\n", "there is no Application here"),
+        ("- a\n", "this is not an Application"),
+        ("kind: Application\nmetadata: {name: iris}\nspec: 5\n", "has no policy take-over"),
+        ("kind: Application\nmetadata: {name: iris}\nspec: {policies: 5, components: 7}\n", "has no policy take-over"),
+    ],
+)
+def test_a_file_that_is_no_adopted_application_changes_nothing(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "app.yaml").write_text(text)
+    done = CliRunner(catch_exceptions=False).invoke(main, ["take-over", str(tmp_path / "app.yaml")])
+    assert done.exit_code == 1
+    assert sentence in " ".join(done.output.split())
 
 
 @needs_vela

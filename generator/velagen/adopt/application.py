@@ -68,19 +68,21 @@ def adopted(
     beside: Iterable[dict[str, Any]] = (),
     default_mode: Mode = "standard",
     exact: bool = False,
+    keep_pods: bool = False,
 ) -> Adopted:
     """The Application for an InferenceService.
 
     In: the object; what renders; the component's properties, dotted; objects that belong to it (a ScaledObject, an
     HTTPRoute); the mode where the object does not say it. With *exact* the trait takes away what the component adds, so
-    that the object does not change at all. Raises VelagenError where KubeVela can't be asked.
+    that the object does not change at all; with *keep_pods* all of it but labels and annotations, which pods that run
+    can get. Raises VelagenError where KubeVela can't be asked.
     """
     metadata = service.get("metadata") or {}
     result = Adopted(service, {}, _left_out(service))
     draft = drafted(service, frozenset(known), default_mode)
     traits: list[dict[str, Any]] = []
     if not draft.impossible:
-        traits = _proven(service, draft, render, result, exact=exact)
+        traits = _proven(service, draft, render, result, exact=exact, keep_pods=keep_pods)
     if draft.impossible:
         result.is_model = False
         result.notes.append(f"as it is: {draft.impossible}")
@@ -109,7 +111,7 @@ def check(result: Adopted, render: Renderer) -> list[Difference] | list[Problem]
 
 
 def _proven(
-    service: dict[str, Any], draft: Draft, render: Renderer, result: Adopted, *, exact: bool
+    service: dict[str, Any], draft: Draft, render: Renderer, result: Adopted, *, exact: bool, keep_pods: bool
 ) -> list[dict[str, Any]]:
     """The traits that the properties need so that the object comes back; marks the draft where nothing helps."""
     properties = draft.properties
@@ -129,7 +131,16 @@ def _proven(
             if one in reserve:
                 reserve.remove(one)
     remaining = differences(service, found, strict=exact)
-    if properties.get("runtime", "other") in ("pytorch", "other") and not exact:
+    if keep_pods and not exact:
+        strictly = differences(service, found, strict=True)
+        taken = [one for one in strictly if one not in remaining and not _is_metadata(one.path)]
+        remaining += taken
+        if any(one.wanted is ABSENT for one in taken):
+            result.notes.append(
+                "--keep-pods: the trait's nulls take away what the component would add to containers, which would "
+                "replace the pods; take them out at the next change that does so anyway"
+            )
+    elif properties.get("runtime", "other") in ("pytorch", "other") and not exact:
         # Asked of a name, or on a path, of which nothing is known here.
         remaining += [
             one
@@ -137,12 +148,19 @@ def _proven(
             if one.path[:4] == ("spec", "predictor", "model", "readinessProbe") and one not in remaining
         ]
     result.added = [] if exact else added(service, found)
+    if keep_pods:
+        result.added = [one for one in result.added if one.startswith(("*.annotations.", "*.labels."))]
     if not remaining:
         return []
     wanted = normal(service)
     patch = _patch(remaining, wanted, found)
     result.patched = list(dict.fromkeys(".".join(_up_to_list(one.path, wanted, found)[0]) for one in remaining))
     return [{"type": "json-merge-patch", "properties": patch}]
+
+
+def _is_metadata(path: Path) -> bool:
+    """Whether a path is of the labels or annotations of an InferenceService, or of a part's pods."""
+    return path[0] == "metadata" or path[2:3] in (("labels",), ("annotations",))
 
 
 def _blamed(problems: list[Problem], properties: Mapping[str, Any]) -> list[str]:

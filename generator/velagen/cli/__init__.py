@@ -27,6 +27,10 @@ _COMMANDS: Final = {
     "package": ("velagen.cli.addon:package_command", "Pack the addon for a registry: NAME-VERSION.tgz and index.yaml."),
     "promote": ("velagen.cli.promote:promote_command", "Put another version of a model into an application's FILE."),
     "render": ("velagen.cli.check:render_command", "Print the objects that KubeVela makes of application FILES."),
+    "take-over": (
+        "velagen.cli.takeover:take_over_command",
+        "Put running InferenceServices into Applications, and keep their pods.",
+    ),
     "top": ("velagen.cli.top:top_command", "Show what models do now: requests, errors, latency, replicas, weights."),
     "report": ("velagen.cli.top:report_command", "Write a page with what an application's models did over a while."),
     "rollout": ("velagen.cli.rollout:rollout_group", "Show how a new version of a model comes in; write a page of it."),

@@ -29,6 +29,11 @@ from velagen.tools import install, table
 @click.option("--check", "only_check", is_flag=True, help="Render back and compare; exit status 1 where it differs.")
 @click.option("--exact", is_flag=True, help="Take away what the component adds, too: the object stays what it is.")
 @click.option(
+    "--keep-pods",
+    is_flag=True,
+    help="Take away what would replace pods that run; `velagen take-over` applies such an Application.",
+)
+@click.option(
     "--default-mode",
     type=click.Choice(["standard", "knative"]),
     default="standard",
@@ -49,6 +54,7 @@ def adopt_command(
     cluster: bool,
     only_check: bool,
     exact: bool,
+    keep_pods: bool,
 ) -> None:
     """Write Applications for the InferenceServices in FILES (YAML or JSON) to standard output.
 
@@ -61,7 +67,15 @@ def adopt_command(
     render, known = _renderer(addon)
 
     def one(found: Found) -> tuple[Adopted, list[Difference] | list[Problem]]:
-        result = adopted(found.service, render, known, beside=found.beside, default_mode=default_mode, exact=exact)
+        result = adopted(
+            found.service,
+            render,
+            known,
+            beside=found.beside,
+            default_mode=default_mode,
+            exact=exact,
+            keep_pods=keep_pods,
+        )
         return result, check(result, render) if only_check else []
 
     # Rendering waits for vela, a process of its own.

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from velagen.errors import Problem, VelagenError
@@ -42,7 +42,7 @@ class Cluster:
         self.server = str(client.configuration.host)
 
     @classmethod
-    def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Cluster:
+    def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Self:
         """As kubectl would: by a kubeconfig (KUBECONFIG, else ~/.kube/config), or inside of a pod by its account.
 
         Raises VelagenError where there is neither, or no such context.
@@ -142,21 +142,26 @@ class Cluster:
 
         return get
 
-    def _bytes(self, path: str, parameters: Mapping[str, str]) -> bytes:
+    def _bytes(
+        self, path: str, parameters: Mapping[str, str], method: str = "GET", body: KubernetesObject | None = None
+    ) -> bytes:
+        """What the API server answers. A PATCH is a merge patch (RFC 7396)."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
             answer = self._client.call_api(
                 path,
-                "GET",
+                method,
                 query_params=list(parameters.items()),
+                header_params={"Content-Type": f"application/{'merge-patch+' if method == 'PATCH' else ''}json"},
+                body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _return_http_data_only=True,
                 _request_timeout=PATIENCE,
             )
-            body: bytes = answer.data
+            data: bytes = answer.data
         except ApiException as error:
             said = error.body.encode() if isinstance(error.body, str) else error.body or b""
             raise ClusterError(
@@ -166,7 +171,7 @@ class Cluster:
             ) from error
         except HTTPError as error:
             raise ClusterError(f"the cluster at {self.server} does not answer: {reason(error)}") from error
-        return body
+        return data
 
 
 def prometheus_address(cluster: Cluster) -> str:

@@ -35,6 +35,7 @@ ORDER = (
     "test_kind_warmup",
     "test_kind_path",
     "test_kind_pod",
+    "test_kind_adopt",
     "test_kind_rollout",
     "test_kind_canary",
     "test_kind_ready",

@@ -1,0 +1,339 @@
+"""KubeVela takes over an InferenceService that serves, and its pods go on serving.
+
+KubeVela labels what it applies, KServe copies an InferenceService's labels to its pods, and a Deployment replaces pods
+whose template has other labels. Three facts of Kubernetes lead round it:
+
+- The labels and annotations of a pod that runs can be changed.
+- So can the template of a ReplicaSet: its selector alone is immutable (apps/v1 ReplicaSetSpec).
+- Of several ReplicaSets with the Deployment's template its controller goes on with the oldest
+  (pkg/controller/deployment/util/deployment_util.go, FindNewReplicaSet).
+
+So the ReplicaSet that is there gets the Deployment's new labels as soon as the Deployment has them. The pod more that
+the Deployment asked for in the meantime ends again. Where more than labels and annotations would change, nothing is
+done: such pods have to be replaced.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from velagen.adopt.compare import ABSENT, Difference
+from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
+from velagen.monitoring.cluster import Cluster, ClusterError
+
+#: Seconds: KubeVela renders and applies, KServe follows.
+PATIENCE: Final = 300.0
+#: Seconds in which nothing may change before it is over.
+_SETTLED: Final = 3.0
+_EVERY: Final = 0.25
+_ISVC: Final = "/apis/serving.kserve.io/v1beta1"
+_SERVICE_OF: Final = "serving.kserve.io/inferenceservice"
+_HASH: Final = "pod-template-hash"
+_REVISION: Final = "deployment.kubernetes.io/revision"
+_APPLICATION: Final = "app.oam.dev/name"
+_PARTS: Final = ("predictor", "transformer", "explainer")
+_CONFLICT: Final = 409
+_TRIES: Final = 10
+#: A pod that serves ends only when another is ready. One more, however many there are: it is not for long.
+_ONE_MORE: Final = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+class Writer(Cluster):
+    """A cluster that is changed, too."""
+
+    def patch(self, path: str, change: dict[str, Any]) -> None:
+        """Merge a change into what lies at a path (RFC 7396). Raises ClusterError."""
+        self._bytes(path, {}, "PATCH", change)
+
+    def create(self, application: dict[str, Any]) -> None:
+        """Create an Application. Raises ClusterError."""
+        self._bytes(_applications(application), {}, "POST", application)
+
+    def replace(self, application: dict[str, Any]) -> None:
+        """Replace the spec of an Application, as `vela up` does. Raises ClusterError."""
+        path = f"{_applications(application)}/{application['metadata']['name']}"
+        for _ in range(_TRIES):
+            there = self.get(path) or {}
+            try:
+                self._bytes(path, {}, "PUT", {**there, "spec": application["spec"]})
+            except ClusterError as error:
+                if error.status != _CONFLICT:  # KubeVela wrote its status between
+                    raise
+            else:
+                return
+        raise VelagenError(Problem(f"the Application {application['metadata']['name']} changes all the time"))
+
+
+@dataclass
+class TakenOver:
+    """What became of one InferenceService."""
+
+    name: str
+    #: Names of the pods that went on serving.
+    kept: list[str] = field(default_factory=list)
+    #: Why pods are replaced all the same, a line each; empty where they are not.
+    replaced: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Held:
+    """A Deployment, and the ReplicaSet and pods that serve."""
+
+    deployment: KubernetesObject
+    replicas: KubernetesObject
+    pods: list[KubernetesObject]
+
+    @property
+    def name(self) -> str:
+        return str(self.deployment["metadata"]["name"])
+
+
+def services_of(application: Mapping[str, Any]) -> list[str]:
+    """The InferenceServices that an Application takes over, by name; they are called as its components.
+
+    Raises VelagenError where there is none, and where it has no policy take-over: KubeVela refuses what is there already
+    without it.
+    """
+    spec = application.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    name = (application.get("metadata") or {}).get("name")
+    if not any(one.get("type") == "take-over" for one in _dicts(spec.get("policies"))):
+        raise VelagenError(
+            Problem(f"the Application {name} has no policy take-over", hint="velagen adopt --cluster writes it")
+        )
+    names = [
+        str(one.get("name", ""))
+        for one in _dicts(spec.get("components"))
+        if one.get("type") == "kfserving" or _has_service(one.get("properties"))
+    ]
+    if not names:
+        raise VelagenError(Problem(f"the Application {name} has no model"))
+    return names
+
+
+def take_over(cluster: Writer, application: dict[str, Any], say: Callable[[str], None]) -> list[TakenOver]:
+    """Create an Application over InferenceServices that serve, and keep their pods.
+
+    In: a cluster; the Application, as `velagen adopt --cluster --keep-pods` wrote it, with its namespace; what hears of
+    each step. Out: what became of each InferenceService. Raises VelagenError, before anything is changed, where the
+    Application exists, or an InferenceService does not or is KubeVela's already; and where KubeVela or KServe does not
+    follow in time.
+    """
+    namespace = application["metadata"]["namespace"]
+    names = services_of(application)
+    problems = [problem for name in names if (problem := _refused(cluster, namespace, name))]
+    if cluster.get(f"{_applications(application)}/{application['metadata']['name']}"):
+        problems.append(
+            Problem(
+                f"the Application {application['metadata']['name']} exists already in the namespace {namespace}",
+                hint="vela up changes it; its models' pods are replaced once where it takes one over",
+            )
+        )
+    held = {name: _held(cluster, namespace, name) for name in names}
+    if not problems:
+        problems = [problem for name in names if (problem := _unfit(cluster, name, held[name]))]
+    if problems:
+        raise VelagenError(problems)
+    careful = _with_one_more(application, held)
+    say("KubeVela takes over " + ", ".join(names))
+    cluster.create(careful or application)
+    results = [_kept(cluster, namespace, name, held[name]) for name in names]
+    if careful:
+        say("the rollout strategy is what the Application says")
+        cluster.replace(application)
+    return results
+
+
+def _applications(application: Mapping[str, Any]) -> str:
+    return f"/apis/core.oam.dev/v1beta1/namespaces/{application['metadata']['namespace']}/applications"
+
+
+def _has_service(properties: Any) -> bool:
+    objects = properties.get("objects") if isinstance(properties, dict) else None
+    return any(one.get("kind") == "InferenceService" for one in _dicts(objects))
+
+
+def _dicts(listed: Any) -> list[dict[str, Any]]:
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def _refused(cluster: Cluster, namespace: str, name: str) -> Problem | None:
+    service = cluster.get(f"{_ISVC}/namespaces/{namespace}/inferenceservices/{name}")
+    if service is None:
+        return Problem(f"there is no InferenceService {name} in the namespace {namespace}")
+    owner = (service["metadata"].get("labels") or {}).get(_APPLICATION)
+    if owner:
+        return Problem(
+            f"the InferenceService {name} belongs to the Application {owner} already", hint="vela up changes it"
+        )
+    return None
+
+
+def _unfit(cluster: Cluster, name: str, held: list[_Held]) -> Problem | None:
+    """Why the pods of a service can't be kept now."""
+    if not held:
+        return Problem(
+            f"the InferenceService {name} has no Deployment of its own: it is stopped, or in Knative mode, where a new "
+            "revision takes over once it is ready",
+            hint="vela up takes it over",
+        )
+    busy = [one.name for one in held if not _in_use(cluster, one.deployment, one)]
+    if busy:
+        return Problem(f"pods of {' and '.join(busy)} are being replaced", hint="wait until they are, and try again")
+    return None
+
+
+def _held(cluster: Cluster, namespace: str, name: str) -> list[_Held]:
+    """The Deployments of a service with what serves; Knative's have other names."""
+    found = []
+    names = {f"{name}-{part}" for part in _PARTS}
+    for deployment in cluster.list("apps/v1", "deployments", namespace, labelSelector=f"{_SERVICE_OF}={name}"):
+        if deployment["metadata"]["name"] not in names:
+            continue
+        revision = (deployment["metadata"].get("annotations") or {}).get(_REVISION)
+        for replicas in _replica_sets(cluster, deployment):
+            if (replicas["metadata"].get("annotations") or {}).get(_REVISION) == revision:
+                found.append(_Held(deployment, replicas, _pods(cluster, replicas)))
+    return found
+
+
+def _replica_sets(cluster: Cluster, deployment: KubernetesObject) -> list[KubernetesObject]:
+    return _owned(cluster, deployment, "apps/v1", "replicasets")
+
+
+def _pods(cluster: Cluster, replicas: KubernetesObject) -> list[KubernetesObject]:
+    found = _owned(cluster, replicas, "v1", "pods")
+    return [one for one in found if "deletionTimestamp" not in one["metadata"]]
+
+
+def _owned(cluster: Cluster, owner: KubernetesObject, group: str, plural: str) -> list[KubernetesObject]:
+    selector = ",".join(f"{key}={value}" for key, value in owner["spec"]["selector"]["matchLabels"].items())
+    listed = cluster.list(group, plural, owner["metadata"]["namespace"], labelSelector=selector)
+    uid = owner["metadata"]["uid"]
+    return [one for one in listed if any(ref["uid"] == uid for ref in one["metadata"].get("ownerReferences") or ())]
+
+
+def _with_one_more(application: dict[str, Any], held: Mapping[str, list[_Held]]) -> dict[str, Any] | None:
+    """The Application under which no pod ends before another is ready; None where it is so already."""
+    careful = copy.deepcopy(application)
+    changed = False
+    for component in careful["spec"]["components"]:
+        strategies = {
+            part: {"deploymentStrategy": _ONE_MORE}
+            for part in _PARTS
+            for one in held.get(component["name"], ())
+            if one.name == f"{component['name']}-{part}" and _may_lack(one.deployment)
+        }
+        if strategies:
+            patch = {"type": "json-merge-patch", "properties": {"spec": strategies}}
+            component["traits"] = [*(component.get("traits") or ()), patch]
+            changed = True
+    return careful if changed else None
+
+
+def _may_lack(deployment: KubernetesObject) -> bool:
+    """Whether a Deployment ends pods before others are ready (apps/v1 DeploymentStrategy, percentages round down)."""
+    strategy = deployment["spec"].get("strategy") or {}
+    allowed = (strategy.get("rollingUpdate") or {}).get("maxUnavailable", 0)
+    if isinstance(allowed, str):
+        allowed = math.floor(int(allowed.rstrip("%")) / 100 * int(deployment["spec"].get("replicas", 1)))
+    more = (strategy.get("rollingUpdate") or {}).get("maxSurge", 1)
+    # Kubernetes makes one of two zeros a pod that may be missing.
+    return strategy.get("type") == "Recreate" or int(allowed) > 0 or more in (0, "0%")
+
+
+def _kept(cluster: Writer, namespace: str, name: str, held: list[_Held]) -> TakenOver:
+    """Follow the Deployments of a service until they have settled, and keep their ReplicaSets in use."""
+    result = TakenOver(name)
+    for one in held:
+        replaced = _followed(cluster, namespace, one)
+        result.replaced += replaced
+        if not replaced:
+            there = {pod["metadata"]["uid"] for pod in _pods(cluster, one.replicas)}
+            result.kept += [pod["metadata"]["name"] for pod in one.pods if pod["metadata"]["uid"] in there]
+    return result
+
+
+def _followed(cluster: Writer, namespace: str, held: _Held) -> list[str]:
+    """Keep a ReplicaSet in use; what else than labels and annotations changed where that can't be."""
+    path = f"/apis/apps/v1/namespaces/{namespace}"
+    ends = time.monotonic() + PATIENCE
+    before = _bare(held.deployment["spec"]["template"])
+    wanted = None
+    settled = time.monotonic()
+    while time.monotonic() < ends:
+        deployment = cluster.get(f"{path}/deployments/{held.name}")
+        if deployment is None:
+            raise VelagenError(Problem(f"the Deployment {held.name} was deleted meanwhile"))
+        template = deployment["spec"]["template"]
+        if template != held.deployment["spec"]["template"]:
+            others = list(_differences(before, _bare(template)))
+            if others:
+                return [f"{held.name}: {one}" for one in others]
+            if template["metadata"] != wanted:
+                _relabel(cluster, held, template["metadata"])
+                wanted = template["metadata"]
+                settled = time.monotonic()
+            if not _in_use(cluster, deployment, held):
+                settled = time.monotonic()
+            if time.monotonic() - settled > _SETTLED:
+                return []
+        time.sleep(_EVERY)
+    raise VelagenError(
+        Problem(
+            f"the Deployment {held.name} did not get KubeVela's labels within {PATIENCE:.0f} s"
+            if wanted is None
+            else f"the Deployment {held.name} did not settle within {PATIENCE:.0f} s",
+            hint="vela status says how far KubeVela came; once its labels are there the pods are replaced as usual",
+        )
+    )
+
+
+def _bare(template: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in template.items() if key != "metadata"}
+
+
+def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in {**before, **after}:
+            yield from _differences(before.get(key, ABSENT), after.get(key, ABSENT), (*path, key))
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(one, other, (*path, str(number)))
+    elif before != after:
+        yield Difference(path, before, after)
+
+
+def _relabel(cluster: Writer, held: _Held, wanted: Mapping[str, Any]) -> None:
+    """Give a ReplicaSet's template, and its pods, the labels and annotations that the Deployment wants."""
+    had = held.replicas["spec"]["template"]["metadata"]
+    metadata = {}
+    for kind in ("labels", "annotations"):
+        old, new = had.get(kind) or {}, wanted.get(kind) or {}
+        gone = dict.fromkeys(key for key in old if key not in new and key != _HASH)
+        metadata[kind] = {**gone, **{key: value for key, value in new.items() if old.get(key) != value}}
+    base = f"namespaces/{held.replicas['metadata']['namespace']}"
+    cluster.patch(
+        f"/apis/apps/v1/{base}/replicasets/{held.replicas['metadata']['name']}",
+        {"spec": {"template": {"metadata": metadata}}},
+    )
+    for pod in held.pods:
+        cluster.patch(f"/api/v1/{base}/pods/{pod['metadata']['name']}", {"metadata": metadata})
+
+
+def _in_use(cluster: Cluster, deployment: KubernetesObject, held: _Held) -> bool:
+    """Whether all of a Deployment's pods are of the ReplicaSet that was there."""
+    status = deployment.get("status") or {}
+    if status.get("observedGeneration") != deployment["metadata"]["generation"]:
+        return False
+    uid = held.replicas["metadata"]["uid"]
+    return all(
+        one["metadata"]["uid"] == uid or not (one.get("status") or {}).get("replicas")
+        for one in _replica_sets(cluster, deployment)
+    )
