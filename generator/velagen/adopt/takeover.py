@@ -97,7 +97,7 @@ class _Held:
 def services_of(application: Mapping[str, Any]) -> list[str]:
     """The InferenceServices that an Application takes over, by name; they are called as its components.
 
-    Raises VelagenError where there is none, and where it has no policy take-over, without which KubeVela refuses what is
+    Raises VelagenError where there is none, and where it has no policy take-over: without it KubeVela refuses what is
     there already.
     """
     spec = application.get("spec")
