@@ -13,8 +13,11 @@ from velagen import (
     context,
     each,
     first_given,
+    given,
+    if_else,
     length,
     let,
+    matches,
     one_of,
     operation,
     optional,
@@ -22,6 +25,7 @@ from velagen import (
     when,
 )
 from velagen import parameter as p
+from velagen.template.expression import Reference, Value
 
 status = result_of("model")["$returns"].value.status
 namespace = first_given(p.namespace, context.namespace)
@@ -31,6 +35,20 @@ ready_conditions = let(conditions(conditions_seen, "Ready", "True"))
 loading = let(first_given(status.modelStatus.transitionStatus, "UpToDate"))
 failure = status.modelStatus.lastFailureInfo
 reason = let(first_given(f"{failure.reason}: {first_given(failure.message, '')}", "KServe gives no reason"))
+#: What a pod waits for that asks for a part of a GPU: by the label that the trait gpu-share selects nodes by, which the
+#: scheduler does not name, or by the resource that it does.
+SHARE_LABEL = "nvidia.com/gpu.replicas"
+SHARE = "Insufficient nvidia.com/(gpu.shared|mig-)"
+WAY_OUT = " (how nodes come to offer such a part of a GPU: velagen gpu config)"
+
+
+def said_of(pod: Reference, condition: Reference) -> Value:
+    """The scheduler's sentence, and the way out where there is one."""
+    sentence = first_given(condition.message, "no reason is given")
+    is_share = given(pod.spec.nodeSelector[SHARE_LABEL]) | matches(sentence, SHARE)
+    return f"{sentence}{if_else(is_share, WAY_OUT, '')}"
+
+
 #: Neither the Deployment nor KServe passes on what the scheduler says of a pod it finds no node for; the pod does.
 unplaced = let(
     [
@@ -40,7 +58,7 @@ unplaced = let(
                 pod.status.conditions,
                 "PodScheduled",
                 "False",
-                give=lambda condition: first_given(condition.message, "no reason is given"),
+                give=lambda condition: said_of(pod, condition),
             ),
         )
     ]

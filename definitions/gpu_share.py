@@ -9,6 +9,7 @@ from __future__ import annotations
 from _kserve import CANARY_OUTPUT, INFERENCE_SERVICE, not_a_model
 
 from velagen import (
+    Status,
     Trait,
     choose,
     comment,
@@ -23,6 +24,7 @@ from velagen import (
     when,
 )
 from velagen import parameter as p
+from velagen.gpu.parts import MIG_PROFILES, MOST_MPS
 
 predictor = context.output.spec.predictor
 limits = predictor.model.resources.limits
@@ -36,28 +38,13 @@ sum_of_shares = let(
 )
 percent = let(comment("HAMi and Volcano take whole percents of the GPU.", floor(p.fraction * 100 + 0.5)))
 
-#: The part of a GPU's memory that a MIG profile has: 1g an eighth (A30: a quarter), 2g a quarter (a half), 3g a half.
-MIG_PROFILES = {
-    "a30 0.25": "1g.6gb",
-    "a30 0.5": "2g.12gb",
-    "a100-40gb 0.125": "1g.5gb",
-    "a100-40gb 0.25": "2g.10gb",
-    "a100-40gb 0.5": "3g.20gb",
-    "a100-80gb 0.125": "1g.10gb",
-    "a100-80gb 0.25": "2g.20gb",
-    "a100-80gb 0.5": "3g.40gb",
-    "h100-80gb 0.125": "1g.10gb",
-    "h100-80gb 0.25": "2g.20gb",
-    "h100-80gb 0.5": "3g.40gb",
-    "h200-141gb 0.125": "1g.18gb",
-    "h200-141gb 0.25": "2g.35gb",
-    "h200-141gb 0.5": "3g.71gb",
-}
+#: By GPU and part of its memory, as "a30 0.25".
+PROFILES = {f"{gpu} {part}": name for gpu, own in MIG_PROFILES.items() for part, name in own.items()}
 gpu_and_part = let(comment("What the MIG profiles are found by.", f"{first_given(p.gpu, 'none')} {p.fraction}"))
 mig_profile = let(
     comment(
         "The MIG profile with that part of the GPU's memory; empty where there is none.",
-        choose(gpu_and_part, MIG_PROFILES, ""),
+        choose(gpu_and_part, PROFILES, ""),
     )
 )
 
@@ -167,9 +154,14 @@ gpu_share = Trait(
             "write gpu-share once)",
         ),
         refuse(
-            divides_equally & ((sum_of_shares > 1.01) | (sum_of_shares < 0.99)),
+            divides_equally & ((sum_of_shares > 1.01) | (sum_of_shares < 0.99) | (shares < 2)),
             f"fraction: {p.fraction} can't be had with mode: {p.mode}, which divides a GPU in equal parts: write 0.5, "
             "0.33, 0.25, 0.2, 0.125 or 0.1, or use mode hami, volcano or kai, which take any percent",
+        ),
+        refuse(
+            (p.mode == "mps") & (shares > MOST_MPS),
+            f"fraction: {p.fraction} needs {shares} parts of a GPU, and MPS makes {MOST_MPS} at most: write a larger "
+            "fraction, or use mode time-slicing",
         ),
         refuse(
             takes_percents & ((p.fraction * 100 < percent) | (p.fraction * 100 > percent)),
@@ -202,4 +194,7 @@ gpu_share = Trait(
             "nvidia.com/gpu is asked for, so name the tag of the image with it (or use mode hami or mig)",
         ),
     ],
+    # A trait sees no pods: what the scheduler says of them stands in the step check-model's message. Nor does a status
+    # see defaults, so the mode may be unknown here.
+    status=Status(message=f"{p.fraction} of a GPU; where no node offers it: velagen gpu config"),
 )

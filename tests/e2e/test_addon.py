@@ -144,6 +144,32 @@ def test_an_example_is_accepted_and_runs(cluster: Cluster, file: Path) -> None:
     cluster.wait_running(app["metadata"]["name"], timeout=90)
 
 
+@pytest.mark.both
+@pytest.mark.parametrize(
+    ("share", "scheduler"),
+    [
+        # By the nodes' labels, which the scheduler does not name, and by the resource.
+        ({"fraction": 0.5}, "2 node(s) didn't match Pod's node affinity/selector"),
+        ({"fraction": 0.5, "mode": "mig", "gpu": "a100-40gb"}, "2 Insufficient nvidia.com/mig-3g.20gb"),
+    ],
+)
+def test_a_fraction_that_no_node_offers_is_told_with_the_way_out(
+    cluster: Cluster, share: dict[str, Any], scheduler: str
+) -> None:
+    """In vela status: the scheduler's sentence, and the command that writes what the nodes need."""
+    (app,) = documents(ROOT / "examples" / "gpu-share-time-slicing.yaml")
+    app["spec"]["components"][0]["traits"][0]["properties"] = share
+    cluster.up(app)
+    name = app["metadata"]["name"]
+    wanted = (f"no node for 1 of its pods: 0/2 nodes are available: {scheduler}", "of a GPU: velagen gpu config)")
+
+    def told() -> bool:
+        said = cluster.vela("status", name, "-n", cluster.namespace).stdout
+        return all(part in said for part in (*wanted, "0.5 of a GPU; where no node offers it: velagen gpu config"))
+
+    cluster.wait_for(told, "the scheduler's reason and the way out")
+
+
 def test_what_kubevela_1_11_adds_is_used(cluster: Cluster) -> None:
     """A component's errs are what is said first, and deploymentMode is not changed."""
     if cluster.lab.wanted().kubevela == "1.10.9":

@@ -149,7 +149,15 @@ def test_a_command_says_which_extra_it_needs(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["lab", "--help"], ["gpusim", "show"], ["model", "check", "mlflow"], ["metrics", "rules"]]
+    "arguments",
+    [
+        ["--help"],
+        ["lab", "--help"],
+        ["gpu", "config", "--fraction", "0.5"],
+        ["gpusim", "show"],
+        ["model", "check", "mlflow"],
+        ["metrics", "rules"],
+    ],
 )
 def test_what_needs_no_extra_does_without(without: dict[str, str], tmp_path: Path, arguments: list[str]) -> None:
     folder = tmp_path / "mlflow"

@@ -167,11 +167,11 @@ def _part(part: Part, document: Document, catalog: Catalog) -> Iterator[Problem]
     for problem in validate(known.schema, properties or {}):
         below = problem.place.pointer or ""
         at = pointer((*part.path, "properties")) + below
-        hint = problem.hint or _near(known.schema.document, below)
+        hint = problem.hint or instead(known.schema.document, below)
         yield replace(problem, place=document.place(at), hint=hint)
 
 
-def _near(document: Mapping[str, Any], at: str) -> str:
+def instead(document: Mapping[str, Any], at: str) -> str:
     """For a property the schema doesn't have, what to write: by its ``x-instead``, or the one that is spelt alike."""
     view = SchemaView(document)
     schema: Mapping[str, Any] = view.root

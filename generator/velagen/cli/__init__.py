@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "cost": ("velagen.cli.cost:cost_command", "Show GPU-hours of models, idle ones, and what they cost."),
     "cue": ("velagen.cli.schema:cue_command", "Print SCHEMA as CUE, compiled under `parameter`."),
     "demo": ("velagen.cli.lab:demo", "Show the whole path, from the control plane to a ready model."),
+    "gpu": ("velagen.cli.gpu:gpu_group", "What nodes need so that models can share GPUs."),
     "gpusim": ("velagen.gpusim.command:gpusim_group", "Simulated GPUs on real nodes."),
     "lab": ("velagen.cli.lab:lab_group", "Run a control plane on this machine."),
     "metrics": ("velagen.cli.metrics:metrics_group", "Rules and scrape configuration for Prometheus."),

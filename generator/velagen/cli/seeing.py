@@ -137,14 +137,18 @@ def write_page(text: str, output: Path) -> None:
     click.echo(f"{output} ({len(text.encode()) / 1000:.0f} kB)", err=True)
 
 
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse what can't be written to, or is there already. Raises VelagenError."""
+def check_output(output: Path, *, overwrite: bool, example: str = "report.html") -> None:
+    """Refuse what can't be written to, or is there already. Raises VelagenError.
+
+    Args:
+        example: a name for the file, where a folder is given.
+    """
     from velagen.errors import Problem, VelagenError
 
     if str(output) == "-":
         return
     if output.is_dir():
-        raise VelagenError(Problem(f"{output} is a folder", hint=f"write -o {output / 'report.html'}"))
+        raise VelagenError(Problem(f"{output} is a folder", hint=f"write -o {output / example}"))
     if output.exists() and not overwrite:
         raise VelagenError(Problem(f"{output} is there already", hint="--overwrite replaces it"))
     if not output.parent.is_dir():
