@@ -9,19 +9,24 @@ from __future__ import annotations
 from velagen import (
     WorkflowStep,
     cases,
+    concat,
     conditions,
     context,
     each,
     first_given,
+    flatten,
     given,
     if_else,
+    join,
     length,
     let,
     matches,
     one_of,
     operation,
     optional,
+    replace_pattern,
     result_of,
+    unique,
     when,
 )
 from velagen import parameter as p
@@ -49,11 +54,12 @@ def said_of(pod: Reference, condition: Reference) -> Value:
     return f"{sentence}{if_else(is_share, WAY_OUT, '')}"
 
 
+pods = let(first_given(result_of("pods")["$returns"].values["items"], []))
 #: Neither the Deployment nor KServe passes on what the scheduler says of a pod it finds no node for; the pod does.
 unplaced = let(
     [
         each(
-            first_given(result_of("pods")["$returns"].values["items"], []),
+            pods,
             lambda pod: conditions(
                 pod.status.conditions,
                 "PodScheduled",
@@ -64,6 +70,41 @@ unplaced = let(
     ]
 )
 no_node = let([each(unplaced, lambda said: said[0], where=lambda said: length(said) > 0)])
+#: Reasons of the kubelet for a container that has no image (pkg/kubelet/images/types.go, k8s.io/cri-api pkg/errors).
+NO_IMAGE = (
+    "^(ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|ImageInspectError|RegistryUnavailable|"
+    "SignatureValidationFailed)$"
+)
+#: Between two tries the kubelet puts this before what it said at the last (pkg/kubelet/images/image_manager.go).
+BACK_OFF = "^Back-off pulling image [^ ]+: [A-Za-z]+: "
+#: Words in which registries and container runtimes refuse whoever gives no password, or a wrong one.
+NOT_ALLOWED = r"(?i)\b40[13]\b|unauthorized|authorization|denied|forbidden|credentials"
+
+
+def containers_of(pod: Reference) -> Value:
+    """A pod's containers, with the part whose pod it is, and what the kubelet says of them while they wait."""
+    status = pod.status
+    return each(
+        concat(first_given(status.initContainerStatuses, []), first_given(status.containerStatuses, [])),
+        lambda container: {
+            "part": first_given(pod.metadata.labels.component, "predictor"),
+            "reason": first_given(container.state.waiting.reason, ""),
+            "said": replace_pattern(first_given(container.state.waiting.message, "no reason is given"), BACK_OFF, ""),
+        },
+    )
+
+
+def without_image(container: Reference) -> Value:
+    """Why a container has no image, and what to write where the registry asks for a password."""
+    at = if_else(container.part == "predictor", "", f"{container.part}.")
+    wanted = f" ({at}pod.imagePullSecrets must name a secret that the registry accepts)"
+    return f"{container.part}: {container.said}{if_else(matches(container.said, NOT_ALLOWED), wanted, '')}"
+
+
+containers = let(flatten([each(pods, lambda pod: [containers_of(pod)])]))
+no_image = let([each(containers, without_image, where=lambda container: matches(container.reason, NO_IMAGE))])
+#: Replicas say the same.
+images_missing = let(unique(no_image))
 PARTS = "^(Predictor|Transformer|Explainer)Ready$"
 #: KServe's Ready says nothing of transformer and explainer where it makes no route.
 failed = let(conditions(conditions_seen, status="False", matching=PARTS))
@@ -131,6 +172,10 @@ check_model = WorkflowStep(
                     (
                         length(no_node) > 0,
                         f"{p.name} is not ready yet, there is no node for {length(no_node)} of its pods: {no_node[0]}",
+                    ),
+                    (
+                        length(images_missing) > 0,
+                        f"{p.name} is not ready yet, an image can't be pulled: {join(images_missing, '; ')}",
                     ),
                     otherwise=f"{p.name} is not ready yet, its model is {loading}",
                 ),

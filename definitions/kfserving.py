@@ -47,6 +47,7 @@ from velagen import (
     first_given,
     given,
     if_else,
+    join,
     length,
     let,
     matches,
@@ -688,6 +689,28 @@ failed_by = let(
     )
 )
 last_failure = if_else(is_killed, f"the server's end (exit code {exit_code})", failure)
+
+
+def not_ready(part: str) -> Expression:
+    """Whether KServe says so of a part."""
+    return length(conditions(conditions_seen, f"{part}Ready", "False")) > 0
+
+
+#: Neither KServe nor the Deployment passes on that an image can't be pulled.
+secrets_wanted = let(
+    [
+        when(
+            given(image) & missing(pod.imagePullSecrets) & waits,
+            f"; if the registry of {image} asks for a password, name its secret in {at}pod.imagePullSecrets",
+        )
+        for image, waits, at, pod in (
+            (p.image, not_ready("Predictor"), "", p.pod),
+            (p.transformer.image, not_ready("Predictor") & is_collocated, "", p.pod),
+            (p.transformer.image, not_ready("Transformer"), "transformer.", p.transformer.pod),
+            (p.explainer.image, not_ready("Explainer"), "explainer.", p.explainer.pod),
+        )
+    ]
+)
 #: KServe looks at one pod, which may be of the version before, and never takes a failure back.
 is_of_before = matches(log, "Copying contents of [a-z0-9]+://") & ~contains_text(
     log, f"Copying contents of {location} "
@@ -705,7 +728,7 @@ waiting = let(
             matches(failed_conditions[0], "minimum availability|MinimumReplicasUnavailable"),
             "Replicas wait for a node or an image, or load the model; for the reason: kubectl describe pod "
             f"-n {first_given(context.output.metadata.namespace, '')} "
-            f"-l serving.kserve.io/inferenceservice={context.name} ({failed_conditions[0]})",
+            f"-l serving.kserve.io/inferenceservice={context.name} ({failed_conditions[0]}){join(secrets_wanted, '')}",
         ),
         (
             matches(failed_conditions[0], "^IngressReady"),

@@ -1,4 +1,4 @@
-"""A namespace with Pod Security restricted takes a model's pods as they are rendered, and says so where it does not."""
+"""A namespace with Pod Security restricted takes a model's pods as they are rendered; what keeps them is told."""
 
 from __future__ import annotations
 
@@ -93,3 +93,70 @@ def test_a_quota_that_is_used_up_is_told(cluster: Cluster) -> None:
     cluster.wait_for(lambda: said in told(cluster), "the reason in check-model's message")
     assert "exceeded quota: none" in told(cluster)
     assert condition(cluster.inference_service("m"), "PredictorReady") == "False"
+
+
+def without_image(reason: str, message: str, name: str = "kserve-container") -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": "of/no/matter",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"waiting": {"reason": reason, "message": message}},
+    }
+
+
+def test_images_that_cant_be_pulled_are_told_with_the_way_out(cluster: Cluster) -> None:
+    """On pods that get no node: what a kubelet would write there is written by the test, in the kubelet's words."""
+    nowhere = {"pod": {"schedulerName": "none"}, "minReplicas": 1}
+    companion = {"image": "registry.example.com/own:1", **nowhere}
+    cluster.up(app(CHECKED, transformer={**companion, "minReplicas": 2}, explainer=companion, **nowhere))
+    refused = 'failed to resolve reference "registry.example.com/own:1": 401 Unauthorized'
+    missing = 'failed to resolve reference "registry.example.com/own:1": not found'
+    backing_off = 'Back-off pulling image "registry.example.com/own:1"'
+    said = {
+        "predictor": [{"initContainerStatuses": [without_image("ErrImagePull", refused, "mine")]}],
+        # The first tries again, and the second has just been refused: one reason.
+        "transformer": [
+            {"containerStatuses": [without_image("ImagePullBackOff", f"{backing_off}: ErrImagePull: {refused}")]},
+            {"containerStatuses": [without_image("ErrImagePull", refused)]},
+        ],
+        "explainer": [
+            {
+                "containerStatuses": [
+                    without_image("ErrImagePull", missing),
+                    # Kubelets before 1.32 keep the reason to themselves.
+                    without_image("ImagePullBackOff", backing_off, "beside"),
+                    without_image("ContainerCreating", "comes", "well"),
+                ]
+            }
+        ],
+    }
+
+    def by_part() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for pod in cluster.list("v1", "Pod"):
+            found.setdefault(pod["metadata"]["labels"]["component"], []).append(pod["metadata"]["name"])
+        return found if {part: len(names) for part, names in found.items()} == counts else {}
+
+    counts = {part: len(statuses) for part, statuses in said.items()}
+    for part, names in cluster.wait_for(by_part, "the pods").items():
+        for name, status in zip(names, said[part], strict=True):
+            cluster.api.request(
+                "PATCH",
+                cluster.api.path("v1", "Pod", name, cluster.namespace) + "/status",
+                json={"status": {"phase": "Pending", **status}},
+                headers={"Content-Type": "application/merge-patch+json"},
+            )
+    wanted = "pod.imagePullSecrets must name a secret that the registry accepts"
+    sentences = {
+        f"predictor: {refused} ({wanted})",
+        f"transformer: {refused} (transformer.{wanted})",
+        f"explainer: {missing}",
+        f"explainer: {backing_off}",
+    }
+    begins = "m is not ready yet, an image can't be pulled: "
+    cluster.wait_for(
+        lambda: told(cluster).startswith(begins) and set(told(cluster).removeprefix(begins).split("; ")) == sentences,
+        "the reasons in check-model's message",
+    )

@@ -767,13 +767,13 @@ def oracle(request: pytest.FixtureRequest) -> Iterator[Oracle]:
 Context = dict[str, Any]
 
 
-def status_of(oracle: Oracle, name: str, what: str, field: str, context: Context) -> Any:
+def status_of(oracle: Oracle, name: str, what: str, field: str, context: Context, **more: Any) -> Any:
     """What KubeVela's health check computes: the rule's text with context and parameter behind it."""
     # Without the imports, which are the template's: CUE 0.14 refuses those that are not used.
     head = cue_of(name).partition("\ntemplate:")[0].partition(f"\n{name}: ")[2]
     rule = oracle.eval(f"definition: {head}", f"definition.attributes.status.{what}")
     assert rule.ok, rule.error
-    parameter = {"maxReplicas": 3, "weight": 10, "modelUri": "s3://m/2"}
+    parameter = {"maxReplicas": 3, "weight": 10, "modelUri": "s3://m/2", **more}
     if what == "customStatus":
         # KubeVela computes the details first, then whether all is well, and puts both into the context.
         healthy = status_of(oracle, name, "healthPolicy", "isHealth", context)
@@ -1017,6 +1017,39 @@ def test_a_failure_is_said_in_a_users_words(oracle: Oracle, model_status: dict[s
     assert status_of(oracle, "kfserving", "customStatus", "message", context) == message
     # KubeVela prints a detail as it is: eighty lines of a log would be no detail.
     assert "\n" not in status_of(oracle, "kfserving", "details", "failure", context)
+
+
+OWN_IMAGE: dict[str, Any] = {"image": "hub/own:1"}
+HAS_SECRET: dict[str, Any] = {"pod": {"imagePullSecrets": [{"name": "hub"}]}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "given", "named"),
+    [
+        ("Predictor", {}, ""),
+        ("Predictor", OWN_IMAGE, "pod"),
+        ("Predictor", {**OWN_IMAGE, "pod": {"nodeSelector": {}}}, "pod"),
+        ("Predictor", {**OWN_IMAGE, **HAS_SECRET}, ""),
+        # Each part has pods of its own, and those that are ready have their image.
+        ("Predictor", {"transformer": OWN_IMAGE}, ""),
+        ("Transformer", {"transformer": OWN_IMAGE, **HAS_SECRET}, "transformer.pod"),
+        ("Transformer", {"transformer": {**OWN_IMAGE, **HAS_SECRET}}, ""),
+        ("Explainer", {"explainer": OWN_IMAGE, "transformer": OWN_IMAGE}, "explainer.pod"),
+        ("Predictor Transformer", {**OWN_IMAGE, "transformer": OWN_IMAGE}, "pod transformer.pod"),
+        # But where it stands in the predictor's.
+        ("Predictor", {"transformer": {**OWN_IMAGE, "collocated": True}}, "pod"),
+        ("Predictor", {"transformer": {**OWN_IMAGE, "collocated": True}, **HAS_SECRET}, ""),
+    ],
+)
+def test_who_waits_for_an_image_is_told_where_a_pull_secret_goes(
+    oracle: Oracle, parts: str, given: dict[str, Any], named: str
+) -> None:
+    context = service({"conditions": [{**NO_REPLICA, "type": f"{part}Ready"} for part in parts.split()]})
+    message = status_of(oracle, "kfserving", "customStatus", "message", context, **given)
+    assert message.partition(".)")[2] == "".join(
+        f"; if the registry of hub/own:1 asks for a password, name its secret in {one}.imagePullSecrets"
+        for one in named.split()
+    )
 
 
 @pytest.mark.parametrize(

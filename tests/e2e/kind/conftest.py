@@ -41,6 +41,7 @@ ORDER = (
     "test_kind_ready",
     "test_kind_faults",
     "test_kind_monitoring",
+    "test_kind_registry",
     "test_kind_benchmark",
     "test_kind_teardown",
     # Thirteen minutes, and a KEDA that takes a quarter of an hour to build.
