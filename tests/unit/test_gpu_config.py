@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from velagen.check.addon import _render_definition
 from velagen.cli import main
 from velagen.definition.build import build_definitions
-from velagen.gpu.parts import GPU_MIB, MIG_PROFILES, MOST_MPS, equal_parts, fraction_of, mig_layout
+from velagen.gpu.parts import FEWER_MPS, GPU_MIB, MIG_PROFILES, MOST_MPS, equal_parts, fraction_of, mig_layout
 from velagen.gpusim.config import parse_config
 from velagen.gpusim.inventory import MODELS, node_gpus, plugin_devices
 from velagen.gpusim.labels import node_labels
@@ -256,6 +256,17 @@ def test_a_wrong_option_is_told(arguments: list[object], sentence: str) -> None:
     assert sentence in done.stderr
 
 
+def test_a_part_that_is_asked_for_by_hand_is_told(tmp_path: Path) -> None:
+    limits = {"resources": {"limits": {"nvidia.com/gpu.shared": 1}, "requests": {"nvidia.com/gpu.shared": 1}}}
+    path = application(tmp_path, {"fraction": 0.5}, **limits)
+    path.write_text(path.read_text().replace("type: gpu-share", "type: labels"))
+    done = run(path, "--fraction", 0.5)
+    assert done.exit_code == 0
+    assert "model-0: nvidia.com/gpu.shared is asked for without gpu-share" in done.stderr
+    assert done.stderr.count("asked for without") == 1
+    assert run(path).exit_code == 1
+
+
 def test_a_product_that_nodes_will_not_have_is_told(tmp_path: Path) -> None:
     product = {"nvidia.com/gpu.product": "Tesla-T4"}
     share = {"fraction": 0.5, "resourceName": "nvidia.com/gpu"}
@@ -278,6 +289,8 @@ def test_a_command_that_asks_for_nothing_is_a_usage_error(arguments: list[str]) 
 
 def test_the_tables_agree_with_the_simulator() -> None:
     assert {key: model.memory_mib for key, model in MODELS.items()}.items() <= GPU_MIB.items()
+    for key, model in MODELS.items():
+        assert FEWER_MPS.get(key, MOST_MPS) == model.most_mps
     for gpu, own in MIG_PROFILES.items():
         if gpu in MODELS:
             assert set(own.values()) <= {profile.name for profile in MODELS[gpu].profiles}

@@ -102,6 +102,22 @@ def test_mps_does_not_share_mig_devices() -> None:
         plugin_devices(node_gpus("a", ["a100-40gb:3g.20gb"]), parsed)
 
 
+def test_mps_makes_no_more_shares_than_its_daemon_takes() -> None:
+    def shares(gpu: str, replicas: int) -> int:
+        parsed = config(f"sharing: {{mps: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}")
+        return len(plugin_devices(node_gpus("a", [gpu]), parsed)["nvidia.com/gpu"])
+
+    assert (shares("t4", 48), shares("v100", 16)) == (48, 16)
+    for gpu, replicas in (("t4", 49), ("v100", 17)):
+        with pytest.raises(GpusimError, match=f"at most, not {replicas}"):
+            shares(gpu, replicas)
+
+
+def test_a_configmap_is_no_configuration() -> None:
+    with pytest.raises(GpusimError, match="this is a ConfigMap"):
+        config("{apiVersion: v1, kind: ConfigMap, data: {a: 'version: v1'}}")
+
+
 @pytest.mark.parametrize(("text", "pointer", "said"), [
     ("version: v2", "/version", "unknown version 'v2'"),
     ("sharing: {timeSlicing: {}}", "/sharing/timeSlicing/resources", "no resources"),

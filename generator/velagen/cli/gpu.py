@@ -43,7 +43,7 @@ def gpu_group() -> None:
 @click.option("--plain", is_flag=True, help="One configuration alone, as `velagen lab up --gpu-config` reads it.")
 @click.option("--name", default="gpu-shares", show_default=True, help="Of the ConfigMap.")
 @click.option("-n", "--namespace", default="gpu-operator", show_default=True, help="Where the device plugin runs.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file in the place of standard output.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="By default standard output.")
 @click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
 def config_command(
     files: tuple[Path, ...],
@@ -105,7 +105,7 @@ def config_command(
         text = alone(made[0], gpus=gpus_per_node)
     else:
         text = manifest(made, name=name, namespace=namespace, gpus=gpus_per_node, pool=selected)
-    if output is None:
+    if output is None or str(output) == "-":
         click.echo(text, nl=False)
         return
     write_whole(output, text)

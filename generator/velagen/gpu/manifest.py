@@ -85,7 +85,7 @@ def _about(one: Configuration, gpus: int) -> Iterator[str]:
         if share.component:
             yield f"for {share.component} ({share.place.file}:{share.place.line})"
     offered = ", ".join(f"{name}: {count}" for name, count in one.offers(gpus).items())
-    gone = "" if WHOLE in one.offers(gpus) else f", and no {WHOLE}"
+    gone = ", and pods that want a whole GPU get a part" if WHOLE in one.offers(gpus) else f", and no {WHOLE}"
     yield f"A node with {gpus} GPU{'s' * (gpus != 1)} offers {offered}{gone}."
 
 

@@ -162,6 +162,17 @@ def _asked(document: Document, problems: list[Problem]) -> Iterator[_Asked]:
             place = document.place(pointer(("spec", "policies", number)))
             problems.append(Problem(reason, place, "name it: --fraction, --mode", severity="warning"))
     for number, component in enumerate(_maps(spec.get("components"))):
+        at = pointer(("spec", "components", number, "properties", "resources"))
+        problems += [
+            Problem(
+                f"{component.get('name')}: {resource} is asked for without {TRAIT}, so it is not known which part of a "
+                "GPU is meant",
+                document.place(at),
+                "name it too: --fraction, --mode",
+                severity="warning",
+            )
+            for resource in _parts_by_hand(component)
+        ]
         for position, trait in enumerate(_maps(component.get("traits"))):
             if not _is_share(trait):
                 continue
@@ -197,6 +208,17 @@ def _is_share(trait: dict[str, Any]) -> bool:
 
 def _maps(value: Any) -> list[dict[str, Any]]:
     return [one if isinstance(one, dict) else {} for one in value] if isinstance(value, list) else []
+
+
+def _parts_by_hand(component: dict[str, Any]) -> list[str]:
+    """Parts of GPUs among a component's own resources."""
+    found: dict[str, None] = {}
+    properties = component.get("properties")
+    resources = properties.get("resources") if isinstance(properties, dict) else None
+    for one in resources.values() if isinstance(resources, dict) else ():
+        names = (str(name) for name in (one if isinstance(one, dict) else ()))
+        found |= dict.fromkeys(name for name in names if name == SHARED or name.startswith("nvidia.com/mig-"))
+    return list(found)
 
 
 def _selector(component: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -124,6 +124,9 @@ class _Reader:
 
     def config(self, document: object) -> Config:
         root = {} if document is None else self.mapping(document, "")
+        if root.get("kind") == "ConfigMap":
+            hint = "name a file with one of the configurations in its data (velagen gpu config --plain writes one)"
+            raise GpusimError(Complaint("this is a ConfigMap, and no configuration itself", self.origin, hint))
         version = root.get("version", "v1") or "v1"
         if version != "v1":
             self.error("/version", f"unknown version {version!r}", "the plugin knows v1 only")

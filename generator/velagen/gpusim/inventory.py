@@ -44,6 +44,11 @@ class Model:
     family: str
     profiles: tuple[MigProfile, ...] = ()
 
+    @property
+    def most_mps(self) -> int:
+        """How many shares MPS makes of it at most (cmd/mps-control-daemon/mps/device.go, maxClients)."""
+        return 48 if self.compute >= (7, 5) else 16
+
 
 MODELS: Final = {
     model.key: model
@@ -189,7 +194,8 @@ def node_gpus(node: str, specs: Sequence[str] = ("t4x2",)) -> tuple[Gpu, ...]:
 def plugin_devices(gpus: Sequence[Gpu], config: Config) -> dict[str, tuple[PluginDevice, ...]]:
     """Resource name -> devices, as the plugin builds it: MIG strategy first, then sharing.
 
-    Raises GpusimError where the plugin would refuse to start (mixed profiles under ``single``, MPS with MIG).
+    Raises GpusimError where the plugin would refuse to start (mixed profiles under ``single``, MPS with MIG), or its
+    MPS daemon (too many shares).
     """
     whole: dict[str, list[PluginDevice]] = {}
     in_mig_mode = [gpu for gpu in gpus if gpu.mig]
@@ -211,6 +217,8 @@ def plugin_devices(gpus: Sequence[Gpu], config: Config) -> dict[str, tuple[Plugi
     result: dict[str, tuple[PluginDevice, ...]] = {}
     for name, devices in whole.items():
         entry = config.sharing.of(name)
+        if entry is not None and config.sharing.strategy == "mps":
+            _refuse_crowds(entry.replicas, gpus)
         if entry is None:
             result[name] = tuple(devices)
             continue
@@ -220,3 +228,11 @@ def plugin_devices(gpus: Sequence[Gpu], config: Config) -> dict[str, tuple[Plugi
             for number in range(entry.replicas)
         )
     return result
+
+
+def _refuse_crowds(replicas: int, gpus: Sequence[Gpu]) -> None:
+    models = {gpu.model.name: gpu.model.most_mps for gpu in gpus if replicas > gpu.model.most_mps}
+    if models:
+        raise GpusimError(
+            Complaint(f"MPS makes {most} shares of {name} at most, not {replicas}") for name, most in models.items()
+        )
