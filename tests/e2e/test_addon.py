@@ -18,9 +18,16 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from tests.conftest import Cluster, namespace_of
 
+from velagen.cli import main
+from velagen.gpusim.config import parse_config
+from velagen.gpusim.inventory import node_gpus, plugin_devices
+from velagen.gpusim.labels import node_labels
 from velagen.lab import Lab, condition, wait_until
+from velagen.lab.objects import gpu_node
+from velagen.lab.settle import apply_node
 from velagen.lab.vela import vela
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
@@ -144,19 +151,41 @@ def test_an_example_is_accepted_and_runs(cluster: Cluster, file: Path) -> None:
     cluster.wait_running(app["metadata"]["name"], timeout=90)
 
 
+@contextmanager
+def configured(lab: Lab, share: dict[str, Any], gpu: str) -> Iterator[None]:
+    """A node more, with what the device plugin makes of what velagen gpu config writes for a share."""
+    options = [item for key, value in share.items() for item in (f"--{key}", str(value))]
+    done = CliRunner().invoke(main, ["gpu", "config", "--plain", *options])
+    assert done.exit_code == 0, done.stderr
+    config, inventory = parse_config(yaml.safe_load(done.stdout)), node_gpus("shares", [gpu])
+    node = gpu_node("shares", gpus=0)
+    node["metadata"]["labels"] |= node_labels(inventory, config)
+    offered = {name: str(len(devices)) for name, devices in plugin_devices(inventory, config).items()}
+    node["status"]["allocatable"] |= offered
+    apply_node(lab.api, node)
+    try:
+        yield
+    finally:
+        lab.api.delete("v1", "Node", "shares")
+
+
 @pytest.mark.both
 @pytest.mark.parametrize(
-    ("share", "scheduler"),
+    ("share", "scheduler", "gpu"),
     [
         # By the nodes' labels, which the scheduler does not name, and by the resource.
-        ({"fraction": 0.5}, "2 node(s) didn't match Pod's node affinity/selector"),
-        ({"fraction": 0.5, "mode": "mig", "gpu": "a100-40gb"}, "2 Insufficient nvidia.com/mig-3g.20gb"),
+        ({"fraction": 0.5}, "2 node(s) didn't match Pod's node affinity/selector", "t4"),
+        (
+            {"fraction": 0.5, "mode": "mig", "gpu": "a100-40gb"},
+            "2 Insufficient nvidia.com/mig-3g.20gb",
+            "a100-40gb:3g.20gb,3g.20gb",
+        ),
     ],
 )
 def test_a_fraction_that_no_node_offers_is_told_with_the_way_out(
-    cluster: Cluster, share: dict[str, Any], scheduler: str
+    cluster: Cluster, share: dict[str, Any], scheduler: str, gpu: str
 ) -> None:
-    """In vela status: the scheduler's sentence, and the command that writes what the nodes need."""
+    """In vela status: the scheduler's sentence, and the command that writes what nodes need; with that, pods run."""
     (app,) = documents(ROOT / "examples" / "gpu-share-time-slicing.yaml")
     app["spec"]["components"][0]["traits"][0]["properties"] = share
     cluster.up(app)
@@ -168,6 +197,11 @@ def test_a_fraction_that_no_node_offers_is_told_with_the_way_out(
         return all(part in said for part in (*wanted, "0.5 of a GPU; where no node offers it: velagen gpu config"))
 
     cluster.wait_for(told, "the scheduler's reason and the way out")
+    with configured(cluster.lab, share, gpu):
+        cluster.wait_running(name)
+        pods = cluster.list("v1", "Pod")
+        assert [pod["spec"]["nodeName"] for pod in pods] == ["shares"]
+        cluster.vela("delete", name, "-n", cluster.namespace, "-y")
 
 
 def test_what_kubevela_1_11_adds_is_used(cluster: Cluster) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from cryptography import x509
 from rich.console import Console
@@ -20,11 +21,15 @@ from rich.console import Console
 from velagen.cli import main
 from velagen.cli.lab import demo, lab_group, tools_group
 from velagen.errors import Problem, VelagenError
+from velagen.gpusim.config import parse_config
+from velagen.gpusim.inventory import node_gpus
+from velagen.gpusim.labels import node_labels
 from velagen.kubevela import RELEASES, KubeVela
 from velagen.lab import Lab, LabOptions, condition, gpu_node, objects, wait_until
 from velagen.lab.certs import Authority, make_key
 from velagen.lab.components import COMPONENTS
 from velagen.lab.demo import _bring_checkers
+from velagen.lab.kind import gpus
 from velagen.lab.process import MARK, Process, free_ports, identity, marked, stop
 from velagen.lab.state import LabState
 
@@ -404,8 +409,19 @@ def test_a_time_sliced_node_offers_shares() -> None:
     node = gpu_node("n", model="A100-40GB", gpus=2, replicas=4)
     assert node["status"]["allocatable"]["nvidia.com/gpu.shared"] == "8"
     assert "nvidia.com/gpu" not in node["status"]["allocatable"]
-    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-A100-SXM4-40GB-SHARED"
     assert node["metadata"]["labels"]["nvidia.com/mig.capable"] == "true"
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+@pytest.mark.parametrize("model", ["T4", "V100", "L4", "A100-40GB", "A100-80GB", "H100-80GB"])
+def test_a_node_has_the_labels_that_the_gpu_simulator_gives_one(model: str, replicas: int) -> None:
+    """Under the configuration that the trait gpu-share is written for."""
+    found = gpu_node("n", model=model, gpus=2, replicas=replicas)["metadata"]["labels"]
+    config = parse_config(yaml.safe_load(gpus.shared(replicas)))
+    simulated = node_labels(node_gpus("n", [f"{model.lower()}x2"]), config)
+    ours = {key: value for key, value in found.items() if key.startswith("nvidia.com/") and key in simulated}
+    assert len(ours) > 8
+    assert ours.items() <= simulated.items()
 
 
 def test_a_node_without_gpus_and_wrong_nodes() -> None:

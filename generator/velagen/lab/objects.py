@@ -426,7 +426,8 @@ def gpu_node(name: str, *, model: str = "T4", gpus: int = 2, replicas: int = 1) 
         major, _, minor = gpu.compute.partition(".")
         labels |= {
             "nvidia.com/gpu.present": "true",
-            "nvidia.com/gpu.product": gpu.product + ("-SHARED" if shared else ""),
+            # Without the suffix -SHARED, since the shares have a name of their own.
+            "nvidia.com/gpu.product": gpu.product,
             "nvidia.com/gpu.count": str(gpus),
             "nvidia.com/gpu.replicas": str(replicas),
             "nvidia.com/gpu.memory": str(gpu.memory_mib),
