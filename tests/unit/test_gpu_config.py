@@ -153,6 +153,24 @@ def test_the_command_names_the_nodes_that_the_component_selects(tmp_path: Path) 
     assert "# some of the nodes with pool=t4 (time-slicing-4: others of them)" in text
 
 
+def test_a_command_by_labels_reaches_no_node_of_another(tmp_path: Path) -> None:
+    def commands(*selectors: dict[str, str]) -> list[str]:
+        path = application(tmp_path, *({"fraction": 1 / number} for number in range(2, 2 + len(selectors))))
+        document = yaml.safe_load(path.read_text())
+        for component, selector in zip(document["spec"]["components"], selectors, strict=True):
+            component["properties"] = {"nodeSelector": selector}
+        path.write_text(yaml.safe_dump(document))
+        lines = run(path).stdout.splitlines()
+        return [line.split("nodes ")[1].split(" --")[0] for line in lines if "kubectl label" in line]
+
+    assert commands({"pool": "a"}, {"pool": "b"}) == ["-l pool=a", "-l pool=b"]
+    # Some nodes may have the labels of both.
+    assert commands({"pool": "a"}, {"pool": "a", "zone": "x"}) == ["NODE", "NODE"]
+    assert commands({"pool": "a"}, {"zone": "x"}) == ["NODE", "NODE"]
+    # Whoever asks for no label takes the nodes that are left.
+    assert commands({"pool": "a"}, {}) == ["-l pool=a", "NODE"]
+
+
 def test_shares_by_name_and_by_memory() -> None:
     assert list(written("--fraction", 0.5, "--fraction", 0.25, "--mode", "mps")) == ["mps-2", "mps-4"]
     # 15360 MiB: three times 4 GiB, and a rest.

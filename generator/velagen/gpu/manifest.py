@@ -97,7 +97,7 @@ def _commands(
         also = [
             other.name
             for other in configurations
-            if other is not one and any((pool or share.selector) == selector for share in other.shares)
+            if other is not one and any(_meet(selector, pool or share.selector) for share in other.shares)
         ]
         labels = f"{LABEL}={one.name}" + (f" {MIG_LABEL}={one.mig}" if one.mig else "")
         if selector and not also:
@@ -109,6 +109,12 @@ def _commands(
         else:
             nodes = "NODE"
         yield f"  kubectl label nodes {nodes} --overwrite {labels}"
+
+
+def _meet(one: tuple[tuple[str, str], ...], other: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a node may have the labels of both, where both name some."""
+    labels = dict(one)
+    return bool(one and other) and all(labels.get(key, value) == value for key, value in other)
 
 
 def _written(selector: tuple[tuple[str, str], ...]) -> str:
