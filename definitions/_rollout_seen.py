@@ -180,7 +180,7 @@ def revision_of(model: Reference) -> Expression:
 live_is_absent = let(contains_text(first_given(answer("seen", "live").err, ""), "not found"))
 failure = candidate.status.modelStatus.lastFailureInfo
 #: A server's last words may be a page long: their end is what went wrong.
-last_words = replace_pattern(one_line(first_given(failure.message, "")), r"^.+([^ ].{200})$", "… ${1}")
+last_words = replace_pattern(one_line(first_given(failure.message, "")), r"^.+(.{200})$", "… ${1}")
 trouble = let(first_given(f": {failure.reason}: {last_words}", ""))
 candidate_is_ready = let(is_ready(candidate))
 

@@ -14,6 +14,7 @@ from cryptography import x509
 
 from velagen.errors import VelagenError
 from velagen.kubevela import RELEASES, KubeVela
+from velagen.lab import objects
 from velagen.lab.images import recipes
 from velagen.lab.kind import LAYERS, NODE_PORTS, KindLab, KindOptions, gateway, kserve, kubevela, models, stack
 from velagen.lab.kind.certs import Pair, issue
@@ -232,6 +233,16 @@ def test_routes_to_models_go_to_the_gateway_that_is_made() -> None:
     assert ingress["kserveIngressGateway"] == f"{made['metadata']['namespace']}/{made['metadata']['name']}"
     assert ingress["enableGatewayApi"]
     assert ingress["ingressDomain"] == "example.com"
+
+
+def test_a_small_model_reserves_little_while_it_is_fetched_too() -> None:
+    """A pod reserves the most that any of its init containers asks for, as long as it lives."""
+    (fetcher,) = [
+        kserve.light(thing) for thing in objects.kserve_runtimes() if thing["kind"] == "ClusterStorageContainer"
+    ]
+    resources = fetcher["spec"]["container"]["resources"]
+    assert resources["requests"]["cpu"] == "20m"
+    assert resources["limits"] == {"cpu": "1", "memory": "1Gi"}
 
 
 def test_the_store_needs_no_secret_from_an_application() -> None:

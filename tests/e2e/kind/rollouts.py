@@ -27,6 +27,10 @@ FAULTS: Final[Mapping[str, str]] = {
     "        if len(self.at) > 15 and self.at[-1] - self.at[0] < 5: raise RuntimeError('too many at once')",
     # At its start.
     "load": "",
+    # All is well but the answer.
+    "wrong": "wrong = 11",
+    # In its properties.
+    "vanish": "",
 }
 _PROGRAM: Final = """
 import os, signal, time
@@ -39,13 +43,14 @@ class TritonPythonModel:
         {start}
 
     def execute(self, requests):
+        wrong = 0
         {fault}
-        found = pb_utils.Tensor("Y", np.full((1, 1), {version}, np.float32))
+        found = pb_utils.Tensor("Y", np.full((1, 1), {version} + wrong, np.float32))
         return [pb_utils.InferenceResponse([found]) for _ in requests]
 """
 #: Quick enough for a test. Latency is compared where a test is about it: two cores that do other things too make a
 #: good version slow for a while.
-QUICK: Final = {
+QUICK: Final[dict[str, Any]] = {
     "steps": [10, 50],
     "interval": 10,
     "checks": 1,
@@ -89,9 +94,10 @@ class Rollout:
         client.host = self.host
         return client
 
-    def up(self, uri: str, *, plain: bool = False) -> None:
-        """Deploy a version; *plain* as `vela up` does without the step."""
-        properties = {"runtime": "triton", "modelName": MODEL, "modelUri": uri, "minReplicas": 1, "resources": SMALL}
+    def up(self, uri: str, *, plain: bool = False, **more: Any) -> None:
+        """Deploy a version, with more properties of its own; *plain* as `vela up` does without the step."""
+        common = {"runtime": "triton", "modelName": MODEL, "minReplicas": 1, "resources": SMALL}
+        properties = {**common, "modelUri": uri, **more}
         step = {"component": self.name, "route": {"hosts": [self.host]}, **QUICK, **self.settings}
         steps = [
             {"name": "rollout", "type": "rollout-model", "properties": step},

@@ -15,6 +15,7 @@ import boto3
 import requests
 
 from velagen.lab import condition, wait_until
+from velagen.lab.images import recipes
 from velagen.lab.kind import KindLab
 from velagen.lab.kind.stack import local
 
@@ -70,6 +71,27 @@ def run_in_image(lab: KindLab, space: str, image: str, code: str) -> dict[str, A
     lab.api.delete("v1", "Pod", name, space)
     found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     return found
+
+
+def python_server(name: str, program: str, namespace: str, port: int) -> list[dict[str, Any]]:
+    """A pod and its Service, for a Python program that listens on a port; the image object-store has to be loaded."""
+    labels = {"app": name}
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    container = {
+        "name": "main",
+        # Any image with Python that the lab has.
+        "image": recipes()["object-store"].references[0],
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-u", "-c", program],
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+    }
+    pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    service = {"selector": labels, "ports": [{"port": port}]}
+    return [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod},
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service},
+    ]
 
 
 def up(lab: KindLab, space: str, name: str, properties: Mapping[str, Any], *traits: Mapping[str, Any]) -> None:

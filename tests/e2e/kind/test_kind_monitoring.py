@@ -26,6 +26,7 @@ from tests.e2e.kind.serving import (
     once,
     pods,
     put_model,
+    python_server,
     steady,
     triton_config,
     up,
@@ -35,7 +36,6 @@ from tests.panels import panels, unanswered
 
 from velagen.cli.top import top_command
 from velagen.lab import condition, wait_until
-from velagen.lab.images import recipes
 from velagen.lab.kind import KindLab
 from velagen.lab.kind.alerting import WEBHOOK, WEBHOOK_PORT
 from velagen.lab.kind.prometheus import NAMESPACE, RULES
@@ -115,34 +115,6 @@ class Watched:
         return None
 
 
-def receiver() -> list[dict[str, Any]]:
-    labels = {"app": WEBHOOK}
-    metadata = {"name": WEBHOOK, "namespace": NAMESPACE, "labels": labels}
-    container = {
-        "name": "main",
-        # Any image with Python that the lab has.
-        "image": recipes()["object-store"].references[0],
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-u", "-c", RECEIVER],
-        "readinessProbe": {"tcpSocket": {"port": WEBHOOK_PORT}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
-    }
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": metadata,
-            "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": metadata,
-            "spec": {"selector": labels, "ports": [{"port": WEBHOOK_PORT}]},
-        },
-    ]
-
-
 @pytest.fixture(scope="module")
 def listening(kind_lab: KindLab) -> Iterator[Watched]:
     """The webhook that hears of alerts, and the model's files in the store."""
@@ -154,7 +126,7 @@ def listening(kind_lab: KindLab) -> Iterator[Watched]:
     }
     put_model(lab, "does", files)
     with namespace_of(lab.api, "watched") as space:
-        things = receiver()
+        things = python_server(WEBHOOK, RECEIVER, NAMESPACE, WEBHOOK_PORT)
         try:
             lab.api.apply_all(things)
             wait_until(

@@ -78,18 +78,21 @@ def _trim(deployment: KubernetesObject) -> None:
     )
 
 
-#: What a server asks the scheduler for in the lab; upstream's whole core each would leave no room for a second model on
-#: a laptop. The limits stay upstream's.
-_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
+#: What a server, and what fetches its model before, ask the scheduler for in the lab; a pod reserves the larger of the
+#: two for as long as it lives. Upstream's whole core each would leave no room for a second model on a laptop. The
+#: limits stay upstream's.
+_SERVER = {"cpu": "100m", "memory": "128Mi"}
+_FETCHER = {"cpu": "20m", "memory": "100Mi"}
 
 
-def light(runtime: KubernetesObject) -> KubernetesObject:
-    """Give a runtime whose containers reserve little; other objects as they are."""
-    if runtime["kind"] != "ClusterServingRuntime":
-        return runtime
-    thing = copy.deepcopy(runtime)
-    for container in thing["spec"]["containers"]:
-        container.setdefault("resources", {})["requests"] = dict(_REQUESTS)
+def light(thing: KubernetesObject) -> KubernetesObject:
+    """Give a runtime, or a storage container, whose containers reserve little; other objects as they are."""
+    thing = copy.deepcopy(thing)
+    if thing["kind"] == "ClusterServingRuntime":
+        for container in thing["spec"]["containers"]:
+            container.setdefault("resources", {})["requests"] = dict(_SERVER)
+    if thing["kind"] == "ClusterStorageContainer":
+        thing["spec"]["container"].setdefault("resources", {})["requests"] = dict(_FETCHER)
     return thing
 
 

@@ -170,7 +170,7 @@ def _models(lab: Site) -> None:
     api.apply_all(models.store_objects(_seed(lab)))
     lab.wait_deployment(models.STORE_NAMESPACE, "object-store")
     api.apply_all(
-        models.with_store(kserve.pinned(thing))
+        models.with_store(kserve.light(kserve.pinned(thing)))
         for thing in objects.kserve_runtimes()
         if thing["kind"] == "ClusterStorageContainer"
     )
