@@ -38,6 +38,7 @@ _HASH: Final = "pod-template-hash"
 _REVISION: Final = "deployment.kubernetes.io/revision"
 _APPLICATION: Final = "app.oam.dev/name"
 _PARTS: Final = ("predictor", "transformer", "explainer")
+_NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _TRIES: Final = 10
 #: A pod that serves ends only when another is ready. One more, however many there are: it is not for long.
@@ -143,7 +144,7 @@ def take_over(cluster: Writer, application: dict[str, Any], say: Callable[[str],
     careful = _with_one_more(application, held)
     say("KubeVela takes over " + ", ".join(names))
     cluster.create(careful or application)
-    results = [_kept(cluster, namespace, name, held[name]) for name in names]
+    results = _kept(cluster, namespace, held)
     if careful:
         say("the rollout strategy is what the Application says")
         cluster.replace(application)
@@ -248,51 +249,69 @@ def _may_lack(deployment: KubernetesObject) -> bool:
     return strategy.get("type") == "Recreate" or int(allowed) > 0 or more in (0, "0%")
 
 
-def _kept(cluster: Writer, namespace: str, name: str, held: list[_Held]) -> TakenOver:
-    """Follow the Deployments of a service until they have settled, and keep their ReplicaSets in use."""
-    result = TakenOver(name)
-    for one in held:
-        replaced = _followed(cluster, namespace, one)
-        result.replaced += replaced
-        if not replaced:
-            there = {pod["metadata"]["uid"] for pod in _pods(cluster, one.replicas)}
-            result.kept += [pod["metadata"]["name"] for pod in one.pods if pod["metadata"]["uid"] in there]
-    return result
+def _kept(cluster: Writer, namespace: str, held: Mapping[str, list[_Held]]) -> list[TakenOver]:
+    """Follow all Deployments until they have settled, and keep the ReplicaSets of those in use that it can be for.
 
-
-def _followed(cluster: Writer, namespace: str, held: _Held) -> list[str]:
-    """Keep a ReplicaSet in use; what else than labels and annotations changed where that can't be."""
-    path = f"/apis/apps/v1/namespaces/{namespace}"
+    All at once: KServe changes them at the same time, and what one asks for more may be ready within seconds.
+    """
     ends = time.monotonic() + PATIENCE
-    before = _bare(held.deployment["spec"]["template"])
-    wanted = None
-    settled = time.monotonic()
-    while time.monotonic() < ends:
-        deployment = cluster.get(f"{path}/deployments/{held.name}")
+    followed = {name: [_Followed(one) for one in own] for name, own in held.items()}
+    while open_ones := [one for own in followed.values() for one in own if not one.is_over]:
+        if time.monotonic() > ends:
+            raise VelagenError(one.overdue for one in open_ones)
+        for one in open_ones:
+            one.look(cluster, namespace)
+        time.sleep(_EVERY)
+    results = []
+    for name, own in followed.items():
+        result = TakenOver(name, replaced=[line for one in own for line in one.replaced])
+        for one in own:
+            there = {pod["metadata"]["uid"] for pod in _pods(cluster, one.held.replicas)}
+            result.kept += [pod["metadata"]["name"] for pod in one.held.pods if pod["metadata"]["uid"] in there]
+        results.append(result)
+    return results
+
+
+class _Followed:
+    """One Deployment, from before it is changed until it has settled."""
+
+    def __init__(self, held: _Held) -> None:
+        self.held = held
+        self.replaced: list[str] = []
+        self._relabelled = False
+        self._settled = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has settled, or its pods are replaced."""
+        return bool(self.replaced) or (self._relabelled and time.monotonic() - self._settled > _SETTLED)
+
+    @property
+    def overdue(self) -> Problem:
+        """What is said where it is not over in time."""
+        told = "settle" if self._relabelled else "get KubeVela's labels"
+        return Problem(
+            f"the Deployment {self.held.name} did not {told} within {PATIENCE:.0f} s",
+            hint="vela status says how far KubeVela came; vela up with the file goes on, and replaces pods that don't "
+            "have its labels yet",
+        )
+
+    def look(self, cluster: Writer, namespace: str) -> None:
+        """Give the ReplicaSet that is there the Deployment's labels and annotations, where they have changed."""
+        held = self.held
+        deployment = cluster.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{held.name}")
         if deployment is None:
             raise VelagenError(Problem(f"the Deployment {held.name} was deleted meanwhile"))
-        template = deployment["spec"]["template"]
-        if template != held.deployment["spec"]["template"]:
-            others = list(_differences(before, _bare(template)))
-            if others:
-                return [f"{held.name}: {one}" for one in others]
-            if template["metadata"] != wanted:
-                _relabel(cluster, held, template["metadata"])
-                wanted = template["metadata"]
-                settled = time.monotonic()
-            if not _in_use(cluster, deployment, held):
-                settled = time.monotonic()
-            if time.monotonic() - settled > _SETTLED:
-                return []
-        time.sleep(_EVERY)
-    raise VelagenError(
-        Problem(
-            f"the Deployment {held.name} did not get KubeVela's labels within {PATIENCE:.0f} s"
-            if wanted is None
-            else f"the Deployment {held.name} did not settle within {PATIENCE:.0f} s",
-            hint="vela status says how far KubeVela came; once its labels are there the pods are replaced as usual",
-        )
-    )
+        template, before = deployment["spec"]["template"], held.deployment["spec"]["template"]
+        if template == before and not self._relabelled:
+            return
+        others = list(_differences(_bare(before), _bare(template)))
+        if others:
+            self.replaced = [f"{held.name}: {one}" for one in others]
+            return
+        if _relabelled(cluster, held, template["metadata"]) or not _in_use(cluster, deployment, held):
+            self._settled = time.monotonic()
+        self._relabelled = True
 
 
 def _bare(template: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,21 +329,30 @@ def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterato
         yield Difference(path, before, after)
 
 
-def _relabel(cluster: Writer, held: _Held, wanted: Mapping[str, Any]) -> None:
-    """Give a ReplicaSet's template, and its pods, the labels and annotations that the Deployment wants."""
-    had = held.replicas["spec"]["template"]["metadata"]
-    metadata = {}
+def _relabelled(cluster: Writer, held: _Held, wanted: Mapping[str, Any]) -> bool:
+    """Give a ReplicaSet's template, and its pods, these labels and annotations; whether they had others."""
+    template = held.replicas["spec"]["template"]
+    change = {}
     for kind in ("labels", "annotations"):
-        old, new = had.get(kind) or {}, wanted.get(kind) or {}
+        old, new = template["metadata"].get(kind) or {}, wanted.get(kind) or {}
         gone = dict.fromkeys(key for key in old if key not in new and key != _HASH)
-        metadata[kind] = {**gone, **{key: value for key, value in new.items() if old.get(key) != value}}
+        change[kind] = {**gone, **{key: value for key, value in new.items() if old.get(key) != value}}
+    if not any(change.values()):
+        return False
     base = f"namespaces/{held.replicas['metadata']['namespace']}"
     cluster.patch(
         f"/apis/apps/v1/{base}/replicasets/{held.replicas['metadata']['name']}",
-        {"spec": {"template": {"metadata": metadata}}},
+        {"spec": {"template": {"metadata": change}}},
     )
-    for pod in held.pods:
-        cluster.patch(f"/api/v1/{base}/pods/{pod['metadata']['name']}", {"metadata": metadata})
+    for pod in _pods(cluster, held.replicas):
+        try:
+            cluster.patch(f"/api/v1/{base}/pods/{pod['metadata']['name']}", {"metadata": change})
+        except ClusterError as error:
+            if error.status != _NOT_FOUND:  # an autoscaler ended it
+                raise
+    labels = {**(wanted.get("labels") or {}), _HASH: template["metadata"]["labels"][_HASH]}
+    template["metadata"] = {**wanted, "labels": labels}
+    return True
 
 
 def _in_use(cluster: Cluster, deployment: KubernetesObject, held: _Held) -> bool:
