@@ -221,6 +221,42 @@ def test_what_the_component_adds_is_taken_away_where_it_has_to_be_exact() -> Non
 
 
 @needs_vela
+@pytest.mark.parametrize(
+    ("mode", "scaling", "wanted"),
+    [
+        (
+            "Standard",
+            {"minReplicas": 1, "maxReplicas": 4, "scaleMetric": "cpu", "scaleTarget": 60},
+            {"metric": "cpu", "engine": "hpa", "target": 60, "minReplicas": 1, "maxReplicas": 4},
+        ),
+        (
+            "Knative",
+            {"minReplicas": 0, "maxReplicas": 4, "scaleMetric": "rps", "scaleTarget": 5},
+            {"metric": "qps", "engine": "kpa", "target": 5, "minReplicas": 0, "maxReplicas": 4},
+        ),
+        # The trait has no such metric, or no such bound: the fields are carried.
+        ("Standard", {"maxReplicas": 4, "scaleMetric": "memory", "scaleTarget": 80}, None),
+        ("Standard", {"scaleMetric": "cpu", "scaleTarget": 80}, None),
+        ("Standard", {"maxReplicas": 4, "scaleMetric": "cpu"}, None),
+    ],
+)
+def test_what_kserve_scales_by_is_the_trait_autoscale(
+    mode: str, scaling: dict[str, Any], wanted: dict[str, Any] | None
+) -> None:
+    render, known = _renderer(None)
+    before = service(**scaling)
+    before["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] = mode
+    result = adopted(before, render, known)
+    (component,) = result.application["spec"]["components"]
+    found = {one["type"]: one["properties"] for one in component.get("traits", [])}
+    assert found.get("autoscale") == wanted
+    assert (wanted is None) == ("json-merge-patch" in found)
+    if wanted is not None:
+        assert not {"minReplicas", "maxReplicas"} & set(component["properties"])
+    assert check(result, render) == []
+
+
+@needs_vela
 def test_what_would_replace_pods_is_taken_away_and_told_where_they_are_to_stay() -> None:
     """Labels and annotations stay: pods that run can get them, and without them each later edit would replace pods."""
     render, known = _renderer(None)

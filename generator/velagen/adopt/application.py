@@ -35,6 +35,9 @@ _MAY_BE_REFUSED: Final = (
     "transformer",
     "explainer",
 )
+_REPLICAS: Final = ("minReplicas", "maxReplicas")
+#: What the trait autoscale writes.
+_SCALING: Final = (*_REPLICAS, "scaleMetric", "scaleTarget")
 #: Without these the component is nothing.
 _NEEDED: Final = frozenset(("runtime", "servingRuntime", "modelUri", "image"))
 
@@ -130,6 +133,7 @@ def _proven(
             properties.pop(one, None)
             if one in reserve:
                 reserve.remove(one)
+    traits, found = _autoscaled(service, draft, render, found)
     remaining = differences(service, found, strict=exact)
     if keep_pods and not exact:
         strictly = differences(service, found, strict=True)
@@ -151,11 +155,29 @@ def _proven(
     if keep_pods:
         result.added = [one for one in result.added if one.startswith(("*.annotations.", "*.labels."))]
     if not remaining:
-        return []
+        return traits
     wanted = normal(service)
     patch = _patch(remaining, wanted, found)
     result.patched = list(dict.fromkeys(".".join(_up_to_list(one.path, wanted, found)[0]) for one in remaining))
-    return [{"type": "json-merge-patch", "properties": patch}]
+    return [*traits, {"type": "json-merge-patch", "properties": patch}]
+
+
+def _autoscaled(
+    service: dict[str, Any], draft: Draft, render: Renderer, found: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The trait autoscale with what is rendered then, where it brings the fields back; else none, with what was found.
+
+    The replicas are its own then, and leave the properties.
+    """
+    if not draft.autoscale:
+        return [], found
+    traits = [{"type": "autoscale", "properties": draft.autoscale}]
+    properties = {key: value for key, value in draft.properties.items() if key not in _REPLICAS}
+    scaled = _services(render(_application(service, [_component(service, properties, traits)])))
+    if scaled is None or any(one.path[-1] in _SCALING for one in differences(service, scaled)):
+        return [], found
+    draft.properties = properties
+    return traits, scaled
 
 
 def _is_metadata(path: Path) -> bool:

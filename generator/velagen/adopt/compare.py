@@ -15,6 +15,9 @@ Path = tuple[str, ...]
 #: Where one of the two has nothing.
 ABSENT: Final = object()
 _PARTS: Final = ("predictor", "transformer", "explainer")
+#: Which autoscaler, and the one without it (KServe pkg/constants/constants.go, DefaultAutoscalerClass).
+_CLASS: Final = "serving.kserve.io/autoscalerClass"
+_USUAL_CLASS: Final = "hpa"
 _UNITS: Final = {"": 0, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
@@ -106,7 +109,7 @@ def _quantity(value: Any) -> Any:
 
 
 def _name_alike(wanted: dict[str, Any], got: dict[str, Any]) -> None:
-    """Take out what says the same in both in other words: the ServingRuntime, the name, the mode.
+    """Take out what says the same in both in other words: the ServingRuntime, the name, the mode, the autoscaler.
 
     A ServingRuntime that was not named is the one that KServe takes (`velagen.adopt.convert`); a model that is not
     named has the InferenceService's name, which the runtimes' own flags say.
@@ -118,8 +121,10 @@ def _name_alike(wanted: dict[str, Any], got: dict[str, Any]) -> None:
         annotations = one.get("metadata", {}).get("annotations", {})
         if MODE not in beside.get("metadata", {}).get("annotations", {}):
             annotations.pop(MODE, None)
-            if not annotations and "annotations" in one.get("metadata", {}):
-                one["metadata"].pop("annotations")
+        if annotations.get(_CLASS) == _USUAL_CLASS:
+            del annotations[_CLASS]
+        if not annotations and "annotations" in one.get("metadata", {}):
+            one["metadata"].pop("annotations")
     for part in _PARTS:
         left, right = (one["spec"].get(part) for one in (wanted, got))
         if isinstance(left, dict) and isinstance(right, dict):

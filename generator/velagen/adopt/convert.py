@@ -24,6 +24,9 @@ from velagen.adopt.table import (
 Mode = Literal["standard", "knative"]
 _MODES: Final = {"Standard": "standard", "Knative": "knative"}
 _SCRAPED: Final = "serving.kserve.io/enable-prometheus-scraping"
+#: What KServe scales by in each mode -> the metric of the trait autoscale.
+_OF_STANDARD: Final = {"cpu": "cpu"}
+_OF_KNATIVE: Final = {"concurrency": "concurrency", "rps": "qps"}
 #: KServe's name of the container that serves.
 _SERVER: Final = "kserve-container"
 #: Flags by which a server fetches the model itself, without KServe.
@@ -35,6 +38,8 @@ class Draft:
     """What can be said of an object with the component."""
 
     properties: dict[str, Any] = field(default_factory=dict)
+    #: Properties of the trait autoscale, for what KServe's own autoscalers read of the predictor; empty without them.
+    autoscale: dict[str, Any] = field(default_factory=dict)
     #: What a reader of the Application has to know.
     notes: list[str] = field(default_factory=list)
     #: Why the component can't say it at all; empty where it can.
@@ -60,6 +65,7 @@ def drafted(service: dict[str, Any], known: Collection[str], default_mode: Mode)
     else:
         runtime, model = "", {}
         _own_server(predictor, known, draft)
+    draft.autoscale = _autoscale(predictor, is_knative=draft.properties.get("deploymentMode") == "knative")
     if "stopped" in known and _annotation(service, "serving.kserve.io/stop") == "true":
         draft.properties["stopped"] = True
     if "version" in draft.properties.get("modelFormat", {}):
@@ -129,6 +135,17 @@ def _runtime(service: dict[str, Any], model: dict[str, Any], draft: Draft) -> st
         return "triton"
     draft.properties |= {"servingRuntime": server, "modelFormat": {"name": form}}
     return ""
+
+
+def _autoscale(predictor: dict[str, Any], *, is_knative: bool) -> dict[str, Any]:
+    """The trait autoscale for what KServe's own autoscaler of a mode is told; empty where the trait can't say it."""
+    metric, target, most = (predictor.get(name) for name in ("scaleMetric", "scaleTarget", "maxReplicas"))
+    known_as = _OF_KNATIVE if is_knative else _OF_STANDARD
+    if metric not in known_as or not isinstance(target, int) or not isinstance(most, int) or most < 1:
+        return {}
+    said = {"metric": known_as[metric], "engine": "kpa" if is_knative else "hpa", "target": target}
+    least = predictor.get("minReplicas")
+    return {**said, **({} if least is None else {"minReplicas": least}), "maxReplicas": most}
 
 
 def _own_server(predictor: dict[str, Any], known: Collection[str], draft: Draft) -> None:
