@@ -150,9 +150,10 @@ def routed(lab: KindLab, space: str, name: str) -> bool:
         answer = Client(lab, space, name).send("/")
     except requests.ConnectionError:
         return False  # Envoy listens once it has the cluster's first route
-    # Envoy's own answers don't have this header: 404 for a host it does not know, 503 for a route whose cluster it has
-    # not taken in, which it hears of apart from routes and warms up first.
-    return "x-envoy-upstream-service-time" in answer.headers
+    # Envoy's own answers don't have this header: 404 for a host it does not know, 503 without a word for a route whose
+    # cluster it has not taken in, which it hears of apart from routes and warms up first. A server that speaks gRPC
+    # alone may end such a request without an answer, which Envoy tells.
+    return "x-envoy-upstream-service-time" in answer.headers or "reset reason: remote reset" in answer.text
 
 
 def wait_healthy(lab: KindLab, space: str, name: str) -> None:
