@@ -206,10 +206,12 @@ def namespace_of(api: Api, prefix: str) -> Iterator[str]:
     """A namespace of a test's own; applications in it are removed with it."""
     name = f"{prefix}-{secrets.token_hex(4)}"
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    for app in api.list("core.oam.dev/v1beta1", "Application", name):
-        api.delete("core.oam.dev/v1beta1", "Application", app["metadata"]["name"], name)
-    api.delete("v1", "Namespace", name)
+    try:
+        yield name
+    finally:
+        for app in api.list("core.oam.dev/v1beta1", "Application", name):
+            api.delete("core.oam.dev/v1beta1", "Application", app["metadata"]["name"], name)
+        api.delete("v1", "Namespace", name)
 
 
 @pytest.fixture

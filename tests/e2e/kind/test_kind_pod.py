@@ -10,6 +10,7 @@ import requests
 from tests.e2e.kind.serving import SMALL, Client, pods, put_model, run_in_image, up, wait_for, wait_healthy, wait_ready
 from tests.e2e.kind.test_kind_models import TRAIN_SKLEARN
 
+from velagen.lab import condition
 from velagen.lab.api import ApiError
 from velagen.lab.kind import KindLab
 from velagen.lab.vela import vela
@@ -66,7 +67,13 @@ def test_a_whole_pod_runs_restricted_holds_a_drain_stops_and_starts(kind_lab: Ki
     client = Client(kind_lab, space, "whole")
     assert client.ask(PATH, QUESTION)["predictions"] == [0]
 
-    running = pods(kind_lab, space, "whole")
+    def both() -> list[dict[str, Any]]:
+        found = [pod for pod in pods(kind_lab, space, "whole") if condition(pod, "Ready") == "True"]
+        return found if len(found) == 2 else []
+
+    # A Deployment begins with one; its autoscaler brings the other.
+    wait_for(kind_lab, space, "whole", both, "two ready pods")
+    running = both()
     first, second = (pod["metadata"]["name"] for pod in running)
 
     def inside(*command: str) -> str:

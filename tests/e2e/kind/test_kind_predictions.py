@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import yaml
+from tests.conftest import namespace_of
 from tests.e2e.kind.measured import apart, counted, holds, number, percentile, window
 from tests.e2e.kind.serving import SMALL, Client, Seen, once, run_in_image, wait_ready
 
@@ -175,13 +176,12 @@ def application(name: str, space: str, properties: dict[str, Any]) -> dict[str, 
 @pytest.fixture(scope="module")
 def world(kind_lab: KindLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     lab = kind_lab
-    space = "predictions"
     assert lab.api.get("core.oam.dev/v1beta1", "ComponentDefinition", "kfserving", "vela-system"), "no addon"
     # The servers are there since the lab came up.
     lab.load(["trainer"])
-    lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
     folder = tmp_path_factory.mktemp("packages")
-    try:
+    # Of another name at each try: one that goes takes nothing in.
+    with namespace_of(lab.api, "predictions") as space:
         trained = run_in_image(lab, space, TRAINER, TRAIN)
         for name, content in trained["files"].items():
             path = folder / name
@@ -207,11 +207,9 @@ def world(kind_lab: KindLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             np.array(trained["truth"]),
             {name: np.array(found) for name, found in trained["answers"].items()},
         )
-    finally:
         for thing in lab.api.list("core.oam.dev/v1beta1", "Application", space):
             lab.api.delete("core.oam.dev/v1beta1", "Application", thing["metadata"]["name"], space)
         wait_until(lambda: not lab.api.list("v1", "Pod", space), what="the end of all pods", timeout=180, every=1)
-        lab.api.delete("v1", "Namespace", space)
 
 
 def pushed(lab: KindLab, package: Path, case: Case) -> str:
