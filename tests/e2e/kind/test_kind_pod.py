@@ -65,7 +65,14 @@ def test_a_whole_pod_runs_restricted_holds_a_drain_stops_and_starts(kind_lab: Ki
     up(kind_lab, space, "whole", properties(extra), budget)
     wait_ready(kind_lab, space, "whole")
     client = Client(kind_lab, space, "whole")
-    assert client.ask(PATH, QUESTION)["predictions"] == [0]
+
+    def answers() -> bool:
+        # KServe's servers (uvicorn) close a connection that was idle for 5 s, and Envoy may send into it just then; the
+        # next request is not that one's.
+        found = next((one for one in (client.send(PATH, QUESTION) for _ in range(2)) if one.ok), None)
+        return found is not None and found.json()["predictions"] == [0]
+
+    assert answers()
 
     def both() -> list[dict[str, Any]]:
         found = [pod for pod in pods(kind_lab, space, "whole") if condition(pod, "Ready") == "True"]
@@ -89,13 +96,13 @@ def test_a_whole_pod_runs_restricted_holds_a_drain_stops_and_starts(kind_lab: Ki
     # A drain takes one; the other one has to wait until there is a third.
     assert evict(kind_lab, space, first) == requests.codes.created
     assert evict(kind_lab, space, second) == requests.codes.too_many
-    assert client.ask(PATH, QUESTION)["predictions"] == [0]
+    assert answers()
 
     def let_go() -> bool:
         status = evict(kind_lab, space, second)
         if status == requests.codes.created:
             # Only beside another one that is ready.
-            assert client.ask(PATH, QUESTION)["predictions"] == [0]
+            assert answers()
             return True
         assert status == requests.codes.too_many
         time.sleep(1)
@@ -110,4 +117,4 @@ def test_a_whole_pod_runs_restricted_holds_a_drain_stops_and_starts(kind_lab: Ki
     up(kind_lab, space, "whole", properties(extra), budget)
     wait_ready(kind_lab, space, "whole")
     wait_healthy(kind_lab, space, "whole")
-    assert client.ask(PATH, QUESTION)["predictions"] == [0]
+    assert answers()
