@@ -171,7 +171,7 @@ check_model = WorkflowStep(
                     ),
                     (
                         length(no_node) > 0,
-                        f"{p.name} is not ready yet, there is no node for {length(no_node)} of its pods: {no_node[0]}",
+                        f"{p.name} is not ready yet, {length(no_node)} of its pods can't be scheduled: {no_node[0]}",
                     ),
                     (
                         length(images_missing) > 0,

@@ -190,7 +190,10 @@ def test_a_fraction_that_no_node_offers_is_told_with_the_way_out(
     app["spec"]["components"][0]["traits"][0]["properties"] = share
     cluster.up(app)
     name = app["metadata"]["name"]
-    wanted = (f"no node for 1 of its pods: 0/2 nodes are available: {scheduler}", "of a GPU: velagen gpu config)")
+    wanted = (
+        f"1 of its pods can't be scheduled: 0/2 nodes are available: {scheduler}",
+        "of a GPU: velagen gpu config)",
+    )
 
     def told() -> bool:
         said = cluster.vela("status", name, "-n", cluster.namespace).stdout

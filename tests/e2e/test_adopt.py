@@ -36,9 +36,7 @@ def test_a_service_that_runs_is_taken_over_and_stays_itself(lab: Lab, cluster: C
     assert deployment is not None
 
     def adopt(*arguments: str) -> str:
-        command = [sys.executable, "-m", "velagen.cli", "adopt", "--cluster", "-n", cluster.namespace, *arguments]
-        environment = {**os.environ, "KUBECONFIG": str(lab.kubeconfig)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+        done = velagen(lab, "adopt", "--cluster", "-n", cluster.namespace, *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -78,9 +76,7 @@ def test_kubevelas_labels_are_all_that_replaces_the_pods_of_an_exact_take_over(l
         return found
 
     before = template()
-    command = [sys.executable, "-m", "velagen.cli", "adopt", "--cluster", "--exact", "-n", cluster.namespace, "wine"]
-    environment = {**os.environ, "KUBECONFIG": str(lab.kubeconfig)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = velagen(lab, "adopt", "--cluster", "--exact", "-n", cluster.namespace, "wine")
     assert done.returncode == 0, done.stderr
     cluster.up(yaml.safe_load(done.stdout))
     cluster.wait_running("wine")
@@ -189,5 +185,6 @@ def test_pods_that_have_to_be_replaced_are_told_by_what_changes(lab: Lab, cluste
     done = velagen(lab, "take-over", file)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.startswith("wine: pods are replaced, since more than labels and annotations changes\n")
-    assert "wine-predictor: spec.containers.0.lifecycle: was not there, and comes back as " in done.stdout
+    field = "wine-predictor: spec.containers.kserve-container.lifecycle.preStop.exec.command"
+    assert f"{field}: was not there, and comes back as " in done.stdout
     cluster.wait_running("wine")

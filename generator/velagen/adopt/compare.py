@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from velagen.adopt.defaults import MODE, defaulted
 from velagen.adopt.table import ADDED, NAME_FLAGS, OTHER_TOOLS
+from velagen.kserve.cut import PARTS
 
 Path = tuple[str, ...]
 #: Where one of the two has nothing.
 ABSENT: Final = object()
-_PARTS: Final = ("predictor", "transformer", "explainer")
 #: Which autoscaler, and the one without it (KServe pkg/constants/constants.go, DefaultAutoscalerClass).
 _CLASS: Final = "serving.kserve.io/autoscalerClass"
 _USUAL_CLASS: Final = "hpa"
@@ -51,7 +51,7 @@ def differences(before: dict[str, Any], after: dict[str, Any], *, strict: bool =
     wanted, got = normal(before), normal(after)
     if not strict:
         _name_alike(wanted, got)
-    found = list(_compared(wanted, got, ()))
+    found = list(compared(wanted, got))
     return [one for one in found if not _is_added(one, wanted, strict=strict)]
 
 
@@ -125,7 +125,7 @@ def _name_alike(wanted: dict[str, Any], got: dict[str, Any]) -> None:
             del annotations[_CLASS]
         if not annotations and "annotations" in one.get("metadata", {}):
             one["metadata"].pop("annotations")
-    for part in _PARTS:
+    for part in PARTS:
         left, right = (one["spec"].get(part) for one in (wanted, got))
         if isinstance(left, dict) and isinstance(right, dict):
             pairs = [(left.get("model"), right.get("model"))]
@@ -174,19 +174,20 @@ def _env_alike(wanted: dict[str, Any], got: dict[str, Any]) -> None:
             del got["env"]
 
 
-def _compared(wanted: Any, got: Any, path: Path) -> Iterator[Difference]:
+def compared(wanted: Any, got: Any, path: Path = ()) -> Iterator[Difference]:
+    """Where two values differ: through maps by their keys, and through lists of things with names by these."""
     if isinstance(wanted, dict) and isinstance(got, dict):
         for key in (*wanted, *(key for key in got if key not in wanted)):
-            yield from _compared(wanted.get(key, ABSENT), got.get(key, ABSENT), (*path, key))
+            yield from compared(wanted.get(key, ABSENT), got.get(key, ABSENT), (*path, key))
     elif isinstance(wanted, dict) and got is ABSENT and wanted:
         for key, value in wanted.items():
-            yield from _compared(value, ABSENT, (*path, key))
+            yield from compared(value, ABSENT, (*path, key))
     elif isinstance(got, dict) and wanted is ABSENT and got:
         for key, value in got.items():
-            yield from _compared(ABSENT, value, (*path, key))
+            yield from compared(ABSENT, value, (*path, key))
     elif _is_named(wanted) and _is_named(got) and [one["name"] for one in wanted] == [one["name"] for one in got]:
         for one, other in zip(wanted, got, strict=True):
-            yield from _compared(one, other, (*path, one["name"]))
+            yield from compared(one, other, (*path, one["name"]))
     elif wanted != got or isinstance(wanted, bool) != isinstance(got, bool):
         yield Difference(path, wanted, got)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
+from velagen.kserve.cut import PARTS
+
 MODE: Final = "serving.kserve.io/deploymentMode"
 _OLD_MODES: Final = {"RawDeployment": "Standard", "Serverless": "Knative"}
 #: Fields of a predictor that are a framework's; "vllm" is not one.
@@ -40,7 +42,7 @@ def defaulted(service: dict[str, Any]) -> dict[str, Any]:
     if annotations.get(MODE) in _OLD_MODES:
         annotations[MODE] = _OLD_MODES[annotations[MODE]]
     spec = found.get("spec") or {}
-    for part in ("predictor", "transformer", "explainer"):
+    for part in PARTS:
         if isinstance(spec.get(part), dict):
             _container(spec[part], part)
             if spec[part].get("maxReplicas") == 0:

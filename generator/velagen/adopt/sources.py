@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from velagen.documents import Document, read_documents
 from velagen.errors import Place, Problem, VelagenError
+from velagen.kserve.cut import PARTS
 
 _GROUP: Final = "serving.kserve.io/"
 #: Kinds that may belong to an InferenceService, with what a cluster is asked for them.
@@ -17,7 +18,6 @@ _BESIDE: Final = {
     "HTTPRoute": ("gateway.networking.k8s.io", "v1", "httproutes"),
 }
 _NOT_FOUND: Final = 404
-_PARTS: Final = ("predictor", "transformer", "explainer")
 
 
 @dataclass
@@ -154,7 +154,7 @@ def _belongs(thing: dict[str, Any], service: dict[str, Any]) -> bool:
     if own.get("namespace", its.get("namespace")) != its.get("namespace", own.get("namespace")):
         return False
     name = str(its.get("name", ""))
-    names = {name, *(f"{name}-{part}" for part in _PARTS)}
+    names = {name, *(f"{name}-{part}" for part in PARTS)}
     spec = thing.get("spec") or {}
     if thing.get("kind") == "ScaledObject":
         return (spec.get("scaleTargetRef") or {}).get("name") in names

@@ -16,14 +16,16 @@ done: such pods have to be replaced.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from velagen.adopt.compare import ABSENT, Difference
+from velagen.adopt.compare import compared
 from velagen.errors import Problem, VelagenError
+from velagen.kserve.cut import PARTS
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.monitoring.cluster import Cluster, ClusterError
 
@@ -37,10 +39,10 @@ _SERVICE_OF: Final = "serving.kserve.io/inferenceservice"
 _HASH: Final = "pod-template-hash"
 _REVISION: Final = "deployment.kubernetes.io/revision"
 _APPLICATION: Final = "app.oam.dev/name"
-_PARTS: Final = ("predictor", "transformer", "explainer")
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _TRIES: Final = 10
+_LATER: Final = "vela up with the file gives it the rollout strategy that the file says"
 #: A pod that serves ends only when another is ready. One more, however many there are: it is not for long.
 _ONE_MORE: Final = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
@@ -52,23 +54,34 @@ class Writer(Cluster):
         """Merge a change into what lies at a path (RFC 7396). Raises ClusterError."""
         self._bytes(path, {}, "PATCH", change)
 
-    def create(self, application: dict[str, Any]) -> None:
-        """Create an Application. Raises ClusterError."""
-        self._bytes(_applications(application), {}, "POST", application)
+    def create(self, application: dict[str, Any]) -> KubernetesObject:
+        """Create an Application, and give it as the API server has it. Raises ClusterError."""
+        made: KubernetesObject = json.loads(self._bytes(_applications(application), {}, "POST", application))
+        return made
 
-    def replace(self, application: dict[str, Any]) -> None:
-        """Replace the spec of an Application, as `vela up` does. Raises ClusterError."""
-        path = f"{_applications(application)}/{application['metadata']['name']}"
+    def replace(self, made: KubernetesObject, spec: dict[str, Any]) -> None:
+        """Give an Application another spec, as `vela up` does, as long as it is the one that was made here.
+
+        Raises VelagenError where somebody changed or deleted it, or put another in its place: theirs is kept.
+        """
+        name = made["metadata"]["name"]
+        path = f"{_applications(made)}/{name}"
         for _ in range(_TRIES):
-            there = self.get(path) or {}
+            there = self.get(path)
+            if there is None or any(there["metadata"][key] != made["metadata"][key] for key in ("uid", "generation")):
+                raise VelagenError(
+                    Problem(
+                        f"the Application {name} was changed or deleted meanwhile, and is left as it is", hint=_LATER
+                    )
+                )
             try:
-                self._bytes(path, {}, "PUT", {**there, "spec": application["spec"]})
+                self._bytes(path, {}, "PUT", {**there, "spec": spec})
             except ClusterError as error:
                 if error.status != _CONFLICT:  # KubeVela wrote its status between
                     raise
             else:
                 return
-        raise VelagenError(Problem(f"the Application {application['metadata']['name']} changes all the time"))
+        raise VelagenError(Problem(f"the Application {name} changes all the time", hint=_LATER))
 
 
 @dataclass
@@ -143,11 +156,11 @@ def take_over(cluster: Writer, application: dict[str, Any], say: Callable[[str],
         raise VelagenError(problems)
     careful = _with_one_more(application, held)
     say("KubeVela takes over " + ", ".join(names))
-    cluster.create(careful or application)
+    made = cluster.create(careful or application)
     results = _kept(cluster, namespace, held)
     if careful:
         say("the rollout strategy is what the Application says")
-        cluster.replace(application)
+        cluster.replace(made, application["spec"])
     return results
 
 
@@ -193,7 +206,7 @@ def _unfit(cluster: Cluster, name: str, held: list[_Held]) -> Problem | None:
 def _held(cluster: Cluster, namespace: str, name: str) -> list[_Held]:
     """The Deployments of a service with what serves; Knative's have other names."""
     found = []
-    names = {f"{name}-{part}" for part in _PARTS}
+    names = {f"{name}-{part}" for part in PARTS}
     for deployment in cluster.list("apps/v1", "deployments", namespace, labelSelector=f"{_SERVICE_OF}={name}"):
         if deployment["metadata"]["name"] not in names:
             continue
@@ -227,7 +240,7 @@ def _with_one_more(application: dict[str, Any], held: Mapping[str, list[_Held]])
     for component in careful["spec"]["components"]:
         strategies = {
             part: {"deploymentStrategy": _ONE_MORE}
-            for part in _PARTS
+            for part in PARTS
             for one in held.get(component["name"], ())
             if one.name == f"{component['name']}-{part}" and _may_lack(one.deployment)
         }
@@ -305,7 +318,7 @@ class _Followed:
         template, before = deployment["spec"]["template"], held.deployment["spec"]["template"]
         if template == before and not self._relabelled:
             return
-        others = list(_differences(_bare(before), _bare(template)))
+        others = list(compared(_bare(before), _bare(template)))
         if others:
             self.replaced = [f"{held.name}: {one}" for one in others]
             return
@@ -316,17 +329,6 @@ class _Followed:
 
 def _bare(template: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in template.items() if key != "metadata"}
-
-
-def _differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in {**before, **after}:
-            yield from _differences(before.get(key, ABSENT), after.get(key, ABSENT), (*path, key))
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for number, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from _differences(one, other, (*path, str(number)))
-    elif before != after:
-        yield Difference(path, before, after)
 
 
 def _relabelled(cluster: Writer, held: _Held, wanted: Mapping[str, Any]) -> bool:

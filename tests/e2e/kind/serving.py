@@ -108,6 +108,21 @@ def up(lab: KindLab, space: str, name: str, properties: Mapping[str, Any], *trai
     )
 
 
+def checked(component: dict[str, Any], space: str) -> dict[str, Any]:
+    """An application of one model whose workflow waits for it, and says why it is not ready."""
+    name = component["name"]
+    steps = [
+        {"name": "deploy", "type": "apply-component", "properties": {"component": name}},
+        {"name": "check", "type": "check-model", "properties": {"name": name}},
+    ]
+    return {
+        "apiVersion": "core.oam.dev/v1beta1",
+        "kind": "Application",
+        "metadata": {"name": name, "namespace": space},
+        "spec": {"components": [component], "workflow": {"mode": {"steps": "DAG"}, "steps": steps}},
+    }
+
+
 def down(lab: KindLab, space: str, name: str) -> None:
     """Remove an application, and wait until its pods are gone: the next test needs their room."""
     lab.api.delete("core.oam.dev/v1beta1", "Application", name, space)

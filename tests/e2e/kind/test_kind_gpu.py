@@ -12,7 +12,7 @@ import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import namespace_of
-from tests.e2e.kind.serving import PATIENCE, run_in_image
+from tests.e2e.kind.serving import PATIENCE, checked, run_in_image
 from tests.e2e.kind.test_kind_cluster import finished, pod
 from tests.e2e.kind.test_kind_models import TRAIN_SKLEARN
 
@@ -370,7 +370,6 @@ def test_the_kubelet_refuses_a_container_that_asks_for_two_shares(shared: KindLa
 
 def application(name: str, space: str, resource: str = "") -> dict[str, Any]:
     """A small model with half a GPU by the trait, or with a whole one of this resource by the component."""
-    # The pod still asks for the 100m of its storage initializer: where the node has no CPU left it waits for that too.
     resources: dict[str, Any] = {"requests": {"cpu": "20m"}, "limits": {"cpu": "1"}}
     component: dict[str, Any] = {"name": name, "type": "kfserving"}
     if resource:
@@ -384,16 +383,7 @@ def application(name: str, space: str, resource: str = "") -> dict[str, Any]:
         "maxReplicas": 1,
         "resources": resources,
     }
-    steps = [
-        {"name": "deploy", "type": "apply-component", "properties": {"component": name}},
-        {"name": "check", "type": "check-model", "properties": {"name": name}},
-    ]
-    return {
-        "apiVersion": "core.oam.dev/v1beta1",
-        "kind": "Application",
-        "metadata": {"name": name, "namespace": space},
-        "spec": {"components": [component], "workflow": {"mode": {"steps": "DAG"}, "steps": steps}},
-    }
+    return checked(component, space)
 
 
 @pytest.fixture(scope="module")
@@ -423,7 +413,7 @@ def some_fit(lab: KindLab, space: str, fit: int, resource: str) -> None:
     # The component's own message says that pods wait; the step's for what, in the scheduler's words.
     wanted = (
         "wait for a node",
-        "there is no node for 1 of its pods: 0/1 nodes are available",
+        "1 of its pods can't be scheduled: 0/1 nodes are available",
         f"1 Insufficient {resource}",
     )
 

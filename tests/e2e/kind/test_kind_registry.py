@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.e2e.kind.serving import SMALL, Client, down, pods, wait_for, wait_healthy, wait_ready
+from tests.e2e.kind.serving import SMALL, Client, checked, down, pods, wait_for, wait_healthy, wait_ready
 
 from velagen.lab import condition, wait_until
 from velagen.lab.images import recipes
@@ -248,19 +248,7 @@ def application(registry: Registry, *secured: str) -> dict[str, Any]:
         return {"image": registry.image(name), "minReplicas": 1, "runAsUser": 1000, "resources": SMALL, "pod": pod}
 
     properties = {**part("predictor"), "transformer": {**part("transformer"), "readinessPath": "/"}}
-    steps = [
-        {"name": "deploy", "type": "apply-component", "properties": {"component": NAME}},
-        {"name": "check", "type": "check-model", "properties": {"name": NAME}},
-    ]
-    return {
-        "apiVersion": "core.oam.dev/v1beta1",
-        "kind": "Application",
-        "metadata": {"name": NAME, "namespace": registry.space},
-        "spec": {
-            "components": [{"name": NAME, "type": "kfserving", "properties": properties}],
-            "workflow": {"mode": {"steps": "DAG"}, "steps": steps},
-        },
-    }
+    return checked({"name": NAME, "type": "kfserving", "properties": properties}, registry.space)
 
 
 def told(registry: Registry, words: Collection[str], gone: Collection[str] = ()) -> str:
