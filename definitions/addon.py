@@ -14,6 +14,7 @@ from __future__ import annotations
 import _admission
 import _dashboards
 import _monitoring
+import _packing
 from _kserve import MODES
 
 from velagen import AddonTemplate, choose, has_prefix, if_else, let, matches, otherwise, to_yaml, when
@@ -117,6 +118,7 @@ addon = AddonTemplate(
                 *_admission.components,
                 *_dashboards.components,
                 *_monitoring.components,
+                *_packing.components,
             ],
             **_monitoring.workflow,
         },

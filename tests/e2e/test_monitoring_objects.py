@@ -139,6 +139,8 @@ def test_a_property_wins_over_the_addon_and_the_addon_over_kubevela(
         ("gateway=nginx", "gateway must be gateway-api, istio or none"),
         ("install=yes", "install must be true or false"),
         ("admission.action=Refuse", "admission.action must be Deny, Warn or Audit"),
+        ("scheduler.name=packed", "scheduler.image is required"),
+        ("scheduler.image=kube-scheduler", "scheduler.image must be an image of kube-scheduler with its tag or digest"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_words(lab: Lab, setting: str, said: str) -> None:
