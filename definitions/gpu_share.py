@@ -11,6 +11,8 @@ from _kserve import CANARY_OUTPUT, INFERENCE_SERVICE, not_a_model
 from velagen import (
     Status,
     Trait,
+    cases,
+    ceil,
     choose,
     comment,
     context,
@@ -20,11 +22,15 @@ from velagen import (
     let,
     missing,
     one_of,
+    otherwise,
+    quantity,
     refuse,
+    replace_list,
     when,
 )
 from velagen import parameter as p
-from velagen.gpu.parts import MIG_PROFILES, MOST_MPS
+from velagen.gpu.parts import GPU_MIB, ISOLATION, MIG_MIB, MIG_PROFILES, MOST_MPS
+from velagen.template.expression import Expression
 
 predictor = context.output.spec.predictor
 limits = predictor.model.resources.limits
@@ -32,21 +38,72 @@ limits = predictor.model.resources.limits
 divides_equally = one_of(p.mode, "time-slicing", "mps")
 takes_percents = one_of(p.mode, "hami", "volcano")
 
-shares = let(comment("Time-slicing and MPS give one of so many equal parts.", floor(1 / p.fraction + 0.5)))
-sum_of_shares = let(
-    comment("0.33 is meant as a third: the parts may miss the whole by one percent.", shares * p.fraction)
+asked = let(
+    cases((given(p.memory), f"memory: {p.memory}"), (given(p.fraction), f"fraction: {p.fraction}"), otherwise="")
 )
-percent = let(comment("HAMi and Volcano take whole percents of the GPU.", floor(p.fraction * 100 + 0.5)))
+mib = let(
+    comment(
+        "The memory that is asked for in MiB, whole ones.",
+        cases((given(p.memory), ceil(quantity(p.memory) / (1 << 20))), otherwise=0),
+    )
+)
+gpu_mib = choose(p.gpu, GPU_MIB)
+
+shares = let(
+    comment(
+        "Time-slicing and MPS give one of so many equal parts: as many as each have the memory that is asked for.",
+        cases(
+            (given(p.fraction), floor(1 / p.fraction + 0.5)),
+            (given(p.memory) & given(p.gpu), floor(gpu_mib / mib)),
+            otherwise=0,
+        ),
+    )
+)
+sum_of_shares = let(
+    comment(
+        "0.33 is meant as a third: the parts may miss the whole by one percent.",
+        cases((given(p.fraction), shares * p.fraction), otherwise=1),
+    )
+)
+percent = let(
+    comment("HAMi and Volcano take whole percents of the GPU.", floor(first_given(p.fraction, 0) * 100 + 0.5))
+)
 
 #: By GPU and part of its memory, as "a30 0.25".
 PROFILES = {f"{gpu} {part}": name for gpu, own in MIG_PROFILES.items() for part, name in own.items()}
-gpu_and_part = let(comment("What the MIG profiles are found by.", f"{first_given(p.gpu, 'none')} {p.fraction}"))
+PROFILES_MIB = {f"{gpu} {part}": own_mib for gpu, own in MIG_MIB.items() for part, own_mib in own.items()}
+
+
+def has_memory(part: str) -> Expression:
+    """Whether that part of the GPU's memory has a MIG device with as much as is asked for."""
+    return mib <= choose(f"{first_given(p.gpu, 'none')} {part}", PROFILES_MIB, 0)
+
+
+gpu_and_part = let(
+    comment(
+        "What the MIG profiles are found by: the part that is asked for, or the smallest with the memory.",
+        cases(
+            (given(p.fraction), f"{first_given(p.gpu, 'none')} {p.fraction}"),
+            *((has_memory(part), f"{first_given(p.gpu, 'none')} {part}") for part in ("0.125", "0.25", "0.5")),
+            otherwise="none",
+        ),
+    )
+)
 mig_profile = let(
     comment(
         "The MIG profile with that part of the GPU's memory; empty where there is none.",
         choose(gpu_and_part, PROFILES, ""),
     )
 )
+#: The most memory that a MIG device of a GPU has which is not all of the GPU.
+MOST_MIG_MIB = {gpu: max(own.values()) for gpu, own in MIG_MIB.items()}
+most_mig_mib = choose(p.gpu, MOST_MIG_MIB, 0)
+
+
+def modes_with(*levels: str) -> list[str]:
+    """The modes that isolate so much."""
+    return [mode for mode, level in ISOLATION.items() if level in levels]
+
 
 #: pkg/utils, IsGPUEnabled; UpdateImageTag
 hides_the_gpu = (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) | one_of(p.mode, "volcano", "kai")
@@ -61,6 +118,26 @@ image_depends_on_gpu = let(
         ),
     )
 )
+
+#: Why a mode keeps no pod from memory of another's part. Sources: docs/gpu.md.
+NO_LIMIT = {
+    "time-slicing": "whose pods take what they get of the GPU's memory",
+    "kai": "whose scheduler counts memory and limits none",
+}
+#: Why a fault of one pod may end another.
+NO_FAULT_LINE = {
+    "time-slicing": "which keeps no faults apart",
+    "mps": "where a fault of one pod ends all on the GPU",
+    "hami": "which limits memory and cores and keeps no faults apart",
+    "volcano": "which limits memory and cores and keeps no faults apart",
+    "kai": "which keeps no faults apart",
+}
+assert list(NO_LIMIT) == modes_with("none")
+assert list(NO_FAULT_LINE) == modes_with("none", "memory")
+
+#: Nodes whose GPUs have so many parts of so much memory each.
+with_memory = {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": replace_list([f"{shares * mib - 1}"])}
+required_nodes = predictor.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution
 
 gpu_share = Trait(
     name="gpu-share",
@@ -84,7 +161,21 @@ gpu_share = Trait(
                                 "nvidia.com/gpu.sharing-strategy": p.mode,
                                 "nvidia.com/gpu.replicas": f"{shares}",
                             },
-                        )
+                        ),
+                        when(given(p.memory)): {
+                            "affinity": comment(
+                                "And whose GPUs have the memory for as many parts of this size.",
+                                {
+                                    "nodeAffinity": {
+                                        "requiredDuringSchedulingIgnoredDuringExecution": {
+                                            "nodeSelectorTerms": replace_list(
+                                                [{"matchExpressions": replace_list([with_memory])}]
+                                            )
+                                        }
+                                    }
+                                },
+                            )
+                        },
                     },
                 },
                 when(p.mode == "mig"): {
@@ -100,8 +191,11 @@ gpu_share = Trait(
                             "resources": {
                                 "limits": {
                                     "nvidia.com/gpu": 1,
-                                    "nvidia.com/gpumem-percentage": percent,
-                                    "nvidia.com/gpucores": percent,
+                                    when(given(p.memory)): {"nvidia.com/gpumem": mib},
+                                    otherwise(): {
+                                        "nvidia.com/gpumem-percentage": percent,
+                                        "nvidia.com/gpucores": percent,
+                                    },
                                 }
                             }
                         },
@@ -113,15 +207,19 @@ gpu_share = Trait(
                         "resources": {
                             "limits": {
                                 "volcano.sh/vgpu-number": 1,
-                                "volcano.sh/vgpu-memory-percentage": percent,
-                                "volcano.sh/vgpu-cores": percent,
+                                when(given(p.memory)): {"volcano.sh/vgpu-memory": mib},
+                                otherwise(): {
+                                    "volcano.sh/vgpu-memory-percentage": percent,
+                                    "volcano.sh/vgpu-cores": percent,
+                                },
                             }
                         }
                     },
                 },
                 when(p.mode == "kai"): {
                     "schedulerName": comment("KAI reads the part from an annotation of the pod.", "kai-scheduler"),
-                    "annotations": {"gpu-fraction": f"{p.fraction}"},
+                    when(given(p.memory)): {"annotations": {"gpu-memory": f"{mib}"}},
+                    when(given(p.fraction)): {"annotations": {"gpu-fraction": f"{p.fraction}"}},
                     when(given(p.queue)): {"labels": {"kai.scheduler/queue": p.queue}},
                 },
             }
@@ -153,39 +251,77 @@ gpu_share = Trait(
             f"gpu-share with mode: {p.mode} has a scheduler of its own: drop pod.schedulerName from the component (and "
             "write gpu-share once)",
         ),
+        *(
+            refuse(
+                (p.isolation == "memory") & (p.mode == mode),
+                f"isolation: memory can't be had with mode: {mode}, {why}: write mode: mps, hami, volcano or mig",
+            )
+            for mode, why in NO_LIMIT.items()
+        ),
+        *(
+            refuse(
+                (p.isolation == "fault") & (p.mode == mode),
+                f"isolation: fault can't be had with mode: {mode}, {why}: write mode: mig and gpu",
+            )
+            for mode, why in NO_FAULT_LINE.items()
+        ),
         refuse(
-            divides_equally & ((sum_of_shares > 1.01) | (sum_of_shares < 0.99) | (shares < 2)),
-            f"fraction: {p.fraction} can't be had with mode: {p.mode}, which divides a GPU in equal parts: write 0.5, "
+            divides_equally & given(p.memory) & missing(p.gpu),
+            f"gpu is missing: with mode: {p.mode} a GPU is divided in equal parts, and how many have {asked} depends "
+            "on its memory: write gpu (t4, l4, a100-40gb ...), or use mode hami, volcano or kai",
+        ),
+        refuse(
+            divides_equally & given(p.memory) & given(p.gpu) & (shares < 2),
+            f"{asked} can't be had with mode: {p.mode} on {p.gpu}, which has {gpu_mib} MiB for two parts at least: "
+            f"write {floor(gpu_mib / 2)}Mi or less, or ask for the whole GPU with the component's resources.limits "
+            "nvidia.com/gpu: 1",
+        ),
+        refuse(
+            divides_equally & given(p.memory) & p.selectNodes & given(required_nodes),
+            "memory chooses nodes by nodeAffinity, and the component has one: write nvidia.com/gpu.memory, "
+            "nvidia.com/gpu.replicas and nvidia.com/gpu.sharing-strategy into it, and selectNodes: false here",
+        ),
+        refuse(
+            divides_equally & given(p.fraction) & ((sum_of_shares > 1.01) | (sum_of_shares < 0.99) | (shares < 2)),
+            f"{asked} can't be had with mode: {p.mode}, which divides a GPU in equal parts: write 0.5, "
             "0.33, 0.25, 0.2, 0.125 or 0.1, or use mode hami, volcano or kai, which take any percent",
         ),
         refuse(
             (p.mode == "mps") & (shares > MOST_MPS),
-            f"fraction: {p.fraction} needs {shares} parts of a GPU, and MPS makes {MOST_MPS} at most: write a larger "
-            "fraction, or use mode time-slicing",
+            f"{asked} needs {shares} parts of a GPU, and MPS makes {MOST_MPS} at most: write more, or use mode "
+            "time-slicing",
         ),
         refuse(
-            takes_percents & ((p.fraction * 100 < percent) | (p.fraction * 100 > percent)),
-            f"fraction: {p.fraction} can't be had with mode: {p.mode}, which takes whole percents: write 0.33 for a "
-            "third",
+            takes_percents & given(p.fraction) & ((p.fraction * 100 < percent) | (p.fraction * 100 > percent)),
+            f"{asked} can't be had with mode: {p.mode}, which takes whole percents: write 0.33 for a third",
         ),
         refuse(
             (p.mode == "mig") & missing(p.gpu),
-            "gpu is missing: with mode: mig the parts' names depend on the GPU (a30, a100-40gb, a100-80gb, h100-80gb, "
-            "h200-141gb)",
+            f"gpu is missing: with mode: mig the parts' names depend on the GPU ({', '.join(MIG_PROFILES)})",
         ),
         refuse(
-            (p.mode == "mig") & given(p.gpu) & (mig_profile == ""),
-            f"fraction: {p.fraction} can't be had with mode: mig on {p.gpu}, whose parts are 0.5, 0.25 and, but for "
+            (p.mode == "mig") & given(p.gpu) & (most_mig_mib == 0),
+            f"gpu: {p.gpu} can't be divided by MIG: write {', '.join(MIG_PROFILES)}, or another mode",
+        ),
+        refuse(
+            (p.mode == "mig") & given(p.gpu) & given(p.fraction) & (mig_profile == ""),
+            f"{asked} can't be had with mode: mig on {p.gpu}, whose parts are 0.5, 0.25 and, but for "
             "a30, 0.125 of its memory",
+        ),
+        refuse(
+            (p.mode == "mig") & given(p.gpu) & given(p.memory) & (mig_profile == ""),
+            f"{asked} can't be had with mode: mig on {p.gpu}, whose largest part has {most_mig_mib} MiB: write "
+            f"{most_mig_mib}Mi or less, or ask for the whole GPU with the component's resources.limits "
+            "nvidia.com/gpu: 1",
         ),
         refuse(
             (p.mode == "kai") & missing(p.queue),
             "queue is missing: the KAI scheduler runs pods of a queue only; name one that the cluster has",
         ),
         refuse(
-            (p.mode != "mig") & given(p.gpu),
-            "gpu belongs to mode: mig; on other modes choose nodes with the component's nodeSelector "
-            "(nvidia.com/gpu.product)",
+            (p.mode != "mig") & ~(divides_equally & given(p.memory)) & given(p.gpu),
+            "gpu belongs to mode: mig, and to memory with mode: mps or time-slicing; else choose nodes with the "
+            "component's nodeSelector (nvidia.com/gpu.product)",
         ),
         refuse((p.mode != "kai") & given(p.queue), "queue belongs to mode: kai: drop queue, or write mode: kai"),
         refuse(
@@ -196,5 +332,10 @@ gpu_share = Trait(
     ],
     # A trait sees no pods: what the scheduler says of them stands in the step check-model's message. Nor does a status
     # see defaults, so the mode may be unknown here.
-    status=Status(message=f"{p.fraction} of a GPU; where no node offers it: velagen gpu config"),
+    status=Status(
+        message=cases(
+            (given(p.memory), f"{p.memory} of a GPU's memory; where no node offers it: velagen gpu config"),
+            otherwise=f"{first_given(p.fraction, 0)} of a GPU; where no node offers it: velagen gpu config",
+        )
+    ),
 )

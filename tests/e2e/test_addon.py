@@ -47,6 +47,7 @@ DEFINITION_KINDS = {
 WAITS_FOR = {
     "autoscale-knative": "Knative Serving",
     "canary-knative": "Knative Serving",
+    "gpu-memory": "HAMi's device plugin",
     "gpu-share-hami": "HAMi's device plugin",
     "gpu-share-kai": "the KAI scheduler",
     "gpu-share-mig": "nodes with MIG slices",

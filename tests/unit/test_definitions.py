@@ -417,6 +417,10 @@ def test_transformer_and_explainer_answer_under_the_models_name() -> None:
             {"fraction": 0.29, "mode": "volcano"},
             {"volcano.sh/vgpu-number": 1, "volcano.sh/vgpu-memory-percentage": 29, "volcano.sh/vgpu-cores": 29},
         ),
+        ({"memory": "8Gi", "mode": "hami"}, {"nvidia.com/gpu": 1, "nvidia.com/gpumem": 8192}),
+        ({"memory": "1G", "mode": "volcano"}, {"volcano.sh/vgpu-number": 1, "volcano.sh/vgpu-memory": 954}),
+        ({"memory": "5Gi", "mode": "mig", "gpu": "a100-40gb"}, {"nvidia.com/mig-2g.10gb": 1}),
+        ({"memory": "4Gi", "mode": "mps", "gpu": "t4", "isolation": "memory"}, {"nvidia.com/gpu.shared": 1}),
     ],
 )
 def test_gpu_share_asks_for_what_the_mode_has(properties: dict[str, Any], limits: dict[str, int]) -> None:
@@ -432,6 +436,32 @@ def test_gpu_share_selects_nodes_with_as_many_parts(fraction: float, replicas: s
         "nvidia.com/gpu.sharing-strategy": "time-slicing",
         "nvidia.com/gpu.replicas": replicas,
     }
+
+
+def test_gpu_share_by_memory_selects_nodes_whose_parts_have_it() -> None:
+    """Beside what the component says of its nodes."""
+    preferred = [{"weight": 1, "preference": {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}}]
+    given = {
+        **TRITON,
+        "pod": {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}},
+    }
+    found = render(given, trait("gpu-share", memory="4Gi", mode="mps", gpu="t4"))["InferenceService/m"]
+    predictor = found["spec"]["predictor"]
+    assert predictor["nodeSelector"] == {"nvidia.com/gpu.sharing-strategy": "mps", "nvidia.com/gpu.replicas": "3"}
+    memory = {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": ["12287"]}
+    assert predictor["affinity"]["nodeAffinity"] == {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [memory]}]},
+        "preferredDuringSchedulingIgnoredDuringExecution": preferred,
+    }
+    free = render(TRITON, trait("gpu-share", memory="4Gi", mode="mps", gpu="t4", selectNodes=False))
+    assert not {"nodeSelector", "affinity"} & free["InferenceService/m"]["spec"]["predictor"].keys()
+
+
+def test_gpu_share_by_kai_takes_memory_in_mebibytes() -> None:
+    found = render(TRITON, trait("gpu-share", memory="2000Mi", mode="kai", queue="q"))["InferenceService/m"]
+    annotations = found["spec"]["predictor"]["annotations"]
+    assert annotations["gpu-memory"] == "2000"
+    assert "gpu-fraction" not in annotations
 
 
 def test_gpu_share_by_kai_asks_for_no_gpu() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,20 @@ from click.testing import CliRunner, Result
 from velagen.check.addon import _render_definition
 from velagen.cli import main
 from velagen.definition.build import build_definitions
-from velagen.gpu.parts import FEWER_MPS, GPU_MIB, MIG_PROFILES, MOST_MPS, equal_parts, fraction_of, mig_layout
+from velagen.gpu.parts import (
+    FEWER_MPS,
+    GPU_MIB,
+    ISOLATION,
+    MIG_MIB,
+    MIG_PROFILES,
+    MOST_MPS,
+    equal_parts,
+    fraction_of,
+    memory_mib,
+    mig_layout,
+    mig_part_with,
+    parts_with,
+)
 from velagen.gpusim.config import parse_config
 from velagen.gpusim.inventory import MODELS, node_gpus, plugin_devices
 from velagen.gpusim.labels import node_labels
@@ -175,6 +189,9 @@ def test_shares_by_name_and_by_memory() -> None:
     assert list(written("--fraction", 0.5, "--fraction", 0.25, "--mode", "mps")) == ["mps-2", "mps-4"]
     # 15360 MiB: three times 4 GiB, and a rest.
     assert list(written("--memory", "4Gi", "--gpu", "t4")) == ["time-slicing-3"]
+    # The name of the profile rounds up: 1g.5gb has 4864 MiB.
+    assert "all-1g.5gb" in run("--memory", "4864Mi", "--gpu", "a100-40gb", "--mode", "mig").stdout
+    assert "all-2g.10gb" in run("--memory", "5Gi", "--gpu", "a100-40gb", "--mode", "mig").stdout
     text = run("--memory", "4Gi", "--gpu", "t4", "--pool", "pool=t4").stdout
     assert "fraction 0.33." in text
     assert "kubectl label nodes -l pool=t4 --overwrite nvidia.com/device-plugin.config=time-slicing-3" in text
@@ -224,9 +241,19 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
         ({"fraction": 0.3, "mode": "mig", "gpu": "a30"}, "fraction 0.3 is not a MIG part of a30"),
         ({"fraction": 0.5, "mode": "mig"}, "the parts depend on the GPU, and the GPU is not named"),
         ({"fraction": 1.5}, "fraction must be above 0 and below 1"),
-        ({"memory": "4Gi"}, "velagen gpu config --memory 4Gi --gpu t4 says which parts"),
+        ({"memory": "4Gi"}, "which part of a GPU has 4Gi depends on the GPU's memory"),
+        ({"memory": "8Gi", "gpu": "t4", "mode": "mps"}, "8Gi is more than half of the memory of t4, 15360 MiB"),
+        ({"memory": "5Gi", "gpu": "l4", "mode": "mig"}, "gpu-share knows no MIG parts of l4"),
+        (
+            {"memory": "20Gi", "gpu": "a100-40gb", "mode": "mig"},
+            "more than the largest MIG part of a100-40gb has, 20096",
+        ),
+        ({"memory": "100Mi", "gpu": "a30", "mode": "mps"}, "100Mi needs 245 parts of a GPU, and MPS makes 48 at most"),
+        ({"memory": "8"}, "memory must be an amount of GPU memory with its unit"),
+        ({"fraction": 0.5, "memory": "4Gi"}, "write one of fraction and memory"),
+        ({}, "write one of fraction and memory"),
         ({"fraction": 0.5, "mode": "magic"}, "mode must be time-slicing, mps"),
-        ("half", "object"),
+        ("half", "write one of fraction and memory"),
     ],
 )
 def test_a_share_that_no_node_can_offer_is_told_at_its_line(tmp_path: Path, share: Any, sentence: str) -> None:
@@ -246,7 +273,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "the GPU is not named",
         "can't be read",
         "2 is not a part of a GPU",
-        "how many parts have 4Gi depends on the GPU's memory",
+        "which part of a GPU has 4Gi depends on the GPU's memory",
         "'x' is not an amount of memory",
         "'A_' is not a name Kubernetes takes",
         "7 errors",
@@ -258,7 +285,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--memory", "9Gi", "--gpu", "t4"], "more than half of the memory of t4, 15360 MiB"),
-        (["--memory", "4Gi", "--gpu", "a30", "--mode", "mig"], "a GPU has parts of fixed sizes"),
+        (["--memory", "12Gi", "--gpu", "a30", "--mode", "mig"], "the largest MIG part of a30 has, 11968 MiB"),
+        (["--memory", "0Gi", "--gpu", "a30"], "'0Gi' is not an amount of memory with its unit"),
         (["--fraction", "0.05", "--gpu", "v100", "--mode", "mps"], "MPS makes 16 at most"),
         (["--fraction", "0.5", "--gpu", "t4", "--mode", "mig"], "gpu-share knows no MIG parts of t4"),
         (["--fraction", "0.5", "--mode", "hami"], "with mode hami HAMi's device plugin divides the GPUs"),
@@ -311,7 +339,9 @@ def test_the_tables_agree_with_the_simulator() -> None:
         assert FEWER_MPS.get(key, MOST_MPS) == model.most_mps
     for gpu, own in MIG_PROFILES.items():
         if gpu in MODELS:
-            assert set(own.values()) <= {profile.name for profile in MODELS[gpu].profiles}
+            there = {profile.name: profile.memory_mib for profile in MODELS[gpu].profiles}
+            assert {profile: MIG_MIB[gpu][part] for part, profile in own.items()}.items() <= there.items()
+        assert MIG_MIB[gpu].keys() == own.keys()
 
 
 def test_a_fraction_of_parts_gives_the_parts() -> None:
@@ -319,19 +349,83 @@ def test_a_fraction_of_parts_gives_the_parts() -> None:
     assert [fraction_of(parts) for parts in (2, 3, 4, 7, 8)] == [0.5, 0.33, 0.25, 0.143, 0.125]
 
 
+@cache
+def trait_template() -> str:
+    """The trait at a component that Triton serves; a parameter is to follow."""
+    (built,) = (one for one in build_definitions(Project(ROOT)) if one.name == "gpu-share")
+    output = '{kind: "InferenceService", spec: predictor: model: modelFormat: name: "triton"}'
+    return f'{_render_definition(built, RELEASES[0]).template}\ncontext: {{name: "m", output: {output}}}'
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_trait_takes_the_fractions_that_make_equal_parts(version: Literal["0.9.2", "0.14.1"]) -> None:
-    (built,) = (one for one in build_definitions(Project(ROOT)) if one.name == "gpu-share")
-    template = _render_definition(built, RELEASES[0]).template
-    output = '{kind: "InferenceService", spec: predictor: model: modelFormat: name: "triton"}'
-    context = f'context: {{name: "m", output: {output}}}'
+    template = trait_template()
     fractions = [*(number / 100 for number in range(1, 100)), 0.995, 0.333, 0.142857, 0.0204, 0.021, 0.0206]
     with Oracle(version, seconds=60) as oracle:
         for mode in ("time-slicing", "mps"):
             most = MOST_MPS if mode == "mps" else 1000
             for fraction in fractions:
                 asked = f'parameter: {{fraction: {fraction}, mode: "{mode}"}}'
-                said = oracle.eval(f"{template}\n{context}\n{asked}", "errs")
+                said = oracle.eval(f"{template}\n{asked}", "errs")
                 assert said.ok, said.error
                 parts = equal_parts(fraction)
                 assert (said.result == []) == (parts is not None and parts <= most), (fraction, mode, said.result)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_trait_finds_the_part_with_the_memory(version: Literal["0.9.2", "0.14.1"]) -> None:
+    template = trait_template()
+    memories = ["4864Mi", "4865Mi", "5G", "0.5Gi", "9984Mi", "10Gi", "20096Mi", "20Gi", "39.5Gi", "40Gi", "1Ti", "300M"]
+    with Oracle(version, seconds=60) as oracle:
+        for gpu in GPU_MIB:
+            for memory in memories:
+                mib = memory_mib(memory)
+                assert mib is not None
+                for mode in ("mps", "time-slicing", "mig"):
+                    asked = f'parameter: {{memory: "{memory}", mode: "{mode}", gpu: "{gpu}"}}'
+                    said = oracle.eval(f"{template}\n{asked}", "errs")
+                    assert said.ok, said.error
+                    part = mig_part_with(gpu, mib) if mode == "mig" and gpu in MIG_MIB else None
+                    parts = parts_with(gpu, mib)
+                    can_be = part is not None if mode == "mig" else 2 <= parts <= (MOST_MPS if mode == "mps" else parts)
+                    assert (said.result == []) == can_be, (asked, said.result)
+                    if not can_be:
+                        continue
+                    patch = oracle.eval(f"{template}\n{asked}", "patch.spec.predictor")
+                    assert patch.ok, patch.error
+                    predictor: Any = patch.result
+                    limits = predictor["model"]["resources"]["limits"]
+                    if part is not None:
+                        assert limits == {f"nvidia.com/mig-{MIG_PROFILES[gpu][part]}": 1}
+                        continue
+                    assert predictor["nodeSelector"]["nvidia.com/gpu.replicas"] == str(parts)
+                    required = predictor["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+                    (term,) = required["nodeSelectorTerms"]
+                    (rule,) = term["matchExpressions"]
+                    # A node of this GPU fits, and one whose parts have less does not.
+                    assert (rule["key"], rule["operator"]) == ("nvidia.com/gpu.memory", "Gt")
+                    assert rule["values"] == [str(parts * mib - 1)]
+                    assert GPU_MIB[gpu] > parts * mib - 1 >= parts * (mib - 1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_trait_refuses_what_a_mode_does_not_isolate(version: Literal["0.9.2", "0.14.1"]) -> None:
+    template, levels = trait_template(), ["none", "memory", "fault"]
+    more = {"mig": 'gpu: "a30"', "kai": 'queue: "q"', "volcano": "", "hami": "", "mps": "", "time-slicing": ""}
+    with Oracle(version, seconds=60) as oracle:
+        for mode, given in ISOLATION.items():
+            for asked in levels:
+                parameter = f'parameter: {{fraction: 0.5, mode: "{mode}", isolation: "{asked}", {more[mode]}}}'
+                said = oracle.eval(f"{template}\n{parameter}", "errs")
+                assert said.ok, said.error
+                if levels.index(asked) <= levels.index(given):
+                    assert said.result == []
+                    continue
+                assert isinstance(said.result, list)
+                (sentence,) = said.result
+                assert sentence.startswith(f"isolation: {asked} can't be had with mode: {mode}, ")
+                # What is written instead does isolate so much.
+                named = sentence.rpartition("write mode: ")[2]
+                instead = [one for one in ISOLATION if one in named]
+                assert instead
+                assert all(levels.index(ISOLATION[one]) >= levels.index(asked) for one in instead)

@@ -6,10 +6,12 @@ definitions/gpu_share.py is written with these tables, and tests hold its refusa
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from typing import Final, Literal
 
 Mode = Literal["time-slicing", "mps", "mig", "hami", "volcano", "kai"]
+Isolation = Literal["none", "memory", "fault"]
 
 WHOLE: Final = "nvidia.com/gpu"
 SHARED: Final = "nvidia.com/gpu.shared"
@@ -42,6 +44,52 @@ MIG_PROFILES: Final = {
     "h100-80gb": {"0.125": "1g.10gb", "0.25": "2g.20gb", "0.5": "3g.40gb"},
     "h200-141gb": {"0.125": "1g.18gb", "0.25": "2g.35gb", "0.5": "3g.71gb"},
 }
+
+#: Memory of a MIG device in MiB, as nvidia-smi mig -lgip lists it; of h200-141gb what it has at least. A profile's name
+#: rounds up: 1g.5gb has 4.75 GiB.
+MIG_MIB: Final = {
+    "a30": {"0.25": 5952, "0.5": 11968},
+    "a100-40gb": {"0.125": 4864, "0.25": 9984, "0.5": 20096},
+    "a100-80gb": {"0.125": 9728, "0.25": 19968, "0.5": 40448},
+    "h100-80gb": {"0.125": 9984, "0.25": 20096, "0.5": 40448},
+    "h200-141gb": {"0.125": 16384, "0.25": 32768, "0.5": 66560},
+}
+
+#: What a mode keeps the pods on one GPU from: nothing, using memory of each other, and also ending by a fault of
+#: another. Sources: docs/gpu.md.
+ISOLATION: Final[dict[Mode, Isolation]] = {
+    "time-slicing": "none",
+    "mps": "memory",
+    "mig": "fault",
+    "hami": "memory",
+    "volcano": "memory",
+    "kai": "none",
+}
+
+#: An amount of GPU memory; a bare number could mean bytes, MiB or GiB, so the unit is a must.
+MEMORY: Final = re.compile(r"([1-9][0-9]*(?:\.[0-9]+)?|0\.[0-9]*[1-9][0-9]*)(M|G|T|Mi|Gi|Ti)")
+_UNITS: Final = {name: 1000**power for power, name in enumerate("MGT", 2)} | {
+    f"{name}i": 1024**power for power, name in enumerate("MGT", 2)
+}
+
+
+def memory_mib(memory: str) -> int | None:
+    """How many MiB an amount of memory is, rounded up; None where it is not an amount with a unit.
+
+    In: ``8Gi``. Out: ``8192``.
+    """
+    found = MEMORY.fullmatch(memory)
+    return math.ceil(Fraction(found[1]) * _UNITS[found[2]] / (1 << 20)) if found else None
+
+
+def parts_with(gpu: str, mib: int) -> int:
+    """Into how many equal parts a GPU can be divided so that each has so much memory; below 2 none."""
+    return GPU_MIB[gpu] // mib
+
+
+def mig_part_with(gpu: str, mib: int) -> str | None:
+    """The smallest part of a GPU's memory whose MIG device has so much, as `MIG_PROFILES` names it."""
+    return next((part for part, own in MIG_MIB[gpu].items() if own >= mib), None)
 
 
 def equal_parts(fraction: float) -> int | None:

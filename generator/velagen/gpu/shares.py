@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from velagen.check.apps import instead, is_application
 from velagen.documents import Document, read_documents
 from velagen.errors import Place, Problem, VelagenError, pointer
-from velagen.gpu.parts import FEWER_MPS, GPU_MIB, MIG_PROFILES, MOST_MPS, SHARED, WHOLE, Mode, equal_parts, fraction_of
+from velagen.gpu.parts import (
+    FEWER_MPS,
+    GPU_MIB,
+    MIG_MIB,
+    MIG_PROFILES,
+    MOST_MPS,
+    SHARED,
+    WHOLE,
+    Mode,
+    equal_parts,
+    fraction_of,
+    memory_mib,
+    mig_part_with,
+    parts_with,
+)
 from velagen.project import Project
 from velagen.schema import load_schema, validate
 from velagen.schema.model import Schema
@@ -32,8 +44,6 @@ PRODUCT: Final = "nvidia.com/gpu.product"
 SAME_NAME: Final = "-SHARED"
 #: Labels that say how a node's GPUs are shared: they follow from its configuration, and can't choose it.
 _RESULTS: Final = ("nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy")
-#: Bytes in a unit of Kubernetes' quantities.
-_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -58,15 +68,16 @@ class Share:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A share as somebody wrote it, before the rules."""
+    """A share as somebody wrote it, before the rules: a fraction or an amount of memory."""
 
-    fraction: float
+    fraction: float | None
     mode: Mode
     gpu: str | None
     place: Place
     component: str = ""
     resource: str = SHARED
     selector: tuple[tuple[str, str], ...] = ()
+    memory: str = ""
 
     @property
     def who(self) -> str:
@@ -113,40 +124,8 @@ def shares_by_name(
         else:
             reason = f"{fraction:g} is not a part of a GPU: it must be above 0 and below 1"
             problems.append(Problem(reason, Place("--fraction"), "whole GPUs need no configuration"))
-    shares = _judged(asked, problems)
-    for memory in memories:
-        share = _by_memory(memory, mode, gpu)
-        if isinstance(share, Problem):
-            problems.append(share)
-        else:
-            shares.append(share)
-    return shares, problems
-
-
-def _by_memory(memory: str, mode: Mode, gpu: str | None) -> Share | Problem:
-    """The most parts of a GPU that each have so much memory."""
-    place = Place("--memory")
-    size = re.fullmatch(r"(\d+(?:\.\d+)?)(k|M|G|Ki|Mi|Gi)?", memory)
-    if size is None or not float(size[1]):
-        return Problem(f"{memory!r} is not an amount of memory", place, "write it as Kubernetes does, such as 4Gi")
-    if mode in _OWN_SYSTEM:
-        return _no_need("", mode, place)
-    if mode == "mig":
-        parts = ", ".join(f"{part} ({name})" for part, name in MIG_PROFILES.get(gpu or "", {}).items())
-        known = f"those of {gpu} are {parts}" if parts else f"--gpu is one of {', '.join(MIG_PROFILES)}"
-        return Problem("with mode mig a GPU has parts of fixed sizes", place, f"write --fraction; {known}")
-    if gpu is None:
-        return Problem(
-            f"how many parts have {memory} depends on the GPU's memory",
-            place,
-            f"name the GPU: --gpu {', '.join(GPU_MIB)}; or write --fraction",
-        )
-    wanted = Fraction(size[1]) * _UNITS[size[2] or ""]
-    parts_of_it = int(GPU_MIB[gpu] * (1 << 20) / wanted)
-    if parts_of_it < 2:
-        reason = f"{memory} is more than half of the memory of {gpu}, {GPU_MIB[gpu]} MiB: only a whole GPU has so much"
-        return Problem(reason, place, "a whole GPU needs no configuration: write resources.limits nvidia.com/gpu: 1")
-    return _by_parts(_Asked(fraction_of(parts_of_it), mode, gpu, place), parts_of_it)
+    asked += [_Asked(None, mode, gpu, Place("--memory"), memory=memory) for memory in memories]
+    return _judged(asked, problems), problems
 
 
 def _asked(document: Document, problems: list[Problem]) -> Iterator[_Asked]:
@@ -190,14 +169,16 @@ def _asked(document: Document, problems: list[Problem]) -> Iterator[_Asked]:
             problems += found
             if any(one.severity == "error" for one in found):
                 continue
+            memory = properties.get("memory", "")
             yield _Asked(
-                properties["fraction"],
+                properties.get("fraction"),
                 properties.get("mode", "time-slicing"),
                 properties.get("gpu"),
-                document.place(f"{at}/fraction"),
+                document.place(f"{at}/{'memory' if memory else 'fraction'}"),
                 str(component.get("name", "")),
                 properties.get("resourceName", SHARED),
                 _selector(component),
+                memory,
             )
 
 
@@ -247,10 +228,12 @@ def _judged(asked: Iterable[_Asked], problems: list[Problem]) -> list[Share]:
     for one in asked:
         if one.mode in _OWN_SYSTEM:
             found: Share | Problem = _no_need(one.who, one.mode, one.place)
-        elif one.mode == "mig":
-            found = _by_mig(one)
+        elif one.memory:
+            found = _by_memory(one)
+        elif one.fraction is not None and one.mode == "mig":
+            found = _by_mig(one, one.fraction)
         else:
-            found = _by_parts(one, equal_parts(one.fraction))
+            found = _by_parts(one, one.fraction or 0.0, equal_parts(one.fraction or 0.0))
         if isinstance(found, Problem):
             problems.append(found)
         else:
@@ -264,19 +247,52 @@ def _no_need(who: str, mode: Mode, place: Place) -> Problem:
     return Problem(reason, place, f"nodes need {system}", severity="warning")
 
 
-def _by_parts(asked: _Asked, parts: int | None) -> Share | Problem:
+def _by_memory(asked: _Asked) -> Share | Problem:
+    """The smallest part of a GPU that has so much memory."""
+    mib = memory_mib(asked.memory)
+    if mib is None:
+        reason = f"{asked.memory!r} is not an amount of memory with its unit"
+        return Problem(reason, asked.place, "write it as Kubernetes does, such as 4Gi")
+    if asked.gpu is None:
+        known = MIG_PROFILES if asked.mode == "mig" else GPU_MIB
+        return Problem(
+            f"{asked.who}which part of a GPU has {asked.memory} depends on the GPU's memory",
+            asked.place,
+            f"name the GPU: {', '.join(known)}; or write a fraction",
+        )
+    if asked.mode == "mig":
+        if asked.gpu not in MIG_MIB:
+            return _by_mig(asked, 0.0)
+        part = mig_part_with(asked.gpu, mib)
+        if part is not None:
+            return _by_mig(asked, float(part))
+        reason = f"{asked.who}{asked.memory} is more than the largest MIG part of {asked.gpu} has"
+        reason += f", {max(MIG_MIB[asked.gpu].values())} MiB"
+        return Problem(reason, asked.place, "a whole GPU needs no configuration: resources.limits nvidia.com/gpu: 1")
+    parts = parts_with(asked.gpu, mib)
+    if parts < 2:
+        reason = f"{asked.who}{asked.memory} is more than half of the memory of {asked.gpu}, {GPU_MIB[asked.gpu]} MiB"
+        reason += ": only a whole GPU has so much"
+        return Problem(reason, asked.place, "a whole GPU needs no configuration: resources.limits nvidia.com/gpu: 1")
+    return _by_parts(asked, fraction_of(parts), parts)
+
+
+def _by_parts(asked: _Asked, fraction: float, parts: int | None) -> Share | Problem:
     """One of several equal parts."""
     if parts is None:
         return Problem(
-            f"{asked.who}fraction {asked.fraction:g} is not one of several equal parts, and mode {asked.mode} divides "
+            f"{asked.who}fraction {fraction:g} is not one of several equal parts, and mode {asked.mode} divides "
             "a GPU in equal parts",
             asked.place,
             "write 0.5, 0.33, 0.25, 0.2, 0.125 or 0.1, or use mode hami, volcano or kai, which take any percent",
         )
     most = FEWER_MPS.get(asked.gpu or "", MOST_MPS)
     if asked.mode == "mps" and parts > most:
-        reason = f"{asked.who}fraction {asked.fraction:g} needs {parts} parts of a GPU, and MPS makes {most} at most"
-        return Problem(reason, asked.place, "write a larger fraction, or use mode time-slicing")
+        wanted = asked.memory or f"fraction {fraction:g}"
+        reason = f"{asked.who}{wanted} needs {parts} parts of a GPU, and MPS makes {most} at most"
+        return Problem(
+            reason, asked.place, f"write {'more' if asked.memory else 'a larger fraction'}, or use mode time-slicing"
+        )
     product, same_name = dict(asked.selector).get(PRODUCT), asked.resource == WHOLE
     if product is not None and product.endswith(SAME_NAME) != same_name:
         there = product + SAME_NAME if same_name else product.removesuffix(SAME_NAME)
@@ -287,7 +303,7 @@ def _by_parts(asked: _Asked, parts: int | None) -> Share | Problem:
             f"write {PRODUCT}: {there}",
         )
     return Share(
-        asked.fraction,
+        fraction,
         asked.mode,
         parts,
         resource=asked.resource,
@@ -297,19 +313,19 @@ def _by_parts(asked: _Asked, parts: int | None) -> Share | Problem:
     )
 
 
-def _by_mig(asked: _Asked) -> Share | Problem:
+def _by_mig(asked: _Asked, fraction: float) -> Share | Problem:
     """A part that the hardware has cut off."""
     profiles = MIG_PROFILES.get(asked.gpu or "")
     if profiles is None:
         wrong = f"gpu-share knows no MIG parts of {asked.gpu}" if asked.gpu else "the GPU is not named"
         reason = f"{asked.who}with mode mig the parts depend on the GPU, and {wrong}"
         return Problem(reason, asked.place, f"name the GPU: {', '.join(MIG_PROFILES)}")
-    profile = profiles.get(str(float(asked.fraction)))
+    profile = profiles.get(str(float(fraction)))
     if profile is None:
-        reason = f"{asked.who}fraction {asked.fraction:g} is not a MIG part of {asked.gpu}"
+        reason = f"{asked.who}fraction {fraction:g} is not a MIG part of {asked.gpu}"
         return Problem(reason, asked.place, f"its parts are {', '.join(profiles)} of its memory")
     return Share(
-        asked.fraction,
+        fraction,
         "mig",
         gpu=str(asked.gpu),
         profile=profile,
