@@ -406,6 +406,28 @@ def test_the_form_shows_a_unions_fields_and_when_they_count() -> None:
     assert all(f'"{name}"' in shown for name in ("type", "bucket", "claim", "pvc", "off"))
 
 
+def test_properties_that_may_be_anything_at_render_stand_once_and_the_form_has_them() -> None:
+    """KubeVela walks through each field that is declared at every render, and not through a pattern."""
+    spoken = {"type": "integer", "minimum": 1, "x-message": "not a whole number of 1 or more"}
+    fields = {name: {**spoken, "description": f"How many {name}."} for name in ("a", "b-c", "d")}
+    part = {"type": "object", "additionalProperties": False, "properties": fields}
+    document = {
+        **parameter({**fields, "left": {"$ref": "#/$defs/Part"}, "right": {"$ref": "#/$defs/Part"}}),
+        "additionalProperties": False,
+        "$defs": {"Part": part},
+    }
+    text = to_cue(compile_schema(parse_schema(document), faces=True).file())
+    assert text.count('[=~"^(a|b-c|d)$"]:') == text.count("+usage=How many a.") == 2
+    assert '[=~"^(left|right)$"]: #Part' in text
+    good = [{}, {"a": 1}, {"b-c": 2, "left": {"d": 1}}]
+    agree(document, good, [{"e": 1}, {"left": {"e": 1}}, {"a": 0}, {"right": {"b-c": "x"}}, {"lef": {}}, {"a-d": 1}])
+    for version in VERSIONS:
+        with Oracle(version) as oracle:
+            shown = json.dumps(oracle.openapi(text + "\ncontext: {name: string}").result)
+        assert "How many b-c." in shown, version
+        assert '"left"' in shown, version
+
+
 def test_a_crd_of_kserve_compiles_by_its_pointer(tmp_path: Path) -> None:
     crd = {
         "apiVersion": "apiextensions.k8s.io/v1",

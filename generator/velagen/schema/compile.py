@@ -423,7 +423,8 @@ class _Compiler:
         # `context.name` is any text where KubeVela reads the definition alone, and one without NUL at render.
         alone = Guard(present(Binary("&", self.rendering(), Lit("\0"))))
         note = Comment("What the form shows, and `vela show`; at render the checks of _parameter say it in words.")
-        return _extended(parameter, [note, Comprehension((alone,), beyond)])
+        bare, beyond = _named_once(parameter, beyond)
+        return _extended(bare, [note, Comprehension((alone,), beyond)])
 
     def refuse(self, refusal: InexactError) -> None:
         what = f"{refusal.keyword}: " if refusal.keyword else ""
@@ -1180,10 +1181,15 @@ def _alike(properties: list[tuple[str, bool, Rest]]) -> Iterator[tuple[list[str]
         yield [name for name, _, _ in group], always, below
 
 
+#: So many properties of one object are much to ask.
+_MANY = 4
+
+
 def _is_long(rest: Rest) -> bool:
-    """Whether there is much to ask below a place: of parts of parts."""
+    """Whether there is much to ask below a place: of parts of parts, or of many parts."""
     parts = [below for _, _, below in rest.properties]
-    return rest.items is not None or bool(rest.values) or any(below.properties or below.values for below in parts)
+    long = any(below.properties or below.values for below in parts) or len(parts) >= _MANY
+    return rest.items is not None or bool(rest.values) or long
 
 
 def _leaving_out(rest: Rest, names: list[str]) -> Rest:
@@ -1194,6 +1200,48 @@ def _none_of(names: Iterable[str]) -> Lit:
     """A pattern for *names* and nothing else."""
     escaped = "|".join(re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) for name in names)
     return Lit(f"^({escaped})$", raw=True)
+
+
+#: So many properties of which nothing is asked at render are worth a pattern.
+_FEWEST_BY_PATTERN = 3
+
+
+def _named_once(loose: Expr, shown: Struct) -> tuple[Expr, Struct]:
+    """A closed object with patterns for properties that may be anything or are definitions; *shown* declares them.
+
+    KubeVela walks through every field that a definition declares, given or not, whenever it renders (kubevela/pkg
+    cue/util, Iterate), and not through patterns.
+    """
+    decls = _decls_of(loose) if isinstance(loose, Call) else ()
+    fields = [one for one in decls if isinstance(one, Field) and one.constraint]
+    names: dict[Expr, list[str]] = {}
+    for one in fields:
+        names.setdefault(one.value, []).append(str(getattr(one.label, "name", one.label)))
+    worth = {
+        value
+        for value, found in names.items()
+        if (value == TOP and len(found) >= _FEWEST_BY_PATTERN)
+        or (isinstance(value, Ident) and value.name.startswith("#"))
+    }
+    moved = {repr(one.label): one for one in fields if one.value in worth}
+    if not moved:
+        return loose, shown
+    note = "The checks of _parameter say what these must be."
+    patterns = [
+        Field(Pattern(Unary("=~", _none_of(names[value]))), value, doc=(note,) if value == TOP else ())
+        for value in names
+        if value in worth
+    ]
+    kept = [one for one in decls if one not in moved.values()]
+    said = {repr(one.label) for one in shown.decls if isinstance(one, Field)}
+    described = [
+        dataclasses.replace(one, doc=moved[repr(one.label)].doc)
+        if isinstance(one, Field) and repr(one.label) in moved
+        else one
+        for one in shown.decls
+    ]
+    others = [one for label, one in moved.items() if label not in said]
+    return Call(Ident("close"), (Struct((*kept, *patterns)),)), Struct((*described, *others))
 
 
 def _beyond(form: Expr, loose: Expr) -> Expr | None:

@@ -95,7 +95,7 @@ def _simple(decl: Decl) -> _Simple | None:
                     wanted = f"{above}_{at.name}"
                 case _:
                     wanted = at.name
-            if label == wanted:
+            if label == wanted or (wanted == at.name and label.endswith(f"_{wanted}")):
                 return _Simple(tuple(around), at.of, at.name, must, said)
     return None
 
