@@ -65,15 +65,33 @@ PARTS: dict[str, tuple[str, Reference]] = {
 NODE_LABELS = {"zone": "topology.kubernetes.io/zone", "node": "kubernetes.io/hostname"}
 
 
+parts_given = let(
+    comment(
+        "The parts that the model has: what their properties begin with, and where these are.",
+        [
+            {"part": "predictor", "at": "", "of": p},
+            *(
+                when(given(own), {"part": part, "at": at, "of": own})
+                for part, (at, own) in PARTS.items()
+                if part != "predictor"
+            ),
+        ],
+    )
+)
 pods_given = let(
     comment(
         "What users pass on to Kubernetes, by part.",
         [
-            when(
-                given(own.pod),
-                {"part": part, "at": f"{at}pod.", "pod": own.pod, "runsAs": given(own.runAsUser)},
+            each(
+                parts_given,
+                lambda one: {
+                    "part": one.part,
+                    "at": f"{one.at}pod.",
+                    "pod": one.of.pod,
+                    "runsAs": given(one.of.runAsUser),
+                },
+                where=lambda one: given(one.of.pod),
             )
-            for part, (at, own) in PARTS.items()
         ],
     )
 )
@@ -220,8 +238,11 @@ pod_fields = let(
 )
 env_from_given = let(
     [
-        when(given(own.envFrom), {"at": at, "pod": {_ENV_FROM: own.envFrom}, "runsAs": False})
-        for at, own in PARTS.values()
+        each(
+            parts_given,
+            lambda one: {"at": one.at, "pod": {_ENV_FROM: one.of.envFrom}, "runsAs": False},
+            where=lambda one: given(one.of.envFrom),
+        )
     ]
 )
 

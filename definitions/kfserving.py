@@ -20,7 +20,20 @@ from _kserve import (
     longest_name,
     script,
 )
-from _pod import COLLOCATED, MODELS_PATH, PARTS, SERVER, is_restricted, labels, mounts, pod_checks, spec_of, volumes
+from _pod import (
+    COLLOCATED,
+    MODELS_PATH,
+    PARTS,
+    SERVER,
+    is_restricted,
+    labels,
+    mounts,
+    parts_given,
+    pod_checks,
+    pods_made,
+    spec_of,
+    volumes,
+)
 from _runtimes import (
     GRPC_PORTS,
     GRPC_PREFIXES,
@@ -40,6 +53,7 @@ from velagen import (
     comment,
     concat,
     conditions,
+    contains,
     contains_text,
     context,
     div,
@@ -91,9 +105,9 @@ served_name = let(comment("The name clients call the model by.", first_given(p.m
 
 is_triton = one_of(family, "triton", "onnx")
 #: gRPC alone; with both, everything but the ports is as for REST.
-is_grpc = p.protocol == "grpc"
+is_grpc = let(p.protocol == "grpc")
 is_both = p.protocol == "both"
-is_knative = p.deploymentMode == "knative"
+is_knative = let(p.deploymentMode == "knative")
 
 protocol_used = let(
     comment(
@@ -317,7 +331,13 @@ def container_resources(resources: Reference) -> Value:
 
 
 resources_given = let(
-    [when(given(own.resources), {"part": part, "at": at, "of": own.resources}) for part, (at, own) in PARTS.items()]
+    [
+        each(
+            parts_given,
+            lambda one: {"part": one.part, "at": one.at, "of": one.of.resources},
+            where=lambda one: given(one.of.resources),
+        )
+    ]
 )
 resources_made = let(
     comment(
@@ -395,19 +415,143 @@ model_security = {
 }
 
 
-def own_security(part: str) -> dict[object, Value]:
-    """For a container whose image no ServingRuntime names."""
-    _, own = PARTS[part]
+# A server of one's own, and a transformer in its pod ----------------------------------------------------------------
+
+has_image = given(p.image)
+is_collocated = let(first_given(p.transformer.collocated, False))
+
+
+def runs_apart(own: Reference) -> Expression:
+    """Whether a transformer or explainer has pods of its own; of an explainer all else is refused (`apart`)."""
+    return given(own) & ~(given(own.collocated) & own.collocated)
+
+
+#: Where a transformer in the model's pod listens: 8080 and 8081 are the model server's. KServe's Service leads to the
+#: first port of the container of its name (reconcilers/service/service_reconciler.go, createDefaultSvc).
+COLLOCATED_PORT, COLLOCATED_GRPC_PORT = 8090, 8091
+own_port = first_given(p.port, HTTP_PORT)
+
+
+def _companion_wanted(one: Reference) -> Value:
+    """KServe adds --predictor_host and --http_port, and --model_name unless it is there."""
+    own = one.of
     return {
-        when(missing(own.pod.containerSecurityContext) & is_restricted(part)): {
+        "place": one.part,
+        "name": SERVER,
+        "of": own,
+        "part": one.part,
+        "pod": one.part,
+        "flags": ["--model_name", served_name],
+        "variables": [
+            when(
+                given(own.artifactsUri),
+                {"name": comment("KServe downloads what it names.", "STORAGE_URI"), "value": own.artifactsUri},
+            )
+        ],
+        "port": HTTP_PORT,
+        "readyPath": optional(own.readinessPath),
+        "every": 5,
+    }
+
+
+#: pkg/apis/serving/v1beta1/*_custom.go, GetStorageUri and GetProtocol: KServe reads the model's place and the protocol
+#: from the environment. It adds no flags to a transformer in the model's pod.
+containers_wanted = let(
+    comment(
+        "Containers of users' images: whose properties they have, in whose pod they are, and what only they have.",
+        [
+            when(
+                has_image,
+                {
+                    "place": "server",
+                    "name": SERVER,
+                    "of": p,
+                    "part": "predictor",
+                    "pod": "predictor",
+                    "flags": [],
+                    "variables": [
+                        when(given(p.modelUri) & missing(p.artifacts), {"name": "STORAGE_URI", "value": p.modelUri}),
+                        when(given(p.protocolVersion), {"name": "PROTOCOL", "value": p.protocolVersion}),
+                    ],
+                    "port": own_port,
+                    "readyPath": optional(p.readiness.path),
+                    "every": probe_period,
+                },
+            ),
+            when(
+                given(p.transformer) & is_collocated,
+                {
+                    "place": "collocated",
+                    "name": COLLOCATED,
+                    "of": p.transformer,
+                    "part": "transformer",
+                    "pod": "predictor",
+                    "flags": [
+                        *("--model_name", served_name, "--predictor_host", f"localhost:{own_port}"),
+                        *("--http_port", f"{COLLOCATED_PORT}", "--grpc_port", f"{COLLOCATED_GRPC_PORT}"),
+                    ],
+                    "variables": [],
+                    "port": COLLOCATED_PORT,
+                    "readyPath": optional(p.transformer.readinessPath),
+                    "every": 5,
+                },
+            ),
+            each(
+                parts_given,
+                _companion_wanted,
+                where=lambda one: (one.part != "predictor") & ~first_given(one.of.collocated, False),
+            ),
+        ],
+    )
+)
+
+
+def _container(one: Reference) -> dict[object, Value]:
+    own, is_open = one.of, missing(pods_made[one.pod].security)
+    context_given = own.pod.containerSecurityContext
+    return {
+        "name": one.name,
+        "image": optional(own.image),
+        "command": optional(own.command),
+        when(given(own.args) | (length(one.flags) > 0)): {
+            "args": [each(own.args, lambda arg: arg), each(one.flags, lambda flag: flag)]
+        },
+        when(given(own.env) | (length(one.variables) > 0)): {
+            "env": [each(own.env, lambda variable: variable), each(one.variables, lambda variable: variable)]
+        },
+        "envFrom": optional(own.envFrom),
+        when(given(pods_made[one.part].mounts)): {
+            "volumeMounts": [each(pods_made[one.part].mounts, lambda mount: mount)]
+        },
+        "resources": optional(resources_made[one.part]),
+        when(given(context_given)): {"securityContext": context_given},
+        when(missing(context_given) & (given(own.runAsUser) | is_open)): {
             "securityContext": {
                 "runAsUser": optional(own.runAsUser),
-                **security(first_given(own.runAsUser, 1) == 0),
+                when(is_open): security(first_given(own.runAsUser, 1) == 0),
             }
         },
-        when(given(own.runAsUser) & ~is_restricted(part)): {"securityContext": {"runAsUser": own.runAsUser}},
-        when(given(own.pod.containerSecurityContext)): {"securityContext": own.pod.containerSecurityContext},
+        when(one.place == "server"): {
+            when(given(p.port) | is_grpc): {
+                "ports": [{when(is_grpc): {"name": "h2c"}, "containerPort": own_port, "protocol": "TCP"}]
+            },
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+        },
+        when(one.place == "collocated"): {"ports": [{"containerPort": COLLOCATED_PORT, "protocol": "TCP"}]},
+        **lifecycle,
+        when(given(one.readyPath)): {
+            "readinessProbe": {
+                "httpGet": {"path": one.readyPath, "port": one.port},
+                "periodSeconds": one.every,
+                "timeoutSeconds": 5,
+                "failureThreshold": 3,
+                "successThreshold": 1,
+            }
+        },
     }
+
+
+containers_made = let({each(containers_wanted): lambda _, one: {one.place: _container(one)}})
 
 
 def companion(part: str) -> Value:
@@ -427,125 +571,11 @@ def companion(part: str) -> Value:
         **pod_security(part),
         when(given(p.serviceAccount)): {"serviceAccountName": p.serviceAccount},
         "containers": [
-            {
-                "name": SERVER,
-                "image": own.image,
-                "command": optional(own.command),
-                "args": [each(own.args, lambda arg: arg), "--model_name", served_name],
-                # pkg/apis/serving/v1beta1/*_custom.go, GetStorageUri
-                when(given(own.env) | given(own.artifactsUri)): {
-                    "env": [
-                        each(own.env, lambda variable: variable),
-                        when(
-                            given(own.artifactsUri),
-                            {
-                                "name": comment("KServe downloads what it names.", "STORAGE_URI"),
-                                "value": own.artifactsUri,
-                            },
-                        ),
-                    ]
-                },
-                "envFrom": optional(own.envFrom),
-                **mounts(part),
-                "resources": optional(resources_made[part]),
-                **own_security(part),
-                **lifecycle,
-                when(given(own.readinessPath)): {
-                    "readinessProbe": {
-                        "httpGet": {"path": own.readinessPath, "port": HTTP_PORT},
-                        "periodSeconds": 5,
-                        "timeoutSeconds": 5,
-                        "failureThreshold": 3,
-                        "successThreshold": 1,
-                    }
-                },
-            },
+            when(given(containers_made[part]), containers_made[part]),
             each(own.pod.sidecars, lambda container: container),
         ],
     }
 
-
-# A server of one's own, and a transformer in its pod ----------------------------------------------------------------
-
-has_image = given(p.image)
-is_collocated = given(p.transformer.collocated) & p.transformer.collocated
-
-
-def runs_apart(own: Reference) -> Expression:
-    """Whether a transformer or explainer has pods of its own; of an explainer all else is refused (`apart`)."""
-    return given(own) & ~(given(own.collocated) & own.collocated)
-
-
-#: Where a transformer in the model's pod listens: 8080 and 8081 are the model server's. KServe's Service leads to the
-#: first port of the container of its name (reconcilers/service/service_reconciler.go, createDefaultSvc).
-COLLOCATED_PORT, COLLOCATED_GRPC_PORT = 8090, 8091
-own_port = first_given(p.port, HTTP_PORT)
-
-
-#: pkg/apis/serving/v1beta1/predictor_custom.go: KServe reads the model's place and the protocol from the environment.
-own_server: dict[object, Value] = {
-    "name": SERVER,
-    "image": p.image,
-    "command": optional(p.command),
-    "args": optional(p.args),
-    when(given(p.env) | given(p.modelUri) | given(p.protocolVersion)): {
-        "env": [
-            each(p.env, lambda variable: variable),
-            when(given(p.modelUri) & missing(p.artifacts), {"name": "STORAGE_URI", "value": p.modelUri}),
-            when(given(p.protocolVersion), {"name": "PROTOCOL", "value": p.protocolVersion}),
-        ]
-    },
-    "envFrom": optional(p.envFrom),
-    **mounts("predictor"),
-    "resources": optional(resources_made.predictor),
-    **own_security("predictor"),
-    when(given(p.port) | is_grpc): {
-        "ports": [{when(is_grpc): {"name": "h2c"}, "containerPort": own_port, "protocol": "TCP"}]
-    },
-    "terminationMessagePolicy": "FallbackToLogsOnError",
-    **lifecycle,
-    when(given(p.readiness.path)): {
-        "readinessProbe": {
-            "httpGet": {"path": p.readiness.path, "port": own_port},
-            "periodSeconds": probe_period,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-            "successThreshold": 1,
-        }
-    },
-}
-
-#: KServe adds no flags to it, as it does to a transformer of its own pods.
-collocated: dict[object, Value] = {
-    "name": COLLOCATED,
-    "image": p.transformer.image,
-    "command": optional(p.transformer.command),
-    "args": [
-        each(p.transformer.args, lambda arg: arg),
-        *("--model_name", served_name, "--predictor_host", f"localhost:{own_port}"),
-        *("--http_port", f"{COLLOCATED_PORT}", "--grpc_port", f"{COLLOCATED_GRPC_PORT}"),
-    ],
-    "env": optional(p.transformer.env),
-    "envFrom": optional(p.transformer.envFrom),
-    "resources": optional(resources_made.transformer),
-    when(is_restricted("predictor") | given(p.transformer.runAsUser)): {
-        "securityContext": {
-            "runAsUser": optional(p.transformer.runAsUser),
-            when(is_restricted("predictor")): security(first_given(p.transformer.runAsUser, 1) == 0),
-        }
-    },
-    "ports": [{"containerPort": COLLOCATED_PORT, "protocol": "TCP"}],
-    **lifecycle,
-    when(given(p.transformer.readinessPath)): {
-        "readinessProbe": {
-            "httpGet": {"path": p.transformer.readinessPath, "port": COLLOCATED_PORT},
-            "periodSeconds": 5,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-            "successThreshold": 1,
-        }
-    },
-}
 
 # The length of a name ---------------------------------------------------------------------------------------------
 
@@ -691,9 +721,7 @@ failed_by = let(
 last_failure = if_else(is_killed, f"the server's end (exit code {exit_code})", failure)
 
 
-def not_ready(part: str) -> Expression:
-    """Whether KServe says so of a part."""
-    return length(conditions(conditions_seen, f"{part}Ready", "False")) > 0
+not_ready = let(conditions(conditions_seen, status="False", matching="^(Predictor|Transformer|Explainer)Ready$"))
 
 
 #: Neither KServe nor the Deployment passes on that an image can't be pulled.
@@ -704,10 +732,10 @@ secrets_wanted = let(
             f"; if the registry of {image} asks for a password, name its secret in {at}pod.imagePullSecrets",
         )
         for image, waits, at, pod in (
-            (p.image, not_ready("Predictor"), "", p.pod),
-            (p.transformer.image, not_ready("Predictor") & is_collocated, "", p.pod),
-            (p.transformer.image, not_ready("Transformer"), "transformer.", p.transformer.pod),
-            (p.explainer.image, not_ready("Explainer"), "explainer.", p.explainer.pod),
+            (p.image, contains(not_ready, "PredictorReady"), "", p.pod),
+            (p.transformer.image, contains(not_ready, "PredictorReady") & is_collocated, "", p.pod),
+            (p.transformer.image, contains(not_ready, "TransformerReady"), "transformer.", p.transformer.pod),
+            (p.explainer.image, contains(not_ready, "ExplainerReady"), "explainer.", p.explainer.pod),
         )
     ]
 )
@@ -837,16 +865,17 @@ _PAIRS = zip(_scaled("transformer", p.transformer), _scaled("explainer", p.expla
 in_other_mode = let([one for pair in _PAIRS for one in pair])
 
 
-def _logs(at: str, own: Reference) -> Value:
+def _logs(one: Reference) -> Value:
     """What KServe's webhook refuses of a logger (validateLogger)."""
-    storage = own.logger.storage
-    return when(
-        given(storage) & (missing(storage.key) | missing(storage.path) | missing(storage.parameters)),
-        f"{at}logger.storage needs key, path and parameters, all three of them: KServe refuses it otherwise",
-    )
+    return f"{one.at}logger.storage needs key, path and parameters, all three of them: KServe refuses it otherwise"
 
 
-loggers = let([_logs("", p), _logs("transformer.", p.transformer), _logs("explainer.", p.explainer)])
+def _stores_half(one: Reference) -> Expression:
+    storage = one.of.logger.storage
+    return given(storage) & (missing(storage.key) | missing(storage.path) | missing(storage.parameters))
+
+
+loggers = let([each(parts_given, _logs, where=_stores_half)])
 
 
 def _uneven(one: Reference) -> Value:
@@ -937,8 +966,8 @@ kfserving = Component(
                 **pod_security("predictor"),
                 when(has_image | is_collocated | given(p.pod.sidecars)): {
                     "containers": [
-                        when(has_image, own_server),
-                        when(is_collocated, collocated),
+                        when(given(containers_made.server), containers_made.server),
+                        when(given(containers_made.collocated), containers_made.collocated),
                         each(p.pod.sidecars, lambda container: container),
                     ]
                 },
