@@ -22,6 +22,7 @@ from velagen import (
     let,
     matches,
     missing,
+    optional,
     refuse,
     replace_pattern,
     replace_text,
@@ -168,12 +169,9 @@ def mounts(part: str, *, own: When | None = None, is_made: Expression | None = N
 
 
 def _listed(field: str, made: Reference, own: When | None, is_made: Expression | None) -> dict[object, Value]:
-    # Item by item: where a list of an intermediate is written as it is, vela of KubeVela 1.11 panics (CUE 0.14.1,
-    # evalv3: the walk for operations asks for a path that leads through the intermediate).
-    items = each(made, lambda one: one)
     if own is None or is_made is None:
-        return {when(given(made)): {field: [items]}}
-    return {when(given(made) | is_made): {field: [items, own]}}
+        return {field: optional(made)}
+    return {when(given(made) | is_made): {field: [each(made, lambda one: one), own]}}
 
 
 def labels(part: str, field: str, still: Reference) -> dict[object, Value]:

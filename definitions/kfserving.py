@@ -520,9 +520,7 @@ def _container(one: Reference) -> dict[object, Value]:
             "env": [each(own.env, lambda variable: variable), each(one.variables, lambda variable: variable)]
         },
         "envFrom": optional(own.envFrom),
-        when(given(pods_made[one.part].mounts)): {
-            "volumeMounts": [each(pods_made[one.part].mounts, lambda mount: mount)]
-        },
+        "volumeMounts": optional(pods_made[one.part].mounts),
         "resources": optional(resources_made[one.part]),
         when(given(context_given)): {"securityContext": context_given},
         when(missing(context_given) & (given(own.runAsUser) | is_open)): {

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from velagen.check.dryrun import dry_run
 from velagen.cli import main
 from velagen.definition.build import build_definitions
+from velagen.definition.catalog import Catalog
+from velagen.documents import parse_documents
 from velagen.errors import Problem, VelagenError
+from velagen.kubevela import RELEASES
 from velagen.project import Project
 
 SCHEMA = {
@@ -796,3 +800,28 @@ def test_what_would_fail_on_the_cluster_alone(tmp_path: Path, text: str, at: str
 @pytest.mark.parametrize("new", ["${1}x", "$1-x", "$$", "$0", "plain"])
 def test_groups_that_a_pattern_has(tmp_path: Path, new: str) -> None:
     assert cue_of(tmp_path, config(f'{{"a": replace_pattern(p.image, "(a)", "{new}")}}'))
+
+
+#: Each has a list that lies inside an intermediate, and is written as it is.
+LISTS = [
+    "let({'a': {'args': ['x', 'y']}}, name='made').a.args",
+    "let(let({'a': {'args': ['x', 'y']}}, name='made').a.args, name='again')",
+    "let([{'args': ['x', 'y']}], name='made')[0].args",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kubevela", [one.version for one in RELEASES])
+@pytest.mark.parametrize("value", LISTS)
+def test_a_list_inside_an_intermediate_renders(tmp_path: Path, value: str, kubevela: str) -> None:
+    """CUE 0.14 shares it with the field, and vela of KubeVela 1.11, which asks for the path of each value, panics."""
+    body = DEPLOYMENT.replace(
+        '"kind": "Deployment",', f'"kind": "Deployment",\n        "metadata": {{"finalizers": {value}}},'
+    )
+    made = [one.known() for one in build_definitions(project(tmp_path, component(body=body)))]
+    text = """{"apiVersion": "core.oam.dev/v1beta1", "kind": "Application", "metadata": {"name": "m"}, "spec":
+        {"components": [{"name": "m", "type": "it", "properties": {"image": "web:1"}}]}}"""
+    (document,) = parse_documents(text, "app.yaml")
+    outcome = dry_run(document, Catalog.of(made), kubevela=kubevela)
+    assert not outcome.problems, outcome.raw
+    assert outcome.objects[0].content["metadata"]["finalizers"] == ["x", "y"]

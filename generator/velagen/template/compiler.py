@@ -388,11 +388,11 @@ class TemplateCompiler(ValueCompiler):
         if is_optional:
             with self._given(item, here) as clauses:
                 typed = self.typed(item, member.type, here)
-                field = cue.Field(label, typed.cue, doc=tuple(doc))
+                field = cue.Field(label, self._own_list(typed), doc=tuple(doc))
                 yield cue.Comprehension(clauses, cue.Struct((field,)))
         else:
             typed = self.typed(item, member.type, here)
-            yield cue.Field(label, typed.cue, doc=tuple(doc))
+            yield cue.Field(label, self._own_list(typed), doc=tuple(doc))
         self._writing.pop()
         self._merged_by = outer
         if self._is_patch and not is_merged and _is_laid_over(typed.type, outer):

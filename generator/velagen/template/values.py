@@ -140,6 +140,8 @@ class ValueCompiler:
         self._tables: dict[str, cue.Expr] = {}
         self._loops = 0
         self._loop_names: set[str] = set()
+        #: Loop variables that are part of what the user or KubeVela gives.
+        self._users_own: set[str] = set()
         #: The variables that are there here: an intermediate, which is computed before all loops, has none.
         self._variables: list[e.Root] = []
         #: Definition lines, innermost last: where a problem is reported if its node knows no line.
@@ -674,8 +676,27 @@ class ValueCompiler:
         self._found = others
         self._present, self._loops, self._variables = saved, loops, variables
         self._lets_open.pop()
-        self._lets[id(root)] = (root, self._let_decl(name, typed.cue, doc), typed.type)
+        self._lets[id(root)] = (root, self._let_decl(name, self._own_list(typed), doc), typed.type)
         return typed.type
+
+    def _own_list(self, typed: Typed) -> cue.Expr:
+        """The value, embedded where it may be a list that lies inside an intermediate.
+
+        CUE 0.14 (evalv3) lets two places share one value, and then can't say the path of what lies in a list of it:
+        vela of KubeVela 1.11, which asks for every path (kubevela/pkg cue/util, Iterate), panics. What is embedded is
+        not shared. vela-core runs without evalv3.
+        """
+        root = _root_of(typed.cue)
+        inside = isinstance(typed.cue, (cue.Selector, cue.Index)) or root in self._loop_names
+        if (
+            self._lets_as != "let"
+            or not root
+            or root in {"parameter", "context", *self._users_own}
+            or not inside
+            or (typed.type.known and "array" not in typed.type.types)
+        ):
+            return typed.cue
+        return cue.Struct((cue.Embed(typed.cue),))
 
     def _name_of(self, root: e.LetRoot) -> str:
         """The name in CUE: the variable's in camel case, with a number where another intermediate or a field has it."""
@@ -822,6 +843,10 @@ class ValueCompiler:
         entry: set[cue.Expr] = {cue.Index(source.cue, cue.Ident(names[0]))} if len(names) == 2 else set()
         self._present.append(entry)
         self._variables += roots
+        if _root_of(source.cue) in {"parameter", "context", *self._users_own}:
+            self._users_own.update(names)
+        else:
+            self._users_own.difference_update(names)
         try:
             yield names, [e.Reference(root) for root in roots]
         finally:
@@ -1122,6 +1147,13 @@ def lines_of(comment: str) -> tuple[str, ...]:
 
 
 _COMMENT_WIDTH = 110
+
+
+def _root_of(expr: cue.Expr) -> str:
+    """The name that a reference begins with; empty for anything else."""
+    while isinstance(expr, (cue.Selector, cue.Index)):
+        expr = expr.of
+    return expr.name if isinstance(expr, cue.Ident) else ""
 
 
 def _camel(name: str) -> str:
