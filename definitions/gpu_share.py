@@ -1,7 +1,8 @@
 """The trait gpu-share: half a GPU becomes what Kubernetes and the nodes' sharing software understand.
 
 Sources: NVIDIA k8s-device-plugin (sharing, renameByDefault) and gpu-feature-discovery (labels), NVIDIA MIG user guide
-(profiles), Project-HAMi examples/nvidia, volcano-vgpu-device-plugin, KAI scheduler docs/gpu-sharing.
+(profiles), Project-HAMi examples/nvidia, volcano-vgpu-device-plugin, KAI scheduler docs/gpu-sharing; for mode dra
+Kubernetes resource.k8s.io/v1 and dra-driver-nvidia-gpu (deviceinfo.go, consumable_shares.go, demo/specs).
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from velagen import (
     first_given,
     floor,
     given,
+    if_else,
     let,
+    merge_by,
     missing,
     one_of,
     otherwise,
     quantity,
     refuse,
     replace_list,
+    replace_pattern,
+    sha256,
+    to_json,
     when,
 )
 from velagen import parameter as p
@@ -49,7 +55,7 @@ mib = let(
 )
 gpu_mib = choose(p.gpu, GPU_MIB)
 
-shares = let(
+parts = let(
     comment(
         "Time-slicing and MPS give one of so many equal parts: as many as each have the memory that is asked for.",
         cases(
@@ -59,10 +65,10 @@ shares = let(
         ),
     )
 )
-sum_of_shares = let(
+sum_of_parts = let(
     comment(
         "0.33 is meant as a third: the parts may miss the whole by one percent.",
-        cases((given(p.fraction), shares * p.fraction), otherwise=1),
+        cases((given(p.fraction), parts * p.fraction), otherwise=1),
     )
 )
 percent = let(
@@ -100,13 +106,61 @@ MOST_MIG_MIB = {gpu: max(own.values()) for gpu, own in MIG_MIB.items()}
 most_mig_mib = choose(p.gpu, MOST_MIG_MIB, 0)
 
 
+uses_dra = p.mode == "dra"
+by_profile = (p.mode == "mig") | (uses_dra & ~p.shared)
+has_own_device = uses_dra & ~p.shared
+DRA_OUTPUT = "gpuClaim"
+
+#: How mode dra finds a device. A CEL expression that reads what a device has not ends the search with an error, so each
+#: asks first. The domain of a driver's own attributes is the driver's name.
+HAS_PROFILE = '"profile" in device.attributes[device.driver] && device.attributes[device.driver].profile == '
+HAS_MEMORY = '"memory" in device.capacity[device.driver] && device.capacity[device.driver].memory.compareTo('
+HAS_SHARES = '"shares" in device.capacity[device.driver] && device.capacity[device.driver].shares.compareTo('
+#: Only API servers that can share a device know the word, and any other refuses it; without it they would drop the
+#: capacity that is asked for, and give a whole device.
+IS_SHARED = "device.allowMultipleAllocations && "
+
+device_selector = let(
+    cases(
+        (p.shared & given(p.memory), f'{IS_SHARED}{HAS_MEMORY}quantity("{mib}Mi")) >= 0'),
+        (p.shared, f'{IS_SHARED}{HAS_SHARES}quantity("{parts}")) == 0'),
+        (given(p.gpu), f'{HAS_PROFILE}"{mig_profile}"'),
+        otherwise=f'{HAS_MEMORY}quantity("{mib}Mi")) >= 0',
+    )
+)
+device_request = let(
+    comment(
+        "One device: the MIG profile, or any with so much memory; shared, a part of one.",
+        {
+            "name": "gpu",
+            "exactly": {
+                "deviceClassName": first_given(p.deviceClass, if_else(p.shared, "gpu.nvidia.com", "mig.nvidia.com")),
+                "selectors": [{"cel": {"expression": device_selector}}],
+                when(p.shared): {
+                    "capacity": {
+                        "requests": {
+                            when(given(p.memory)): {"memory": f"{mib}Mi"},
+                            otherwise(): {"shares": "1"},
+                        }
+                    }
+                },
+            },
+        },
+    )
+)
+#: A template's spec can't be changed: another request is another template, and pods of the old one keep theirs.
+template_name = let(f"{context.name}-gpu-{replace_pattern(sha256(to_json(device_request)), '^(.{8}).*$', '$1')}")
+
+
 def modes_with(*levels: str) -> list[str]:
     """The modes that isolate so much."""
     return [mode for mode, level in ISOLATION.items() if level in levels]
 
 
 #: pkg/utils, IsGPUEnabled; UpdateImageTag
-hides_the_gpu = (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) | one_of(p.mode, "volcano", "kai")
+hides_the_gpu = (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) | one_of(
+    p.mode, "volcano", "kai", "dra"
+)
 image_depends_on_gpu = let(
     comment(
         "KServe takes the GPU build of these servers' images only where it finds nvidia.com/gpu or nvidia.com/mig-... "
@@ -136,7 +190,7 @@ assert list(NO_LIMIT) == modes_with("none")
 assert list(NO_FAULT_LINE) == modes_with("none", "memory")
 
 #: Nodes whose GPUs have so many parts of so much memory each.
-with_memory = {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": replace_list([f"{shares * mib - 1}"])}
+with_memory = {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": replace_list([f"{parts * mib - 1}"])}
 required_nodes = predictor.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution
 
 gpu_share = Trait(
@@ -159,7 +213,7 @@ gpu_share = Trait(
                             "Only nodes that divide their GPUs in just as many parts.",
                             {
                                 "nvidia.com/gpu.sharing-strategy": p.mode,
-                                "nvidia.com/gpu.replicas": f"{shares}",
+                                "nvidia.com/gpu.replicas": f"{parts}",
                             },
                         ),
                         when(given(p.memory)): {
@@ -222,6 +276,23 @@ gpu_share = Trait(
                     when(given(p.fraction)): {"annotations": {"gpu-fraction": f"{p.fraction}"}},
                     when(given(p.queue)): {"labels": {"kai.scheduler/queue": p.queue}},
                 },
+                when(uses_dra): {
+                    "resourceClaims": comment(
+                        "A claim for each pod, made from the template beside the model.",
+                        merge_by("name", [{"name": "gpu-share", "resourceClaimTemplateName": template_name}]),
+                    ),
+                    "model": {"resources": {"claims": merge_by("name", [{"name": "gpu-share"}])}},
+                },
+            }
+        }
+    },
+    outputs={
+        when(uses_dra): {
+            DRA_OUTPUT: {
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceClaimTemplate",
+                "metadata": {"name": template_name},
+                "spec": {"spec": {"devices": {"requests": [device_request]}}},
             }
         }
     },
@@ -247,6 +318,10 @@ gpu_share = Trait(
             "resources.limits, and write gpu-share once",
         ),
         refuse(
+            given(context.outputs[DRA_OUTPUT]),
+            "gpu-share stands here already, with mode: dra: write it once",
+        ),
+        refuse(
             given(predictor.schedulerName) & one_of(p.mode, "volcano", "kai"),
             f"gpu-share with mode: {p.mode} has a scheduler of its own: drop pod.schedulerName from the component (and "
             "write gpu-share once)",
@@ -254,16 +329,26 @@ gpu_share = Trait(
         *(
             refuse(
                 (p.isolation == "memory") & (p.mode == mode),
-                f"isolation: memory can't be had with mode: {mode}, {why}: write mode: mps, hami, volcano or mig",
+                f"isolation: memory can't be had with mode: {mode}, {why}: write mode: mps, hami, volcano, mig or dra",
             )
             for mode, why in NO_LIMIT.items()
         ),
         *(
             refuse(
                 (p.isolation == "fault") & (p.mode == mode),
-                f"isolation: fault can't be had with mode: {mode}, {why}: write mode: mig and gpu",
+                f"isolation: fault can't be had with mode: {mode}, {why}: write mode: mig and gpu, or mode: dra",
             )
             for mode, why in NO_FAULT_LINE.items()
+        ),
+        refuse(
+            uses_dra & p.shared & (p.isolation != "none"),
+            f"isolation: {p.isolation} can't be had with shared, which counts the parts of a device and limits none: "
+            "drop shared, and each pod has a device of its own",
+        ),
+        refuse(
+            has_own_device & given(p.fraction) & missing(p.gpu),
+            "gpu is missing: with mode: dra a fraction is a MIG profile, whose name depends on the GPU "
+            f"({', '.join(MIG_PROFILES)}): write gpu, or memory in place of fraction, or shared: true",
         ),
         refuse(
             divides_equally & given(p.memory) & missing(p.gpu),
@@ -271,7 +356,7 @@ gpu_share = Trait(
             "on its memory: write gpu (t4, l4, a100-40gb ...), or use mode hami, volcano or kai",
         ),
         refuse(
-            divides_equally & given(p.memory) & given(p.gpu) & (shares < 2),
+            divides_equally & given(p.memory) & given(p.gpu) & (parts < 2),
             f"{asked} can't be had with mode: {p.mode} on {p.gpu}, which has {gpu_mib} MiB for two parts at least: "
             f"write {floor(gpu_mib / 2)}Mi or less, or ask for the whole GPU with the component's resources.limits "
             "nvidia.com/gpu: 1",
@@ -282,13 +367,15 @@ gpu_share = Trait(
             "nvidia.com/gpu.replicas and nvidia.com/gpu.sharing-strategy into it, and selectNodes: false here",
         ),
         refuse(
-            divides_equally & given(p.fraction) & ((sum_of_shares > 1.01) | (sum_of_shares < 0.99) | (shares < 2)),
-            f"{asked} can't be had with mode: {p.mode}, which divides a GPU in equal parts: write 0.5, "
-            "0.33, 0.25, 0.2, 0.125 or 0.1, or use mode hami, volcano or kai, which take any percent",
+            (divides_equally | (uses_dra & p.shared))
+            & given(p.fraction)
+            & ((sum_of_parts > 1.01) | (sum_of_parts < 0.99) | (parts < 2)),
+            f"{asked} can't be had with mode: {p.mode}, which gives one of several equal parts: write "
+            "0.5, 0.33, 0.25, 0.2, 0.125 or 0.1, or use mode hami, volcano or kai, which take any percent",
         ),
         refuse(
-            (p.mode == "mps") & (shares > MOST_MPS),
-            f"{asked} needs {shares} parts of a GPU, and MPS makes {MOST_MPS} at most: write more, or use mode "
+            (p.mode == "mps") & (parts > MOST_MPS),
+            f"{asked} needs {parts} parts of a GPU, and MPS makes {MOST_MPS} at most: write more, or use mode "
             "time-slicing",
         ),
         refuse(
@@ -300,17 +387,17 @@ gpu_share = Trait(
             f"gpu is missing: with mode: mig the parts' names depend on the GPU ({', '.join(MIG_PROFILES)})",
         ),
         refuse(
-            (p.mode == "mig") & given(p.gpu) & (most_mig_mib == 0),
+            by_profile & given(p.gpu) & (most_mig_mib == 0),
             f"gpu: {p.gpu} can't be divided by MIG: write {', '.join(MIG_PROFILES)}, or another mode",
         ),
         refuse(
-            (p.mode == "mig") & given(p.gpu) & given(p.fraction) & (mig_profile == ""),
-            f"{asked} can't be had with mode: mig on {p.gpu}, whose parts are 0.5, 0.25 and, but for "
+            by_profile & given(p.gpu) & given(p.fraction) & (mig_profile == ""),
+            f"{asked} can't be had with mode: {p.mode} on {p.gpu}, whose parts are 0.5, 0.25 and, but for "
             "a30, 0.125 of its memory",
         ),
         refuse(
-            (p.mode == "mig") & given(p.gpu) & given(p.memory) & (mig_profile == ""),
-            f"{asked} can't be had with mode: mig on {p.gpu}, whose largest part has {most_mig_mib} MiB: write "
+            by_profile & given(p.gpu) & given(p.memory) & (mig_profile == ""),
+            f"{asked} can't be had with mode: {p.mode} on {p.gpu}, whose largest part has {most_mig_mib} MiB: write "
             f"{most_mig_mib}Mi or less, or ask for the whole GPU with the component's resources.limits "
             "nvidia.com/gpu: 1",
         ),
@@ -319,9 +406,13 @@ gpu_share = Trait(
             "queue is missing: the KAI scheduler runs pods of a queue only; name one that the cluster has",
         ),
         refuse(
-            (p.mode != "mig") & ~(divides_equally & given(p.memory)) & given(p.gpu),
-            "gpu belongs to mode: mig, and to memory with mode: mps or time-slicing; else choose nodes with the "
-            "component's nodeSelector (nvidia.com/gpu.product)",
+            ~by_profile & ~(divides_equally & given(p.memory)) & given(p.gpu),
+            "gpu belongs to mode: mig, to mode: dra without shared, and to memory with mode: mps or time-slicing; else "
+            "choose nodes with the component's nodeSelector (nvidia.com/gpu.product)",
+        ),
+        refuse(
+            ~uses_dra & (given(p.deviceClass) | p.shared),
+            "deviceClass and shared belong to mode: dra: drop them, or write mode: dra",
         ),
         refuse((p.mode != "kai") & given(p.queue), "queue belongs to mode: kai: drop queue, or write mode: kai"),
         refuse(
@@ -334,6 +425,10 @@ gpu_share = Trait(
     # see defaults, so the mode may be unknown here.
     status=Status(
         message=cases(
+            (
+                given(context.outputs[DRA_OUTPUT].kind),
+                "a device that DRA allocates; where none is left: kubectl get resourceclaims,resourceslices",
+            ),
             (given(p.memory), f"{p.memory} of a GPU's memory; where no node offers it: velagen gpu config"),
             otherwise=f"{first_given(p.fraction, 0)} of a GPU; where no node offers it: velagen gpu config",
         )

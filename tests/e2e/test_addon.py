@@ -47,6 +47,7 @@ DEFINITION_KINDS = {
 WAITS_FOR = {
     "autoscale-knative": "Knative Serving",
     "canary-knative": "Knative Serving",
+    "gpu-dra": "the devices of a DRA driver",
     "gpu-memory": "HAMi's device plugin",
     "gpu-share-hami": "HAMi's device plugin",
     "gpu-share-kai": "the KAI scheduler",

@@ -457,6 +457,75 @@ def test_gpu_share_by_memory_selects_nodes_whose_parts_have_it() -> None:
     assert not {"nodeSelector", "affinity"} & free["InferenceService/m"]["spec"]["predictor"].keys()
 
 
+MIG_DEVICE = '"profile" in device.attributes[device.driver] && device.attributes[device.driver].profile == "3g.20gb"'
+MEMORY = (
+    '"memory" in device.capacity[device.driver] && '
+    'device.capacity[device.driver].memory.compareTo(quantity("8192Mi")) >= 0'
+)
+SHARES = (
+    '"shares" in device.capacity[device.driver] && device.capacity[device.driver].shares.compareTo(quantity("2")) == 0'
+)
+
+
+@pytest.mark.parametrize(
+    ("properties", "device_class", "expression", "capacity"),
+    [
+        ({"memory": "8Gi", "isolation": "fault"}, "mig.nvidia.com", MEMORY, None),
+        ({"memory": "8Gi", "deviceClass": "gpu.example.com"}, "gpu.example.com", MEMORY, None),
+        ({"fraction": 0.5, "gpu": "a100-40gb"}, "mig.nvidia.com", MIG_DEVICE, None),
+        ({"memory": "10Gi", "gpu": "a100-40gb"}, "mig.nvidia.com", MIG_DEVICE, None),
+        (
+            {"memory": "8Gi", "shared": True},
+            "gpu.nvidia.com",
+            f"device.allowMultipleAllocations && {MEMORY}",
+            {"requests": {"memory": "8192Mi"}},
+        ),
+        (
+            {"fraction": 0.5, "shared": True},
+            "gpu.nvidia.com",
+            f"device.allowMultipleAllocations && {SHARES}",
+            {"requests": {"shares": "1"}},
+        ),
+    ],
+)
+def test_gpu_share_by_dra_makes_a_claim_for_each_pod(
+    properties: dict[str, Any], device_class: str, expression: str, capacity: dict[str, Any] | None
+) -> None:
+    own = {"pod": {"resourceClaims": [{"name": "nic", "resourceClaimTemplateName": "nic"}]}}
+    found = render({**TRITON, **own}, trait("gpu-share", mode="dra", **properties))
+    (template,) = (one for one in found.values() if one["kind"] == "ResourceClaimTemplate")
+    assert template["apiVersion"] == "resource.k8s.io/v1"
+    (request,) = template["spec"]["spec"]["devices"]["requests"]
+    assert request["name"] == "gpu"
+    exactly = {"deviceClassName": device_class, "selectors": [{"cel": {"expression": expression}}]}
+    assert request["exactly"] == exactly | ({"capacity": capacity} if capacity else {})
+    predictor = found["InferenceService/m"]["spec"]["predictor"]
+    name = template["metadata"]["name"]
+    assert re.fullmatch("m-gpu-[0-9a-f]{8}", name)
+    assert predictor["resourceClaims"] == [
+        {"name": "nic", "resourceClaimTemplateName": "nic"},
+        {"name": "gpu-share", "resourceClaimTemplateName": name},
+    ]
+    assert predictor["model"]["resources"] == {"claims": [{"name": "gpu-share"}]}
+
+
+def test_another_request_is_another_template_for_its_spec_cant_be_changed() -> None:
+    def name(memory: str) -> str:
+        found = render(TRITON, trait("gpu-share", mode="dra", memory=memory))
+        (template,) = (key for key in found if key.startswith("ResourceClaimTemplate/"))
+        return template
+
+    assert name("8Gi") == name("8192Mi") != name("16Gi")
+
+
+def test_the_new_version_of_a_canary_has_a_claim_too() -> None:
+    shared = trait("gpu-share", mode="dra", memory="8Gi")
+    found = render(TRITON, shared, trait("canary", **CANARY, route=HOSTS))
+    stable, new = (found[f"InferenceService/{name}"]["spec"]["predictor"] for name in ("m", "m-canary"))
+    assert new["resourceClaims"] == stable["resourceClaims"]
+    assert new["model"]["resources"]["claims"] == [{"name": "gpu-share"}]
+
+
 def test_gpu_share_by_kai_takes_memory_in_mebibytes() -> None:
     found = render(TRITON, trait("gpu-share", memory="2000Mi", mode="kai", queue="q"))["InferenceService/m"]
     annotations = found["spec"]["predictor"]["annotations"]

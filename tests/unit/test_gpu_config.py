@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("gpu-share-*.yaml"))
 GOLDEN = Path(__file__).parent / "golden"
 #: Whose own software divides GPUs.
-OTHERS = {"hami", "volcano", "kai"}
+OTHERS = {"hami", "volcano", "kai", "dra"}
 
 
 def run(*arguments: object) -> Result:
@@ -411,7 +411,15 @@ def test_the_trait_finds_the_part_with_the_memory(version: Literal["0.9.2", "0.1
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_trait_refuses_what_a_mode_does_not_isolate(version: Literal["0.9.2", "0.14.1"]) -> None:
     template, levels = trait_template(), ["none", "memory", "fault"]
-    more = {"mig": 'gpu: "a30"', "kai": 'queue: "q"', "volcano": "", "hami": "", "mps": "", "time-slicing": ""}
+    more = {
+        "dra": 'gpu: "a30"',
+        "mig": 'gpu: "a30"',
+        "kai": 'queue: "q"',
+        "volcano": "",
+        "hami": "",
+        "mps": "",
+        "time-slicing": "",
+    }
     with Oracle(version, seconds=60) as oracle:
         for mode, given in ISOLATION.items():
             for asked in levels:

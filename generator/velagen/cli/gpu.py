@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from velagen.errors import Problem
     from velagen.gpu.pools import Configuration
 
-_MODES: Final = ("time-slicing", "mps", "mig", "hami", "volcano", "kai")
+_MODES: Final = ("time-slicing", "mps", "mig", "hami", "volcano", "kai", "dra")
 #: Kubernetes' rules for the name of a ConfigMap and of a label (apimachinery, pkg/util/validation).
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE: Final = re.compile(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?")

@@ -138,6 +138,7 @@ lab_group.add_command(lab_prune)
 @click.option("--keda", is_flag=True, help="With --kind: KEDA too, which the trait autoscale drives.")
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
 @click.option("--kubevela", type=click.Choice(VERSIONS), help="Release of KubeVela.  [default: the pinned one]")
+@click.option("--feature-gates", metavar="GATE=true,...", help="Kubernetes' own, such as DRAConsumableCapacity=true.")
 def lab_up(
     name: str, folder: Path | None, *, kind: bool, gpu_config: Path | None, keda: bool, **given: int | str | None
 ) -> None:
@@ -151,6 +152,8 @@ def lab_up(
     if kind:
         if "deployment_mode" in chosen:
             raise VelagenError(Problem("a kind cluster has no --mode", hint="Leave it out, or leave out --kind."))
+        if "feature_gates" in chosen:
+            raise VelagenError(Problem("--feature-gates are for the embedded lab", hint="Leave them or --kind out."))
         kind_up(name, folder, gpu_config=gpu_config, keda=keda, **chosen)  # type: ignore[arg-type]  # click checked them
         return
     if gpu_config is not None:

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from typing import Final, Literal
 
-Mode = Literal["time-slicing", "mps", "mig", "hami", "volcano", "kai"]
+Mode = Literal["time-slicing", "mps", "mig", "hami", "volcano", "kai", "dra"]
 Isolation = Literal["none", "memory", "fault"]
 
 WHOLE: Final = "nvidia.com/gpu"
@@ -64,6 +64,8 @@ ISOLATION: Final[dict[Mode, Isolation]] = {
     "hami": "memory",
     "volcano": "memory",
     "kai": "none",
+    # A device of its own, whole or by MIG; not where devices are shared.
+    "dra": "fault",
 }
 
 #: An amount of GPU memory; a bare number could mean bytes, MiB or GiB, so the unit is a must.

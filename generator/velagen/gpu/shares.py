@@ -37,6 +37,7 @@ _OWN_SYSTEM: Final = {
     "hami": "HAMi's device plugin",
     "volcano": "Volcano's device plugin",
     "kai": "the KAI scheduler",
+    "dra": "a DRA driver",
 }
 #: The label with the GPU's product, which ends with this where shares keep the name nvidia.com/gpu. Source:
 #: NVIDIA/k8s-device-plugin README (gpu-feature-discovery).

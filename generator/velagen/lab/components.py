@@ -93,6 +93,7 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
     ]
     certificate, key = pair(folder, ETCD_CLIENT)
     core = objects.vela_core(state.options.kubevela)
+    gates = [f"--feature-gates={state.options.feature_gates}"] if state.options.feature_gates else []
     secure = {name: f"--secure-port={ports[name]}" for name in COMPONENTS}
     return {
         "etcd": [
@@ -130,6 +131,7 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
             "--disable-admission-plugins=ServiceAccount",
             "--enable-priority-and-fairness=false",
             "--profiling=false",
+            *gates,
         ],
         "kube-controller-manager": [
             *client,
@@ -143,6 +145,7 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
             "--kube-api-burst=400",
             # KServe leaves the number of replicas to an autoscaler, which looks every 15 s otherwise.
             "--horizontal-pod-autoscaler-sync-period=2s",
+            *gates,
         ],
         "kube-scheduler": [
             *client,
@@ -150,6 +153,7 @@ def flags(folder: Path, state: LabState) -> dict[str, list[str]]:
             "--bind-address=127.0.0.1",
             *serving,
             "--leader-elect=false",
+            *gates,
         ],
         "kwok": [
             *client,

@@ -27,6 +27,8 @@ class LabOptions:
     kubevela: str = field(default_factory=lambda: table().row("vela-core").version)
     #: Seconds after which KubeVela looks again at an application that has settled (KubeVela's own default is 300).
     resync_seconds: int = 15
+    #: Feature gates of Kubernetes, as its programs take them: ``DRAConsumableCapacity=true``.
+    feature_gates: str = ""
 
 
 @dataclass
