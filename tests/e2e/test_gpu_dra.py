@@ -1,4 +1,4 @@
-"""gpu-share with mode dra on the real API server, controller manager and scheduler; devices are announced, not there."""
+"""gpu-share with mode dra: the real API server, controller manager and scheduler, and devices that are announced."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def app(name: str, *traits: dict[str, Any], **share: Any) -> dict[str, Any]:
         "properties": {"runtime": "triton", "modelUri": "s3://models/m/1"},
         "traits": [{"type": "gpu-share", "properties": {"mode": "dra", **share}}, *traits],
     }
-    check = {"name": "check", "type": "check-model", "properties": {"component": name}}
+    check = {"name": "check", "type": "check-model", "properties": {"name": name}}
     deploy = {"name": "deploy", "type": "apply-component", "properties": {"component": name}}
     return {
         "apiVersion": "core.oam.dev/v1beta1",
         "kind": "Application",
         "metadata": {"name": name},
-        "spec": {"components": [component], "workflow": {"steps": [deploy, check]}},
+        "spec": {"components": [component], "workflow": {"mode": {"steps": "DAG"}, "steps": [deploy, check]}},
     }
 
 

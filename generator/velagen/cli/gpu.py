@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -124,3 +124,80 @@ def _of_options(pool: str | None, name: str, namespace: str) -> list[Problem]:
             reason = f"{text!r} is not a name Kubernetes takes"
             found.append(Problem(reason, Place(option), "lower case letters, digits and '-', such as gpu-shares"))
     return found
+
+
+@gpu_group.command("modes", epilog="Example: velagen gpu modes app.yaml")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "objects",
+    type=click.Path(path_type=Path),
+    help="Objects in a file, such as of `kubectl get nodes,resourceslices -o yaml`, in the place of a cluster.",
+)
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="The cluster.  [default: as kubectl]")
+@click.option("--context", help="A context of the kubeconfig.")
+def modes_command(files: tuple[Path, ...], objects: Path | None, kubeconfig: Path | None, context: str | None) -> None:
+    """Show which parts of GPUs the nodes offer, and which mode the models in application FILES are to write.
+
+    Of several modes the first is the one that isolates most. Exit status 1 where a model has none.
+    """
+    from velagen.errors import Problem, VelagenError
+    from velagen.gpu.modes import Cluster, offered, offers
+    from velagen.gpu.shares import asked_of_files
+    from velagen.report import show_problems
+
+    asked, problems = asked_of_files(files)
+    if files and not asked and not problems:
+        problems.append(Problem("no model here asks for a part of a GPU", hint="the trait gpu-share does"))
+    if any(one.severity == "error" for one in problems):
+        raise VelagenError(problems)
+    show_problems(problems)
+    cluster = Cluster.of(_objects_in(objects) if objects else _objects_of(kubeconfig, context))
+    if not files:
+        found = offered(cluster)
+        for name, line in found:
+            click.echo(f"{name}: {line}")
+        if not found:
+            raise VelagenError(Problem("no node has a GPU that Kubernetes knows of", hint="kubectl get nodes"))
+        return
+    without = []
+    for one in asked:
+        wanted = f"memory: {one.memory}" if one.memory else f"fraction: {one.fraction:g}"
+        if one.isolation != "none":
+            wanted += f", isolation: {one.isolation}"
+        possible = offers(cluster, one)
+        if not possible:
+            reason = f"{one.who}no node offers {wanted}"
+            without.append(Problem(reason, one.place, "velagen gpu config writes what nodes need for it"))
+            continue
+        first, *others = possible
+        click.echo(f"{one.component}: {wanted}: write {first.written} ({_nodes(first.nodes)})")
+        for other in others:
+            click.echo(f"  or {other.written} ({_nodes(other.nodes)})")
+    if without:
+        raise VelagenError(without)
+
+
+def _nodes(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+def _objects_in(file: Path) -> list[dict[str, Any]]:
+    from velagen.documents import read_documents
+
+    return [one.value for one in read_documents(file) if isinstance(one.value, dict)]
+
+
+def _objects_of(kubeconfig: Path | None, context: str | None) -> list[dict[str, Any]]:
+    """Nodes, devices of DRA drivers and KAI's queues; of the last two none where the cluster does not know them."""
+    from velagen.monitoring.cluster import Cluster
+
+    cluster = Cluster.connect(kubeconfig, context)
+    kinds = [("v1", "nodes", "Node"), ("resource.k8s.io/v1", "resourceslices", "ResourceSlice")]
+    kinds.append(("scheduling.run.ai/v2", "queues", "Queue"))
+    return [
+        {**one, "apiVersion": group, "kind": kind}
+        for group, plural, kind in kinds
+        for one in cluster.list(group, plural)
+    ]

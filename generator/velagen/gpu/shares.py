@@ -19,6 +19,7 @@ from velagen.gpu.parts import (
     MOST_MPS,
     SHARED,
     WHOLE,
+    Isolation,
     Mode,
     equal_parts,
     fraction_of,
@@ -68,7 +69,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A share as somebody wrote it, before the rules: a fraction or an amount of memory."""
 
     fraction: float | None
@@ -79,6 +80,7 @@ class _Asked:
     resource: str = SHARED
     selector: tuple[tuple[str, str], ...] = ()
     memory: str = ""
+    isolation: Isolation = "none"
 
     @property
     def who(self) -> str:
@@ -107,6 +109,18 @@ def shares_of_files(files: Iterable[Path]) -> tuple[list[Share], list[Problem]]:
     return shares, problems
 
 
+def asked_of_files(files: Iterable[Path]) -> tuple[list[Asked], list[Problem]]:
+    """What the applications in *files* ask for by gpu-share, whatever mode they write, and what is wrong in them."""
+    found: list[Asked] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            found += [one for document in read_documents(file) for one in _asked(document, problems, any_mode=True)]
+        except VelagenError as error:
+            problems += error.problems
+    return found, problems
+
+
 def shares_by_name(
     fractions: Iterable[float], memories: Iterable[str], mode: Mode, gpu: str | None
 ) -> tuple[list[Share], list[Problem]]:
@@ -121,16 +135,18 @@ def shares_by_name(
     asked = []
     for fraction in fractions:
         if 0 < fraction < 1:
-            asked.append(_Asked(fraction, mode, gpu, Place("--fraction")))
+            asked.append(Asked(fraction, mode, gpu, Place("--fraction")))
         else:
             reason = f"{fraction:g} is not a part of a GPU: it must be above 0 and below 1"
             problems.append(Problem(reason, Place("--fraction"), "whole GPUs need no configuration"))
-    asked += [_Asked(None, mode, gpu, Place("--memory"), memory=memory) for memory in memories]
+    asked += [Asked(None, mode, gpu, Place("--memory"), memory=memory) for memory in memories]
     return _judged(asked, problems), problems
 
 
-def _asked(document: Document, problems: list[Problem]) -> Iterator[_Asked]:
-    """The traits gpu-share of an application, whose properties fit the trait's schema."""
+def _asked(document: Document, problems: list[Problem], *, any_mode: bool = False) -> Iterator[Asked]:
+    """The traits gpu-share of an application, whose properties fit the trait's schema; any_mode: but for the mode."""
+    if not is_application(document):
+        return
     spec = document.value.get("spec")
     spec = spec if isinstance(spec, dict) else {}
     schema = _schema()
@@ -159,6 +175,8 @@ def _asked(document: Document, problems: list[Problem]) -> Iterator[_Asked]:
             at = pointer(("spec", "components", number, "traits", position, "properties"))
             properties = trait.get("properties")
             properties = {} if properties is None else properties
+            if any_mode and isinstance(properties, dict):
+                properties = {key: value for key, value in properties.items() if key != "mode"}
             found = [
                 replace(
                     one,
@@ -171,7 +189,7 @@ def _asked(document: Document, problems: list[Problem]) -> Iterator[_Asked]:
             if any(one.severity == "error" for one in found):
                 continue
             memory = properties.get("memory", "")
-            yield _Asked(
+            yield Asked(
                 properties.get("fraction"),
                 properties.get("mode", "time-slicing"),
                 properties.get("gpu"),
@@ -180,6 +198,7 @@ def _asked(document: Document, problems: list[Problem]) -> Iterator[_Asked]:
                 properties.get("resourceName", SHARED),
                 _selector(component),
                 memory,
+                properties.get("isolation", "none"),
             )
 
 
@@ -223,7 +242,7 @@ def _schema() -> Schema:
     return load_schema(next(file for file in files if file.is_file()))
 
 
-def _judged(asked: Iterable[_Asked], problems: list[Problem]) -> list[Share]:
+def _judged(asked: Iterable[Asked], problems: list[Problem]) -> list[Share]:
     """By the rules of each mode; what they refuse goes to *problems*."""
     shares = []
     for one in asked:
@@ -248,7 +267,7 @@ def _no_need(who: str, mode: Mode, place: Place) -> Problem:
     return Problem(reason, place, f"nodes need {system}", severity="warning")
 
 
-def _by_memory(asked: _Asked) -> Share | Problem:
+def _by_memory(asked: Asked) -> Share | Problem:
     """The smallest part of a GPU that has so much memory."""
     mib = memory_mib(asked.memory)
     if mib is None:
@@ -278,7 +297,7 @@ def _by_memory(asked: _Asked) -> Share | Problem:
     return _by_parts(asked, fraction_of(parts), parts)
 
 
-def _by_parts(asked: _Asked, fraction: float, parts: int | None) -> Share | Problem:
+def _by_parts(asked: Asked, fraction: float, parts: int | None) -> Share | Problem:
     """One of several equal parts."""
     if parts is None:
         return Problem(
@@ -314,7 +333,7 @@ def _by_parts(asked: _Asked, fraction: float, parts: int | None) -> Share | Prob
     )
 
 
-def _by_mig(asked: _Asked, fraction: float) -> Share | Problem:
+def _by_mig(asked: Asked, fraction: float) -> Share | Problem:
     """A part that the hardware has cut off."""
     profiles = MIG_PROFILES.get(asked.gpu or "")
     if profiles is None:
