@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from benchmarks import page
 from benchmarks.controller import __main__ as of_controller
+from benchmarks.gpu import __main__ as on_gpu
 from benchmarks.serving import __main__ as serving
 from benchmarks.serving import cgroups, load, report, sides
 from benchmarks.startup import __main__ as startup
@@ -506,3 +507,28 @@ def test_a_lab_that_fills_up_is_said_step_by_step() -> None:
     assert "100 kB more memory for each" in text
     assert "did not end" not in text
     assert "The step to 1250 applications did not end in time." in of_controller.growth_block(grown, 1250, "1.11.0")
+
+
+# ---------------------------------------------------------------- two models on one card
+
+
+def test_two_models_are_measured_beside_one_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert on_gpu.main(["--workload", "cpu", "--seconds", "0.3", "--size", "512"]) == 0
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| alone", "1"],
+        ["| time-slicing", "1"],
+        ["| time-slicing", "2"],
+    ]
+
+
+def test_the_table_says_what_is_left_beside_a_neighbour() -> None:
+    alone, half = on_gpu.Figures(100, 1.0, 10, 12), on_gpu.Figures(40, 1.0, 24, 30)
+    lines = list(on_gpu.lines_of({"alone": [alone], "mps": [half, half]}))
+    assert lines[-1] == "| mps | 2 | 40.0 | 24.00 | 30.00 | 0.40 | 2.50 | 0.80 |"
+
+
+def test_what_the_machine_lacks_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert on_gpu.main([]) == 2
+    assert "this needs an NVIDIA GPU and its driver" in capsys.readouterr().err
