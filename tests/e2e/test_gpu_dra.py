@@ -56,13 +56,18 @@ def devices(lab: Lab, *announced: dict[str, Any]) -> Iterator[None]:
         lab.api.apply(
             {"apiVersion": API, "kind": "DeviceClass", "metadata": {"name": name}, "spec": {"selectors": selectors}}
         )
-    pool = {"name": "gpu-node-0", "generation": 1, "resourceSliceCount": 1}
-    spec = {"driver": DRIVER, "nodeName": "gpu-node-0", "pool": pool, "devices": list(announced)}
-    lab.api.apply({"apiVersion": API, "kind": "ResourceSlice", "metadata": {"name": "gpu-node-0"}, "spec": spec})
+    pool = {"name": "gpu-node-0", "generation": 1, "resourceSliceCount": len(announced)}
+    # Each in a slice of its own: Kubernetes 1.34 compares the capacity that is asked for with a slice's first device
+    # (dynamic-resource-allocation structured/internal/experimental, allocateDevice).
+    for number, one in enumerate(announced):
+        spec = {"driver": DRIVER, "nodeName": "gpu-node-0", "pool": pool, "devices": [one]}
+        metadata = {"name": f"gpu-node-0-{number}"}
+        lab.api.apply({"apiVersion": API, "kind": "ResourceSlice", "metadata": metadata, "spec": spec})
     try:
         yield
     finally:
-        lab.api.delete(API, "ResourceSlice", "gpu-node-0")
+        for number in range(len(announced)):
+            lab.api.delete(API, "ResourceSlice", f"gpu-node-0-{number}")
         for name in CLASSES:
             lab.api.delete(API, "DeviceClass", name)
 
