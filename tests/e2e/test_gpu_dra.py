@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from tests.conftest import Cluster, namespace_of
+from tests.e2e.test_rollout import Rollout, serving
 
+from velagen.cli import main
 from velagen.lab import Lab, LabOptions
 from velagen.lab.vela import vela
 
@@ -155,6 +159,35 @@ def test_each_pod_has_a_mig_device_and_who_comes_too_late_is_told(cluster: Clust
         assert sorted(name.rpartition("-gpu-")[0] for name in templates) == ["half", "late"]
 
 
+@pytest.mark.usefixtures("addon", "ingress_gateway")
+def test_the_candidate_of_a_rollout_has_a_claim_of_its_own(cluster: Cluster) -> None:
+    # One for the stable version, one for the candidate, one for the pod that replaces the stable one at the end.
+    three = [mig(number, "3g.20gb", "20096Mi") for number in range(3)]
+    with devices(cluster.lab, *three), serving() as metrics:
+        rollout = Rollout(cluster, metrics)
+
+        def up(version: int) -> None:
+            one = app("m", fraction=0.5, gpu="a100-40gb")
+            one["metadata"] |= {"name": "app", "annotations": rollout.annotations}
+            one["spec"]["components"][0]["properties"]["modelUri"] = f"s3://models/m/{version}"
+            one["spec"]["workflow"] = {"steps": rollout.steps}
+            cluster.up(one)
+
+        up(1)
+        rollout.wait("done", "app-v1")
+        up(2)
+        cluster.wait_for(lambda: allocated(cluster).keys() == {"m", "m-canary"}, "two claims")
+        assert len(set(allocated(cluster).values())) == 2
+        rollout.wait("done", "app-v2")
+        assert rollout.served() == "s3://models/m/2"
+
+        def tidy() -> bool:
+            templates = [one["metadata"]["name"] for one in cluster.list(API, "ResourceClaimTemplate")]
+            return allocated(cluster).keys() == {"m"} and [name.rpartition("-gpu-")[0] for name in templates] == ["m"]
+
+        cluster.wait_for(tidy, "the candidate's claim and template are gone")
+
+
 @pytest.mark.usefixtures("addon")
 def test_a_whole_gpu_with_enough_memory_is_found(cluster: Cluster) -> None:
     def gpu(number: int, memory: str) -> dict[str, Any]:
@@ -168,6 +201,23 @@ def test_a_whole_gpu_with_enough_memory_is_found(cluster: Cluster) -> None:
         cluster.up(app("large", memory="40Gi", deviceClass="gpu.nvidia.com"))
         cluster.wait_running("large")
         assert allocated(cluster) == {"large": "gpu-1"}
+
+
+def test_the_command_names_mode_dra_where_devices_are_announced(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "app.yaml"
+    file.write_text(yaml.safe_dump(app("half", fraction=0.5, isolation="fault")))
+    command = ["gpu", "modes", str(file), "--kubeconfig", str(lab.kubeconfig)]
+    with devices(lab, mig(0, "3g.20gb", "20096Mi")):
+        done = CliRunner().invoke(main, command)
+        assert (done.exit_code, done.stdout) == (
+            0,
+            "half: fraction: 0.5, isolation: fault: write mode: dra, gpu: a100-40gb (gpu-node-0)\n",
+        )
+        nodes = CliRunner().invoke(main, [*command[:2], *command[3:]]).stdout
+        assert "gpu-node-0: 2 whole; 1 device by dra" in nodes
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    assert "half: no node offers fraction: 0.5, isolation: fault" in done.stderr
 
 
 @pytest.mark.usefixtures("addon")

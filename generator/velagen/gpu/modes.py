@@ -108,7 +108,7 @@ def offered(cluster: Cluster) -> list[tuple[str, str]]:
             parts.append(f"{_count(node, WHOLE)} whole" + (", parts of them by kai" if cluster.queues else ""))
         devices = [one for own in cluster.slices if own["spec"].get("nodeName") == _name(node) for one in _devices(own)]
         if devices:
-            parts.append(f"{len(devices)} devices by dra")
+            parts.append(f"{len(devices)} device{'s' * (len(devices) != 1)} by dra")
         if parts:
             found.append((_name(node), "; ".join(parts)))
     return found
