@@ -171,11 +171,9 @@ class Placing:
     selector: Mapping[str, str] = field(default_factory=dict)
     #: Pods a second where models come and go; None: as fast as they can be made.
     pace: float | None = None
-    #: Seconds from the request to the news that the pod is placed, by part of the load; and how long the part took.
+    #: Seconds from the request to the news that the pod is placed, by part of the load.
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    took: dict[str, float] = field(default_factory=dict)
     _part: str = ""
-    _began: float = 0.0
     _next: float = 0.0
     _offered: dict[str, float] = field(default_factory=dict)
     #: Of pods that the watch has told of: the node, or none, and when.
@@ -202,8 +200,7 @@ class Placing:
 
     def between(self, part: str) -> None:
         """A part of the load begins."""
-        self._finish()
-        self._part, self._began, self._next = part, time.monotonic(), time.monotonic()
+        self._part, self._next = part, time.monotonic()
         self.seconds[part] = []
 
     def offer(self, model: Model, ask: Ask) -> None:
@@ -242,7 +239,6 @@ class Placing:
         Raises:
             OverCommittedError: a node has more models than devices.
         """
-        self._finish()
         found = self.api.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")["items"]
         placed = {
             one["metadata"]["name"]: (pods.ask_of(one), one["spec"]["nodeName"])
@@ -254,10 +250,6 @@ class Placing:
         if where != books.where:
             other = sorted(set(where.items()) ^ set(books.where.items()))[:5]
             raise AssertionError(f"the API server and the books differ: {other}")
-
-    def _finish(self) -> None:
-        if self._part and self._part not in self.took:
-            self.took[self._part] = time.monotonic() - self._began
 
     def _watch(self) -> None:
         try:

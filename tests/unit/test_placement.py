@@ -335,7 +335,6 @@ FOUND = of_placement.Found(
     large_placed=0,
     p50=5.0,
     p99=50.0,
-    a_second=40.0,
 )
 
 
