@@ -29,6 +29,7 @@ from velagen.project import Project
 from velagen.schema import CompiledSchema, Schema, compile_schema
 from velagen.schema.model import pointer_token
 from velagen.schema.opened import at_render, unsure
+from velagen.template.blocks import placed
 from velagen.template.compiler import STATUS_CONTEXT, ObjectSchemas, TemplateCompiler, parameter_type, top_fields
 from velagen.template.functions import to_json
 from velagen.template.places import Key
@@ -386,7 +387,7 @@ class _Builder:
         # `parameter` stays as it is: the form is derived from it.
         # An operation of a step is found where it stands.
         if isinstance(self._definition, WorkflowStep):
-            return cue.Struct(made)
+            return cue.Struct((*judged, *placed(compiler.intermediates(), decls)))
         return cue.Struct(tuple(one if one in (*immutable, parameter) else _short(one) for one in made))
 
     def _compiled_template(self) -> tuple[TemplateCompiler, list[cue.Decl], list[cue.Decl]]:

@@ -552,7 +552,7 @@ class TemplateCompiler(ValueCompiler):
 
     def step(self, body: Mapping[object, e.Value]) -> cue.Expr:
         """The body of a workflow step: named operations, and what is made of their results."""
-        self._steps = {str(key): self._result(item) for key, item in body.items() if isinstance(key, str)}
+        self._steps = self._answers(body)
         for key, item in body.items():
             if isinstance(item, Mapping) and {"apiVersion", "kind"} <= item.keys():
                 self._problem(
@@ -560,7 +560,7 @@ class TemplateCompiler(ValueCompiler):
                     _spot_of(key) if isinstance(key, str) else None,
                     hint='write operation("vela/kube", "#Apply", {"value": {…}})',
                 )
-            if isinstance(key, (If, Each)) and _asks_for_a_result(key.condition if isinstance(key, If) else key.source):
+            if isinstance(key, (If, Each)) and _is_undecided(key.condition if isinstance(key, If) else key.source):
                 # github.com/kubevela/pkg cue/cuex/compiler.go, Resolve, and cue/util/iterate.go, FieldValues.
                 self._problem(
                     "what depends on a result can't stand at the top of a step: KubeVela finds no operation beside it "
@@ -572,6 +572,14 @@ class TemplateCompiler(ValueCompiler):
         if not self.problems and not any(map(_operates, compiled.decls if isinstance(compiled, cue.Struct) else ())):
             self._problem("the step holds no operation, so it does nothing", next(map(_key_spot, body), None))
         return _in_order(compiled)
+
+    def _answers(self, body: Mapping[object, e.Value]) -> dict[str, Type]:
+        """What the fields of a step answer, those of its blocks too."""
+        found = {str(key): self._result(item) for key, item in body.items() if isinstance(key, str)}
+        for key, item in body.items():
+            if isinstance(key, (If, Else)) and isinstance(item, Mapping):
+                found |= {name: kind for name, kind in self._answers(item).items() if name not in found}
+        return found
 
     def _result(self, item: e.Value) -> Type:
         while isinstance(item, (Marked, Optional)):
@@ -909,6 +917,13 @@ def _asks_for_a_result(value: object) -> bool:
         if isinstance(root, e.StepRoot) or (isinstance(root, e.LetRoot) and _asks_for_a_result(root.value)):
             return True
     return False
+
+
+def _is_undecided(condition: object) -> bool:
+    """Whether *condition* may be open before an operation has answered; that an answer is there never is."""
+    if isinstance(condition, e.Given):
+        return False
+    return _asks_for_a_result(condition)
 
 
 def _none_of(conditions: Sequence[e.Expression]) -> e.Expression:
