@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from _prometheus import vector
 from _rollout_refusals import queries
-from _rollout_seen import answer, candidate_is_ready, candidate_name, namespace, rules, stable_name, trouble
+from _rollout_seen import (
+    answer,
+    candidate_is_ready,
+    candidate_name,
+    candidate_object,
+    is_kserve,
+    namespace,
+    rules,
+    stable_version,
+    trouble,
+)
 from _rollout_state import before_check, is_due
 from _rollout_webhooks import broken_webhooks, silent_webhooks
 
@@ -28,12 +38,14 @@ from velagen.template.expression import Expression, Literal, Reference, Value
 
 WINDOW_SECONDS = 300
 #: Who counts, in the order in which they are believed: what stands in front of both versions sees all failures.
-ROUTES = ("envoy", "istio", "server")
+ROUTES = (let(if_else(is_kserve, "knative", "envoy")), "istio", "server")
+#: What records of versions are called, and of revisions.
+RECORDS = let(if_else(is_kserve, "revision", "model"))
 
 
-def record(name: str, of: Value, route: str) -> Value:
+def record(name: str, of: Value, route: Value) -> Value:
     """A record of one version, by one that counts (docs/monitoring.md)."""
-    return f'{name}{{namespace="{namespace}",version="{of}",route="{route}"}}'
+    return f'{RECORDS}:{name}{{namespace="{namespace}",version="{of}",route="{route}"}}'
 
 
 def first_of(*queries: Value) -> Value:
@@ -50,37 +62,35 @@ tail = choose(percentile, {"p95": 0.95, "p99": 0.99}, default=0.5)
 is_relative = p.analysis.relative.falseAlarms > 0
 
 
-def latency(of: Value, route: str) -> Value:
+def latency(of: Value, route: Value) -> Value:
     """The percentile, in seconds."""
-    return record(f"model:latency_seconds:{percentile}", of, route)
+    return record(f"latency_seconds:{percentile}", of, route)
 
 
-def mean(of: Value, route: str) -> Value:
+def mean(of: Value, route: Value) -> Value:
     """The mean, in seconds."""
-    return record("model:latency_seconds:mean", of, route)
+    return record("latency_seconds:mean", of, route)
 
 
 #: The second is for rules of an earlier release.
 COUNTED = first_of(
-    *(record("model:requests:increase5m", candidate_name, one) for one in ROUTES),
-    *(
-        f"avg_over_time({record('model:requests:rate1m', candidate_name, one)}[5m]) * {WINDOW_SECONDS}"
-        for one in ROUTES
-    ),
+    *(record("requests:increase5m", candidate_name, one) for one in ROUTES),
+    *(f"avg_over_time({record('requests:rate1m', candidate_name, one)}[5m]) * {WINDOW_SECONDS}" for one in ROUTES),
 )
 #: Windows of five minutes speak long after the last scrape, and a version whose metrics vanish would pass its checks.
-REQUESTS = f'({COUNTED}) and on () count(model:requests:rate1m{{namespace="{namespace}",version="{candidate_name}"}})'
-SUCCESS = first_of(*(f"1 - {record('model:errors:ratio5m', candidate_name, one)}" for one in ROUTES))
+OF_CANDIDATE = f'namespace="{namespace}",version="{candidate_name}"'
+REQUESTS = f"({COUNTED}) and on () count({RECORDS}:requests:rate1m{{{OF_CANDIDATE}}})"
+SUCCESS = first_of(*(f"1 - {record('errors:ratio5m', candidate_name, one)}" for one in ROUTES))
 LATENCY = first_of(*(f"1000 * {latency(candidate_name, one)}" for one in ROUTES))
 #: Like with like: both versions by the same counter, and where one has no percentile by the mean.
 BESIDE_STABLE = first_of(
-    *(f"max({of(candidate_name, one)}) / max({of(stable_name, one)})" for of in (latency, mean) for one in ROUTES)
+    *(f"max({of(candidate_name, one)}) / max({of(stable_version, one)})" for of in (latency, mean) for one in ROUTES)
 )
 
 
 #: Of both versions, by each that counts.
-BOTH = f'namespace="{namespace}",version=~"{stable_name}|{candidate_name}"'
-BUCKETS = "model:latency_seconds_bucket:increase5m"
+BOTH = f'namespace="{namespace}",version=~"{stable_version}|{candidate_name}"'
+BUCKETS = let(f"{RECORDS}:latency_seconds_bucket:increase5m")
 
 
 def per_version(query: Value) -> Value:
@@ -108,12 +118,12 @@ def rounded(query: Value, to: str) -> Value:
 
 def of_user(query: Expression) -> Expression:
     """The user's query with the versions in it."""
-    text = replace_text(replace_text(query, "VERSION", candidate_name), "STABLE", stable_name)
+    text = replace_text(replace_text(query, "VERSION", candidate_name), "STABLE", stable_version)
     return replace_text(text, "NAMESPACE", namespace)
 
 
 #: What is left of the objectives of both versions.
-BUDGET = f'min(model:slo_budget_left:ratio{{namespace="{namespace}",component=~"{stable_name}|{candidate_name}"}})'
+BUDGET = f'min(model:slo_budget_left:ratio{{namespace="{namespace}",component=~"{p.component}|{candidate_object}"}})'
 alerts = first_given(p.analysis.alerts, [])
 
 
@@ -139,8 +149,8 @@ question = let(
                 is_relative & (p.analysis.successRatio > 0),
                 join(
                     [
-                        named("all", rounded(per_version(f"model:requests:increase5m{{{BOTH}}}"), "1")),
-                        named("failed", rounded(per_version(f"model:errors:increase5m{{{BOTH}}}"), "1")),
+                        named("all", rounded(per_version(f"{RECORDS}:requests:increase5m{{{BOTH}}}"), "1")),
+                        named("failed", rounded(per_version(f"{RECORDS}:errors:increase5m{{{BOTH}}}"), "1")),
                     ],
                     " or ",
                 ),
@@ -176,7 +186,7 @@ def measured(name: Value) -> Expression:
     return join(found, " and ")
 
 
-def count(name: str, of: Value, route: str) -> Expression:
+def count(name: str, of: Value, route: Value) -> Expression:
     """A count of one version by one that counts, as text."""
     found = [
         each(
@@ -199,8 +209,8 @@ def counts(bad: str, every: str) -> Reference:
             {
                 "bad": count(bad, candidate_name, route),
                 "all": count(every, candidate_name, route),
-                "stableBad": count(bad, stable_name, route),
-                "stableAll": count(every, stable_name, route),
+                "stableBad": count(bad, stable_version, route),
+                "stableAll": count(every, stable_version, route),
             }
         )
         for route in ROUTES
@@ -252,7 +262,7 @@ bounds = let(
                 f"latency ({percentile})",
                 measured("beside stable"),
                 bounded.timesStable,
-                unit=f" times {stable_name}'s",
+                unit=f" times {stable_version}'s",
                 at_most=True,
                 unsure=slow_by_chance,
             ),

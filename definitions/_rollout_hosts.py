@@ -5,7 +5,7 @@ Sources: KServe v0.20.0 pkg/controller/v1beta1/inferenceservice/reconcilers/ingr
 
 from __future__ import annotations
 
-from _rollout_seen import answer, component, live, route_asked
+from _rollout_seen import answer, component, is_kserve, live, route_asked
 from _routes import KSERVE_GATEWAY
 
 from velagen import (
@@ -29,7 +29,7 @@ is_istio = let(first_given(route_asked.provider, "gateway-api") == "istio")
 IN_CLUSTER = r"[.]svc([.]|$)|[.]cluster[.]local$"
 
 #: The route that KServe makes for the stable version.
-kserve_route = answer("seen", "kserveRoute").value
+kserve_route = answer("more", "kserveRoute").value
 url = first_given(live.status.url, "")
 host_of_url = split(split(first_given(split(url, "://")[1], url), "/")[0], ":")[0]
 #: The names by which KServe serves the model. With a path template one is the domain itself, which all models share.
@@ -51,6 +51,7 @@ kserve_hosts = let(
 )
 hosts = let(
     cases(
+        (is_kserve, []),
         (given(route_asked.hosts), route_asked.hosts),
         (is_istio, []),
         otherwise=kserve_hosts,
@@ -65,7 +66,7 @@ gateway_namespace = let(
 
 # ---------------------------------------------------------------- who else has them
 
-top_steps = first_given(answer("there", "app").value.spec.workflow.steps, [])
+top_steps = first_given(answer("more", "app").value.spec.workflow.steps, [])
 all_steps = let(
     [
         each(top_steps, lambda step: step),
@@ -120,7 +121,7 @@ shared = let(
 foreign_routes = let(
     [
         each(
-            first_given(answer("there", "routes")["values"]["items"], []),
+            first_given(answer("more", "routes")["values"]["items"], []),
             lambda one: first_given(one.metadata.name, ""),
             where=lambda one: (
                 ~contains([p.component, f"{p.component}-rollout"], first_given(one.metadata.name, p.component))

@@ -7,11 +7,17 @@ from _rollout_history import appended, labels
 from _rollout_seen import (
     SETTINGS,
     candidate,
-    candidate_name,
+    candidate_object,
     component,
+    created,
+    has_all,
+    is_kserve,
+    is_of_this_revision,
     namespace,
     now_at,
+    percent_written,
     revision_of,
+    rolled_out,
     route_asked,
     rules,
     second_of,
@@ -20,10 +26,11 @@ from _rollout_seen import (
     stored,
     target,
 )
-from _rollout_state import begin
+from _rollout_state import before_check, begin, had, is_safe
 
 from velagen import (
     Reference,
+    cases,
     comment,
     contains,
     context,
@@ -68,6 +75,19 @@ settings_now = to_json({**{name: rules[name] for name in SETTINGS}, "route": rou
 history_then = let(first_given(stored.history, ""))
 
 is_done = phase == "done"
+#: The newest revision when the phase began, where another one has to be told from it: see is_new and is_safe.
+newest = if_else(created != "", created, rolled_out)
+before = let(
+    cases(
+        (row == "begun", newest),
+        (
+            row == "deployed anew",
+            if_else(one_of(had.phase, "", "deploy", "done") | ((had.phase == "failed") & has_all), "", newest),
+        ),
+        ((phase == "revert") & (had.phase != "revert"), newest),
+        otherwise=first_given(stored.before, ""),
+    )
+)
 kept = let(
     {
         "state": to_json(following),
@@ -83,12 +103,18 @@ kept = let(
             settings_now,
         ),
         "history": if_else(row == "", history_then, appended(history_then, line)),
+        when(is_kserve): {
+            "before": before,
+            "pinned": if_else(row == "begun", rolled_out, first_given(stored.pinned, "")),
+        },
     }
 )
 
 
 #: All of it but the state.
-KEPT = ("stable", "stableComponent", "target", "revision", "session", "settings", "why", "history")
+KEPT = ("stable", "stableComponent", "target", "revision", "session", "settings", "why", "history", "said", "routed")
+#: The same where KServe splits.
+KEPT_BY_KSERVE = ("before", "pinned")
 
 
 def state_object(of: Reference, data: Value) -> Value:
@@ -118,7 +144,7 @@ as_candidate = {
     each(component, where=lambda key, _: ~contains(["name", "properties", "traits"], key)): lambda key, value: {
         key: value
     },
-    "name": candidate_name,
+    "name": candidate_object,
     "properties": {
         each(properties, where=lambda key, _: key != "modelName"): lambda key, value: {key: value},
         when(has_name): {"modelName": first_given(properties.modelName, p.component)},
@@ -132,13 +158,43 @@ as_candidate = {
     ],
 }
 is_of_revision = revision_of(candidate) == context.appRevision
-wants_candidate = one_of(phase, "prepare", "warm", "step", "pause") & ~is_of_revision
-wants_component = one_of(phase, "deploy", "promote", "done") & ~p.tidy
-
+brings_in = one_of(phase, "prepare", "warm", "step", "pause")
+wants_candidate = brings_in & ~is_kserve & ~is_of_revision
 
 #: What a rollback leaves standing, as it was when it became stable; none where the model was there before the step.
 stable_component = let(if_else(kept.stableComponent != "", from_json(kept.stableComponent), {}))
 knows_stable = let(kept.stableComponent != "")
+
+# ---------------------------------------------------------------- split by KServe
+
+#: Over a version that was not to get requests.
+is_deployed_over = (phase == "deploy") & (before != "")
+#: At 100 the newest revision has all, as without a number; but by that KubeVela sees that there is something to write.
+percent = let(
+    if_else(
+        one_of(phase, "deploy", "revert"),
+        if_else((row == "") & is_safe & ((phase == "deploy") | knows_stable), 100, 0),
+        weight,
+    )
+)
+wants_percent = let(
+    is_kserve
+    & (
+        (phase == "revert")
+        | (
+            (brings_in | one_of(phase, "promote", "settle") | (is_deployed_over & ~p.tidy))
+            & (~is_of_this_revision | (percent_written != percent))
+        )
+    )
+)
+with_percent = if_else((phase == "revert") & knows_stable, stable_component, component)
+wants_component = ~p.tidy & cases(
+    (is_kserve, (phase == "done") | ((phase == "deploy") & (before == ""))),
+    otherwise=one_of(phase, "deploy", "promote", "done"),
+)
+#: Where KServe splits, the stable version is there once it has been taken back.
+is_back = ~is_kserve | before_check["live"]
+wants_stable = (phase == "failed") & knows_stable & is_back
 
 
 def is_named(one: Reference) -> Expression:

@@ -13,7 +13,18 @@ from _rollout_hosts import (
     traits_of_component,
     twice,
 )
-from _rollout_seen import answer, component, live, phase_then, route_asked, rules, stable_target, target
+from _rollout_seen import (
+    answer,
+    component,
+    is_knative,
+    is_kserve,
+    live,
+    phase_then,
+    route_asked,
+    rules,
+    stable_target,
+    target,
+)
 
 from velagen import (
     cases,
@@ -63,18 +74,23 @@ names_of_webhooks = let([each(webhooks, lambda one: one.name)])
 
 #: Where a version is about to be brought in. Before a first deployment KServe has not named the model yet.
 starts = one_of(phase_then, "", *transitions.ENDS)
-needs_hosts = given(live.metadata.uid) & (stable_target != target) & starts
+needs_hosts = given(live.metadata.uid) & (stable_target != target) & starts & ~is_kserve
+#: Alerts know the model and not its revisions: that of one that is asked for by its version never rings.
+blind_alerts = let(
+    [each(first_given(p.analysis.alerts, []), lambda one: one.name, where=lambda one: missing(one.selector))]
+)
 #: What the API server said of reads that this account may not do: "... is forbidden: User ... cannot get ...".
 READS = {
-    "seen": ("state", "leases", "live", "httpRoute", "kserveRoute", "virtualService"),
-    "there": ("gateway", "routes", "app", "event", "liveDeployment"),
+    "seen": ("state", "leases", "live", "httpRoute", "virtualService"),
+    "more": ("kserveRoute", "gateway", "routes", "app", "event", "liveDeployment"),
 }
 denied = let(
     [
         each(
             [first_given(answer(group, name).err, "") for group, names in READS.items() for name in names],
             lambda one: one,
-            where=lambda one: contains_text(one, "is forbidden"),
+            # In Knative mode there is no route of ours.
+            where=lambda one: contains_text(one, "is forbidden") & ~(is_kserve & contains_text(one, '"httproutes"')),
         )
     ]
 )
@@ -105,8 +121,34 @@ refusal = let(
             "out, or the step to keep it stopped",
         ),
         (
-            first_given(component.properties.deploymentMode, "") == "knative",
-            "rollout-model works in standard mode: drop deploymentMode, or use the trait canary",
+            ~is_kserve & is_knative,
+            f"via: route splits the requests between two objects of standard mode, and {p.component} has "
+            "deploymentMode: knative: drop via, and KServe splits them between two revisions",
+        ),
+        (
+            is_kserve & ~is_knative,
+            f"via: kserve needs deploymentMode: knative, and {p.component} is in standard mode, where KServe 0.20 "
+            "splits nothing: drop via, and a route splits the requests",
+        ),
+        (
+            is_kserve & given(p.route),
+            f"{p.component} has deploymentMode: knative, where Knative's own route splits the requests, by their share "
+            "alone: drop route (with match and affinity it needs standard mode)",
+        ),
+        (
+            is_kserve & (rules.shadow > 0),
+            f"{p.component} has deploymentMode: knative, and Knative copies no requests: drop shadow, or use standard "
+            "mode",
+        ),
+        (
+            is_kserve & contains(rules.steps, 100),
+            "steps holds 100, at which KServe forgets which revision was the stable one: write steps below 100; behind "
+            "the last one the new version gets all",
+        ),
+        (
+            is_kserve & (length(blind_alerts) > 0),
+            f"the alert {blind_alerts[0]} of analysis knows {p.component} and not its revisions: write a selector, for "
+            f'example component="{p.component}"',
         ),
         (length(falling) > 0, f"steps must rise, and {falling[0]} does not: write [10, 30, 60]"),
         (
@@ -150,7 +192,7 @@ refusal = let(
             "clients outside call",
         ),
         (
-            contains_text(first_given(answer("there", "gateway").err, ""), "not found"),
+            contains_text(first_given(answer("more", "gateway").err, ""), "not found"),
             f"there is no Gateway {gateway_namespace}/{gateway_name}: write the one that clients come in by as "
             "route.gateway, with name and namespace",
         ),

@@ -6,7 +6,7 @@ from _rollout_hosts import beside_kserve, gateway_name, gateway_namespace, hosts
 from _rollout_next import is_shadow, phase, properties, weight
 from _rollout_seen import (
     answer,
-    candidate_name,
+    candidate_object,
     found_routes,
     live,
     namespace,
@@ -21,6 +21,7 @@ from _routes import GRPC_REQUEST, HTTP, backend, destination
 from velagen import (
     cases,
     comment,
+    context,
     each,
     first_given,
     floor,
@@ -29,6 +30,7 @@ from velagen import (
     length,
     let,
     one_of,
+    sha256,
     to_json,
     when,
 )
@@ -45,7 +47,7 @@ grpc_port = first_given(ports[1].containerPort, 9000)
 is_split = let(one_of(phase, "warm", "step", "pause", "promote", "settle", "return", "drain"))
 domain = f"{namespace}.svc.cluster.local"
 stable_host = f"{stable_name}-{entry}.{domain}"
-candidate_host = f"{candidate_name}-{entry}.{domain}"
+candidate_host = f"{candidate_object}-{entry}.{domain}"
 route_name = f"{p.component}-rollout"
 
 # ---------------------------------------------------------------- who gets the candidate in any case
@@ -103,23 +105,24 @@ wanted_weights = let(
         of_split,
     ]
 )
-has_drifted = let((length(found_routes) > 0) & (to_json([each(found_routes, weights)]) != to_json(wanted_weights)))
+split_wanted = let(to_json(wanted_weights))
+has_drifted = let((length(found_routes) > 0) & (to_json([each(found_routes, weights)]) != split_wanted))
+
+
+#: What makes a change by hand be written over.
+written_over: dict[object, Value] = {
+    when(has_drifted): {
+        "rollout.velagen/written-over": comment(
+            "An equal object is not written, and what somebody changed by hand would stay.",
+            found_version,
+        )
+    }
+}
 
 
 def route_metadata(name: Value) -> dict[object, Value]:
-    """Name and namespace, and what makes a change by hand be written over."""
-    return {
-        "name": name,
-        "namespace": namespace,
-        when(has_drifted): {
-            "annotations": {
-                "rollout.velagen/written-over": comment(
-                    "An equal object is not written, and what somebody changed by hand would stay.",
-                    found_version,
-                )
-            }
-        },
-    }
+    """Name and namespace."""
+    return {"name": name, "namespace": namespace}
 
 
 # ---------------------------------------------------------------- Gateway API
@@ -159,14 +162,14 @@ def of_candidate(port: Value, share: Value) -> dict[object, Value]:
     """The candidate as a backend."""
     add = {"add": [{"name": "Set-Cookie", "value": set_cookie}]}
     return {
-        **backend(f"{candidate_name}-{entry}", port, share),
+        **backend(f"{candidate_object}-{entry}", port, share),
         when(sets_cookie): {"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": add}]},
     }
 
 
 def split_rule(port: Value) -> dict[object, Value]:
     """Both versions by their weights, and copies for the candidate."""
-    mirror = {"backendRef": {"name": f"{candidate_name}-{entry}", "port": port}, "percent": rules.shadow}
+    mirror = {"backendRef": {"name": f"{candidate_object}-{entry}", "port": port}, "percent": rules.shadow}
     return {
         "backendRefs": [
             backend(f"{stable_name}-{entry}", port, 100 - weight),
@@ -176,11 +179,8 @@ def split_rule(port: Value) -> dict[object, Value]:
     }
 
 
-gateway_route: Value = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "HTTPRoute",
-    "metadata": route_metadata(route_name),
-    "spec": {
+gateway_spec = let(
+    {
         "parentRefs": [{"name": gateway_name, "namespace": gateway_namespace}],
         "hostnames": [each(hosts, lambda host: host)],
         "rules": [
@@ -201,7 +201,20 @@ gateway_route: Value = {
             ),
             {when(beside_kserve): {"matches": [ANY_PATH]}, **split_rule(HTTP)},
         ],
-    },
+    }
+)
+#: The route bears the sum of what it was written from: an equal one is not written again, which would cost an
+#: evaluation of all of this. Each session writes it once, for its revision's ResourceTracker.
+SUM = "rollout.velagen/sum"
+sum_of_route = let(sha256(to_json({"session": context.stepSessionID, "spec": gateway_spec})))
+is_route_written = ~has_drifted & (
+    first_given(answer("seen", "httpRoute").value.metadata.annotations[SUM], "") == sum_of_route
+)
+gateway_route: Value = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "HTTPRoute",
+    "metadata": {**route_metadata(route_name), "annotations": {SUM: sum_of_route, **written_over}},
+    "spec": gateway_spec,
 }
 
 # ---------------------------------------------------------------- Istio
@@ -261,7 +274,7 @@ def service_of_istio(name: str, of: Value, gateway: Value, seen_by: dict[object,
     return {
         "apiVersion": "networking.istio.io/v1beta1",
         "kind": "VirtualService",
-        "metadata": route_metadata(name),
+        "metadata": {**route_metadata(name), when(has_drifted): {"annotations": written_over}},
         "spec": {
             "hosts": of,
             "gateways": [gateway],

@@ -10,6 +10,7 @@ from velagen import (
     contains,
     contains_text,
     context,
+    div,
     each,
     first_given,
     flatten,
@@ -20,6 +21,7 @@ from velagen import (
     length,
     let,
     operation,
+    raw_cue,
     replace_pattern,
     result_of,
     sha256,
@@ -34,7 +36,7 @@ from velagen import parameter as p
 from velagen.template.expression import Expression, Value
 
 stable_name = p.component
-candidate_name = f"{p.component}-canary"
+candidate_object = f"{p.component}-canary"
 state_name = f"{p.component}-rollout"
 namespace = context.namespace
 
@@ -77,6 +79,8 @@ state_then = let(from_json(first_given(stored.state, "{}")))
 phase_then = let(first_given(state_then.phase, ""))
 stable_target = let(first_given(stored.stable, ""))
 settings_then = let(from_json(first_given(stored.settings, "{}")))
+component = let(first_given(answer("seen", "components").value[p.component], {}))
+is_knative = let(first_given(component.properties.deploymentMode, "") == "knative")
 SETTINGS = (
     "steps",
     "interval",
@@ -89,6 +93,7 @@ SETTINGS = (
     "settle",
     "pauseAt",
     "shadow",
+    "via",
 )
 #: In no schema: KubeVela makes no OpenAPI schema of a list with a default.
 STEPS = first_given(p.steps, [10, 30, 60])
@@ -97,13 +102,16 @@ ASKED = {name: getattr(p, name) for name in SETTINGS} | {
     "steps": STEPS,
     "pauseAt": first_given(p.pauseAt, []),
     "shadow": first_given(p.shadow.percent, 0),
+    "via": first_given(p.via, if_else(is_knative, "kserve", "route")),
 }
 settings = {
     name: if_else(p.tidy, first_given(settings_then[name], asked_for), asked_for) for name, asked_for in ASKED.items()
 }
+via = let(settings["via"])
 rules = let(
     {
         **settings,
+        "via": via,
         "steps": [
             when((floor(settings["shadow"]) > 0) & (first_given(settings["steps"][0], 0) > 0), 0),
             each(settings["steps"], floor),
@@ -114,7 +122,8 @@ rules = let(
 )
 route_asked = let(if_else(p.tidy, first_given(settings_then.route, {}), first_given(p.route, {})))
 
-component = let(first_given(answer("seen", "components").value[p.component], {}))
+#: KServe splits between two revisions of the component's own object: there is no other one, and no route of ours.
+is_kserve = let(via == "kserve")
 #: What makes no new version: how many replicas there are, and who says so.
 SCALE_PROPERTIES = ("minReplicas", "maxReplicas")
 SCALE_TRAITS = ("autoscale", "scaler", "hpa", "cpuscaler")
@@ -130,7 +139,11 @@ version = let(
             each(
                 first_given(component.traits, []),
                 lambda trait: trait,
-                where=lambda trait: ~contains(list(SCALE_TRAITS), first_given(trait.type, "")),
+                # No pod is another one by it, so Knative would make no revision.
+                where=lambda trait: (
+                    ~contains(list(SCALE_TRAITS), first_given(trait.type, ""))
+                    & ~(is_kserve & (first_given(trait.type, "") == "slo"))
+                ),
             )
         ],
     }
@@ -138,7 +151,7 @@ version = let(
 target = let(sha256(to_json(version)))
 
 live = answer("seen", "live").value
-candidate = answer("there", "candidate").value
+candidate = answer("seen", "candidate").value
 
 
 def one_line(text: Expression) -> Expression:
@@ -184,6 +197,43 @@ last_words = replace_pattern(one_line(first_given(failure.message, "")), r"^.+(.
 trouble = let(first_given(f": {failure.reason}: {last_words}", ""))
 candidate_is_ready = let(is_ready(candidate))
 
+
+# ---------------------------------------------------------------- Knative's revisions
+
+of_predictor = live.status.components.predictor
+created = let(first_given(of_predictor.latestCreatedRevision, ""))
+latest_ready = let(first_given(of_predictor.latestReadyRevision, ""))
+#: The one that KServe pins what the newest does not get to (reconcilers/knative/ksvc_reconciler.go).
+rolled_out = let(first_given(of_predictor.latestRolledoutRevision, ""))
+#: The newest when the phase began: another one was made since. KServe's status has no generation of its own.
+is_new = let((created != "") & (created != first_given(stored.before, "")))
+has_all = let((created != "") & (created == latest_ready) & (created == rolled_out))
+is_of_this_revision = revision_of(live) == context.appRevision
+percent_written = let(first_given(live.spec.predictor.canaryTrafficPercent, -1))
+stable_has_all = let(
+    length(
+        [
+            each(
+                first_given(of_predictor.traffic, []),
+                lambda one: first_given(one.percent, 0),
+                where=lambda one: (
+                    (first_given(one.revisionName, "") == rolled_out) & (first_given(one.percent, 0) == 100)
+                ),
+            )
+        ]
+    )
+    > 0
+)
+#: By the names that its series have, and that people are told.
+candidate_name = let(
+    cases(
+        (is_kserve & is_new, created),
+        (is_kserve, f"the new revision of {stable_name}"),
+        otherwise=candidate_object,
+    )
+)
+stable_version = let(if_else(is_kserve & (rolled_out != ""), rolled_out, stable_name))
+
 times_of_leases = let(
     [
         each(
@@ -202,6 +252,24 @@ times_of_state = let(
 )
 written_at = let(first_given(sort_by(times_of_state, descending=True)[0], ""))
 now_at = let(first_given(sort_by(concat(times_of_leases, times_of_state), descending=True)[0], ""))
+
+
+def seconds_of(time: Reference) -> Expression:
+    """Seconds of a time as the API server writes it, since a day long ago."""
+    # An intermediate is worked out whether it is asked for or not.
+    whole = let(if_else(time == "", "2000-03-01T00:00:00Z", time))
+    parts = let(raw_cue(f"time.Split({whole})", imports=("time",)))
+    names = ("year", "month", "day", "hour", "minute", "second")
+    at = let({name: floor(first_given(parts[name], 0)) for name in names})
+    # A year begins with March, so that the day that it may lack is its last one.
+    month = if_else(at.month > 2, at.month - 3, at.month + 9)
+    year = let(if_else(at.month > 2, at.year, at.year - 1))
+    days = 365 * year + div(year, 4) - div(year, 100) + div(year, 400) + div(153 * month + 2, 5) + at.day
+    return 86400 * days + 3600 * at.hour + 60 * at.minute + at.second
+
+
+#: Seconds since the state was last written.
+waited = let(cases((written_at != "", seconds_of(now_at) - seconds_of(written_at)), otherwise=0))
 
 
 # ---------------------------------------------------------------- the route, as it is

@@ -6,27 +6,36 @@ from _rollout_refusals import is_fit, webhooks
 from _rollout_seen import (
     answer,
     candidate_is_ready,
+    created,
+    has_all,
+    is_kserve,
+    is_new,
+    is_of_this_revision,
     is_ready,
     is_routed_away,
     is_whole,
+    latest_ready,
     live,
     live_is_absent,
+    percent_written,
     phase_then,
-    revision_of,
+    rolled_out,
     rules,
+    stable_has_all,
     stable_target,
     state_then,
     stored,
     target,
     trouble,
+    waited,
 )
 
-from velagen import cases, context, first_given, floor, given, if_else, length, let, one_of
+from velagen import cases, context, first_given, floor, if_else, length, let, one_of
 from velagen import parameter as p
 from velagen.rollout import transitions
 from velagen.template.expression import Expression
 
-same_session = first_given(stored.session, "") == context.stepSessionID
+same_session = let(first_given(stored.session, "") == context.stepSessionID)
 
 
 def of_state(name: str) -> Expression:
@@ -42,6 +51,10 @@ had = let(
         "errors": if_else(same_session, of_state("errors"), 0),
     }
 )
+#: Seconds after which an object counts as written as it was before, where KServe makes no revision of it.
+UNCHANGED = 60
+#: What a rollback leaves standing; empty where the model was there before the step.
+stored_stable = first_given(stored.stableComponent, "")
 has_ended = one_of(phase_then, *transitions.ENDS)
 is_changed = let(
     ~p.tidy
@@ -54,17 +67,29 @@ is_changed = let(
 #: nothing would tell these from the version that is to be promoted.
 is_run_again = (phase_then == "failed") & ~same_session
 in_place = let(
-    cases((stable_target != "", stable_target == target), (phase_then == "deploy", True), otherwise=live_is_absent)
+    cases(
+        # KServe splits nothing before a revision had all requests.
+        (is_kserve & (rolled_out == ""), True),
+        (stable_target != "", stable_target == target),
+        (phase_then == "deploy", True),
+        otherwise=live_is_absent,
+    )
 )
 #: The run that reaches this has passed the operation that suspends the workflow: a person resumed it.
 is_paused = let(is_fit & (phase_then == "pause") & ~is_changed & ~p.tidy)
-waited = let(
-    cases(
-        (
-            given(answer("clock", "now").timestamp) & given(answer("clock", "written").timestamp),
-            answer("clock", "now").timestamp - answer("clock", "written").timestamp,
-        ),
-        otherwise=0,
+#: Whether the newest revision may get what is not pinned: it is of what is written now, and ready. A revision that is
+#: about to be taken back must not become the newest ready one while all goes to that.
+is_guarded = first_given(stored.before, "") != ""
+is_safe = let(
+    ~is_guarded | ((created == latest_ready) & (is_new | ((latest_ready == rolled_out) & (waited >= UNCHANGED))))
+)
+live_by_kserve = (
+    is_of_this_revision
+    & is_ready(live)
+    & if_else(
+        (phase_then == "revert") & (stored_stable == ""),
+        percent_written == 0,
+        has_all & (~one_of(phase_then, "deploy", "revert") | ~is_guarded | (is_safe & (percent_written == 100))),
     )
 )
 before_check = let(
@@ -73,11 +98,19 @@ before_check = let(
         "changed": is_changed,
         "inPlace": in_place,
         "aborted": p.tidy,
-        "ready": candidate_is_ready & is_whole(answer("there", "candidateDeployment").value),
-        "live": (revision_of(live) == context.appRevision)
-        & is_ready(live)
-        & is_whole(answer("there", "liveDeployment").value),
-        "routed": is_routed_away,
+        "ready": candidate_is_ready
+        & if_else(
+            is_kserve,
+            is_of_this_revision & is_new & (created == latest_ready),
+            is_whole(answer("more", "candidateDeployment").value),
+        ),
+        "live": if_else(
+            is_kserve,
+            live_by_kserve,
+            is_of_this_revision & is_ready(live) & is_whole(answer("more", "liveDeployment").value),
+        ),
+        "routed": if_else(is_kserve, (phase_then != "warm") | stable_has_all, is_routed_away),
+        "strayed": is_kserve & (first_given(stored.pinned, "") != "") & (first_given(stored.pinned, "") != rolled_out),
         "resumed": is_paused,
         "waited": waited,
         "trouble": trouble,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.promtool import expect, holds, of_pod, series
 
-from velagen.monitoring.rules import recording_rules, rules_file
+from velagen.monitoring.rules import recording_rules, revision_rules, rules_file
 from velagen.rollout.verdict import FALSE_ALARMS, counted, evidence_of, judge, worse
 from velagen.template.evaluate import evaluate
 
@@ -25,13 +26,14 @@ ANALYSIS: dict[str, Any] = {
 }
 
 
-def question(monkeypatch: pytest.MonkeyPatch, **analysis: Any) -> str:
-    """The query of a check, for the component m in the namespace team."""
+def question(monkeypatch: pytest.MonkeyPatch, *, seen: dict[str, Any] | None = None, **analysis: Any) -> str:
+    """The query of a check, for the component m in the namespace team; *seen* are the step's reads."""
     monkeypatch.syspath_prepend(str(ROOT / "definitions"))
     for name in [one for one in sys.modules if one.startswith(("rollout_model", "_rollout", "_routes"))]:
         sys.modules.pop(name)
     module = importlib.import_module("_rollout_analysis")
-    given = {"parameter": {"component": "m", "analysis": {**ANALYSIS, **analysis}}, "context": {"namespace": "team"}}
+    parameter = {"component": "m", "tidy": False, "analysis": {**ANALYSIS, **analysis}}
+    given = {"parameter": parameter, "context": {"namespace": "team"}, "seen": seen or {}}
     return str(evaluate(module.question, given))
 
 
@@ -81,6 +83,52 @@ def test_one_query_answers_all_that_is_looked_at(tmp_path: Path, monkeypatch: py
     )
 
 
+#: What a run sees of a model in knative mode, whose revision 2 is being looked at.
+SPLIT = {
+    "components": {"$returns": {"value": {"m": {"properties": {"deploymentMode": "knative"}}}}},
+    "state": {"$returns": {"value": {"data": {"before": "m-predictor-00001"}}}},
+    "live": {
+        "$returns": {
+            "value": {
+                "status": {
+                    "components": {
+                        "predictor": {
+                            "latestCreatedRevision": "m-predictor-00002",
+                            "latestReadyRevision": "m-predictor-00002",
+                            "latestRolledoutRevision": "m-predictor-00001",
+                        }
+                    }
+                }
+            }
+        }
+    },
+}
+
+
+def of_revision(number: int, found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same series, of a pod of Knative's."""
+    pod = f'pod="m-predictor-0000{number}-deployment-5b6-x{number}"'
+    return [{**one, "series": re.sub('pod="[^"]*"', pod, one["series"])} for one in found]
+
+
+def test_two_revisions_of_one_model_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = question(monkeypatch, seen=SPLIT, queries=[])
+    both = [*of_revision(1, mlserver("m", 30, 0, 0.15)), *of_revision(2, mlserver("m", 19, 1, 0.4))]
+    old, new = "m-predictor-00001", "m-predictor-00002"
+    seen = expect(
+        asked,
+        "10m",
+        sample("requests", 400),
+        sample("success ratio", 0.95),
+        sample("latency", 497),
+        sample("beside stable", 2.497),
+        *counts(old, failed=0, every=600, slower=0, slowest=0),
+        *counts(new, failed=20, every=400, slower=400, slowest=0),
+    )
+    group = {"interval": "15s", "input_series": both, "promql_expr_test": [seen]}
+    holds(tmp_path, rules_file((*recording_rules(), *revision_rules())), group)
+
+
 def test_without_requests_or_without_the_stable_version_there_is_no_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +170,7 @@ def test_a_version_whose_metrics_vanish_has_no_number_of_requests(
 
 def test_budgets_and_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [{"name": "Drift"}, {"name": "Late", "selector": 'service=~"VERSION|STABLE"'}, {"name": "Unknown"}]
-    off = {"successRatio": 0, "latency": {"percentile": "p99", "timesStable": 0}, "queries": []}
+    off: dict[str, Any] = {"successRatio": 0, "latency": {"percentile": "p99", "timesStable": 0}, "queries": []}
     asked = question(monkeypatch, **off, budgetLeft=0.1, alerts=chosen)
     left = {"namespace": "team", "slo": "availability", "route": "envoy"}
     ring = {"alertstate": "firing", "namespace": "team"}

@@ -18,6 +18,7 @@ from velagen.oracle import VERSIONS, Oracle
 from velagen.rollout import transitions as t
 from velagen.rollout import verdict
 from velagen.template.compiler import TemplateCompiler
+from velagen.template.evaluate import evaluate
 from velagen.template.functions import let
 from velagen.template.types import UNKNOWN, Fields, JsonType, Member, constant
 
@@ -44,6 +45,7 @@ def settings_of(pick: random.Random) -> dict[str, Any]:
         "deadline": pick.choice([interval * 10, interval * 30]),
         "warmUp": pick.choice([0, 15]),
         "settle": pick.choice([0, 20]),
+        "via": pick.choice(["route", "route", "kserve"]),
     }
 
 
@@ -54,6 +56,7 @@ def sight(pick: random.Random, state: dict[str, Any], how: dict[str, Any], luck:
         "ready": pick.random() < luck["ready"],
         "live": pick.random() < luck["live"],
         "routed": pick.random() < luck["live"],
+        "strayed": how["via"] == "kserve" and pick.random() < luck["aborted"],
         "resumed": state["phase"] == "pause",
         "waited": pick.choice([0, 1, 4, 10, how["interval"], 2 * how["interval"], how["deadline"]]),
         "trouble": pick.choice(["", ": ModelLoadFailed"]),
@@ -198,12 +201,16 @@ def test_without_any_answer_nothing_is_promoted(seed: int) -> None:
         ({"phase": "pause", "step": 1}, {"aborted": True}, "stopped"),
         ({"phase": "promote"}, {"aborted": True}, "stopped"),
         ({"phase": "failed"}, {"aborted": True}, ""),
+        ({"phase": "revert"}, {"aborted": True}, ""),
+        ({"phase": "revert"}, {"live": True}, "reverted"),
+        ({"phase": "revert"}, {"waited": 900}, "not reverted in time"),
+        ({"phase": "step", "step": 1}, {"strayed": True}, "strayed"),
         ({"phase": "halfway"}, {}, "not known"),  # of a later release
     ],
 )
 def test_rows(state: dict[str, Any], seen: dict[str, Any], row: str) -> None:
     how = {**settings_of(random.Random(1)), "steps": [10, 30, 60], "checks": 2, "failureLimit": 3, "deadline": 600}
-    how |= {"pauseAt": [30], "shadow": 0, "onInconclusive": "hold"}
+    how |= {"pauseAt": [30], "shadow": 0, "onInconclusive": "hold", "via": "route"}
     after, name = t.step({**t.BLANK, **state}, {**t.unseen(), **seen}, how)
     assert name == row
     if name == "failed":
@@ -229,7 +236,12 @@ def test_a_step_of_0_percent(how: dict[str, Any], row: str) -> None:
 
 def test_the_graph_has_no_dead_end() -> None:
     left = {one for row in t.table(t.state, t.seen, t.rules) for one in row.phases}
-    reached = {str(row.then["phase"]) for row in t.table(t.state, t.seen, t.rules) if "phase" in row.then}
+    reached = {
+        str(evaluate(row.then["phase"], {"rules": {"via": via}}))
+        for row in t.table(t.state, t.seen, t.rules)
+        if "phase" in row.then
+        for via in ("route", "kserve")
+    }
     assert reached <= {*t.PHASES}
     assert {*t.PHASES} - {*t.ENDS} <= left
 

@@ -22,7 +22,7 @@ from velagen.oracle import Oracle, not_here
 
 _IMPORT: Final = re.compile(r'^\s*(?:import\s+)?"vela/(\w+)"\n', re.MULTILINE)
 _BODY: Final = re.compile(r"^template: \{\n(.*)^\}", re.MULTILINE | re.DOTALL)
-_TOP_FIELD: Final = re.compile(r"^\t(\w+): ", re.MULTILINE)
+_FIELD: Final = re.compile(r"(\w+): ")
 #: In place of KubeVela's packages: what an operation gives without a cluster.
 _STAND_INS: Final[Mapping[str, str]] = {
     "oam.#LoadComponets": "{$returns: value: _components, ...}",
@@ -92,11 +92,18 @@ def _offline(text: str) -> str | None:
 
 
 def _fields_that_fail(text: str) -> Iterator[str]:
-    """The fields of a template below which a ``#Fail`` stands."""
-    places = [*_TOP_FIELD.finditer(text)]
-    for place, after in zip(places, [*places[1:], None], strict=True):
-        if "$fails" in text[place.end() : after.start() if after else len(text)]:
-            yield place[1]
+    """The fields of a template, those of its blocks too, below which a ``#Fail`` stands."""
+    lines = text.splitlines(keepends=True)
+    tabs = [len(line) - len(line.lstrip("\t")) for line in lines]
+    around: list[str] = []
+    for number, line in enumerate(lines):
+        if not tabs[number]:
+            continue
+        around[tabs[number] - 1 :] = [line.strip()]
+        if (field := _FIELD.match(line.strip())) and all(one.startswith("if ") for one in around[:-1]):
+            end = next((at for at in range(number + 1, len(lines)) if tabs[at] <= tabs[number]), len(lines))
+            if any("$fails" in one for one in lines[number:end]):
+                yield field[1]
 
 
 def _failing(value: Any) -> Iterator[str]:

@@ -13,7 +13,7 @@ import yaml
 
 from velagen.monitoring.alerts import alerts
 from velagen.monitoring.objectives import objective_rules
-from velagen.monitoring.rules import Group, recording_rules
+from velagen.monitoring.rules import Group, recording_rules, revision_rules
 from velagen.monitoring.scrape import LABEL_SERVICE, Relabeling, asked_for, from_gateways, from_pods
 
 API: Final = "monitoring.coreos.com/v1"
@@ -29,7 +29,7 @@ _CAMEL: Final = {"source_labels": "sourceLabels", "target_label": "targetLabel"}
 
 def all_groups() -> tuple[Group, ...]:
     """Every rule of the addon: what is recorded, what becomes of objectives, and the alerts."""
-    return (*recording_rules(), *objective_rules(), alerts())
+    return (*recording_rules(), *revision_rules(), *objective_rules(), alerts())
 
 
 def pod_monitors(metadata: Mapping[Any, Any], interval: object) -> list[dict[str, Any]]:

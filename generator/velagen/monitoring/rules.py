@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import yaml
@@ -21,6 +21,8 @@ from velagen.monitoring.sources import (
     MIB,
     NAMED,
     NAMINGS,
+    REVISION_OF_POD,
+    REVISION_OF_WORKLOAD,
     SOURCES,
     Histogram,
     Mean,
@@ -48,6 +50,18 @@ Growth = Callable[[str, str], str]
 #: Of the windows in which growth is counted.
 SECONDS: Final = {"1m": 60, "5m": 300}
 _BUCKETS: Final = "model:latency_seconds_bucket:increase5m"
+#: Who tells Knative's revisions apart, and what is recorded of them: what a check of the step rollout-model looks at.
+_ROUTES_OF_REVISIONS: Final[tuple[Route, ...]] = ("server", "knative", "istio")
+_OF_REVISIONS: Final = frozenset(
+    (
+        "model:requests:rate1m",
+        "model:requests:increase5m",
+        "model:errors:ratio5m",
+        "model:errors:increase5m",
+        _BUCKETS,
+        *(f"model:latency_seconds:{name}" for name in (*PERCENTILES, "mean")),
+    )
+)
 #: A GPU that a pod holds.
 _HELD: Final = '{pod!=""}'
 
@@ -125,6 +139,30 @@ def recording_rules() -> tuple[Group, ...]:
     return (_of_pods(), *(_of_route(route) for route in ROUTES), _of_gpus())
 
 
+def revision_rules() -> tuple[Group, ...]:
+    """The same of Knative's revisions, where a pod is of one: their label version is the revision's name."""
+    return tuple(
+        Group(
+            f"revision-{route}",
+            tuple(
+                replace(
+                    rule,
+                    record=_of_revision(rule.record),
+                    expr=rule.expr.replace(_BUCKETS, _of_revision(_BUCKETS)),
+                    about=f"Of a revision: {rule.about[0].lower()}{rule.about[1:]}",
+                )
+                for rule in _of_route(route, by_revision=True).rules
+                if isinstance(rule, Rule) and rule.record in _OF_REVISIONS
+            ),
+        )
+        for route in _ROUTES_OF_REVISIONS
+    )
+
+
+def _of_revision(record: str) -> str:
+    return record.replace("model:", "revision:", 1)
+
+
 def cluster_names(record: str = CLUSTERS) -> Rule:
     """What tells whose Envoy's clusters are; it stands before all rules of its group that read *record*.
 
@@ -171,9 +209,11 @@ def _of_pods() -> Group:
     )
 
 
-def _of_route(route: Route) -> Group:
+def _of_route(route: Route, *, by_revision: bool = False) -> Group:
     """One rule a record: a pod may give the series of two sources, and the first that answers is taken."""
-    sources = [source for source in SOURCES.values() if source.route == route]
+    sources = [replace(source, by_revision=by_revision) for source in SOURCES.values() if source.route == route]
+    if by_revision:  # a gateway knows no revision
+        sources = [source for source in sources if source.name not in OF_OTHERS or source.name == "istio"]
     # The recorded buckets do not say whose they are: they are read again where one source alone has them.
     of_record = len([source for source in sources if source.histogram]) == 1
     percentiles = [
@@ -278,7 +318,7 @@ def _by(*more: str) -> str:
 
 def _own(source: Source, expr: str) -> str:
     """The expression with all labels of KEY: a gateway's series know namespace and version alone."""
-    if source.name not in OF_OTHERS:
+    if source.name not in OF_OTHERS or source.by_revision:
         return expr
     return f"({expr}) * on (namespace, version) group_left (app, component) {INFO}"
 
@@ -340,17 +380,23 @@ def selected(
     *clusters* is the record of :func:`cluster_names` that the same group makes, or its expression in parentheses.
     """
     named = NAMED.get(source.name)
+    if named and source.by_revision:
+        named = REVISION_OF_WORKLOAD
     parts = [where] if where else []
     if named:
         parts += [f'{named.namespace}=~"(.+)"', f'{named.name}=~"{named.expression}"']
     elif source.name != "envoy":
         parts.append(_MODEL)
+        if source.by_revision:
+            parts.append('pod=~".+-deployment-.+"')
     expr = f"{name}{{{','.join(parts)}}}" if parts else name
     if window:
         expr = growth(expr, window)
     if named:
         expr = f'label_replace({expr}, "namespace", "$1", "{named.namespace}", "(.+)")'
         return f'label_replace({expr}, "version", "$1", "{named.name}", "{named.expression}")'
+    if source.by_revision:
+        return f'label_replace({expr}, "version", "$1", "pod", "{REVISION_OF_POD}")'
     if source.name == "envoy":
         return f"{expr} * on ({ENVOY_CLUSTER}) group_left (namespace, version) {clusters}"
     return expr

@@ -89,6 +89,8 @@ class Source:
     busy: tuple[tuple[str, int], ...] = ()
     #: What to know before its numbers are believed.
     note: str = ""
+    #: Whether its series tell Knative's revisions apart, by their label version.
+    by_revision: bool = False
 
     @property
     def answered(self) -> Series:
@@ -350,6 +352,14 @@ NAMED: Final = {
     "istio": Named("destination_workload_namespace", "destination_workload", "(.+)-predictor(?:-[0-9]+-deployment)?"),
     "istio-gateway": Named("destination_service_namespace", "destination_service_name", f"(.+){_PART}"),
 }
+
+#: Knative's revision of a pod, by its name: the Deployment is called REVISION-deployment
+#: (knative.dev/serving pkg/reconciler/revision/resources/names), and KServe's Service NAME-predictor.
+REVISION_OF_POD: Final = "(.+-predictor-[0-9]+)-deployment-.+"
+#: The same for a mesh's series.
+REVISION_OF_WORKLOAD: Final = Named(
+    "destination_workload_namespace", "destination_workload", "(.+-predictor-[0-9]+)-deployment"
+)
 
 #: By name, in the order of the documents.
 SOURCES: Final = {source.name: source for source in _ALL}

@@ -50,6 +50,8 @@ class Rollout:
     @property
     def candidate(self) -> str:
         """The new version's InferenceService."""
+        if self.stored.settings.get("via") == "kserve":
+            return f"the new revision of {self.component}"
         return f"{self.component}-canary"
 
     @property
@@ -199,6 +201,8 @@ def in_words(rollout: Rollout, now: float) -> list[str]:
             said.append(f"{name} is the new version and has all traffic; {candidate} is about to be removed")
         case "done":
             said.append(f"{name} is deployed and has all traffic")
+        case "revert":
+            said.append(f"rolled back: {state['reason']}; {name} becomes the version of before")
         case "failed":
             said.append(f"rolled back: {state['reason']}")
             said.append(

@@ -12,6 +12,8 @@ them out in Python, for simulations and tests. Nothing here reads a clock or a c
                                        │                      settle ─ settled  │
                                        │                        │               v
                                        └─ failed ←── overdue   return → drain → done
+
+Where KServe splits between two revisions of one object (rules.via), what fails is taken back first: revert → failed.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ PHASES: Final = (
     "settle",
     "return",
     "drain",
+    "revert",
     "done",
     "failed",
 )
@@ -87,6 +90,8 @@ def unseen() -> dict[str, Any]:
         "live": False,
         # Whoever serves the route knows both versions as its backends, and that the candidate gets nothing.
         "routed": False,
+        # What the candidate does not get goes to another version than the stable one.
+        "strayed": False,
         # A person let a pause end.
         "resumed": False,
         # Seconds since the state was last written.
@@ -131,16 +136,26 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
     overdue = seen.waited >= rules.deadline
     why = if_else(unanswered, f"{seen.asks} does not answer", seen.why)
 
+    # The stable version has an object of its own, or it has to be written over the new one and to get ready.
+    back = if_else(rules.via == "kserve", "revert", "failed")
+
     def fails(reason: e.Value) -> dict[str, e.Value]:
-        return {"phase": "failed", "asked": 0, "reason": reason}
+        return {"phase": back, "asked": 0, "reason": reason}
 
     moving = ("prepare", "warm", "step", "pause", "promote", "settle", "return", "drain")
     waiting = ("prepare", "warm", "pause")
+    with_split = ("prepare", "warm", "step", "pause")
     return (
         Row("deployed anew", ANY, seen.changed & seen.inPlace, {**fresh, "phase": "deploy"}),
         Row("begun", ANY, seen.changed, {**fresh, "phase": "prepare"}),
         Row("stopped", moving, seen.aborted, fails(f"it was stopped by hand or by an error, at {now} %")),
         Row("deployed", ("deploy",), seen.live, {"phase": "done"}),
+        Row(
+            "strayed",
+            with_split,
+            seen.strayed,
+            fails(f"KServe sent what it does not get to another version than the stable one, at {now} %"),
+        ),
         Row("ready", ("prepare",), seen.ready, {"phase": "warm"}),
         Row(
             "warm",
@@ -223,6 +238,16 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
         # A gateway that is slow still sends requests to the candidate. One that says nothing is waited for no longer.
         Row("routed", ("return",), seen.routed | overdue, {"phase": "drain"}),
         Row("returned", ("drain",), seen.waited >= DRAIN, {"phase": "done"}),
+        Row("reverted", ("revert",), seen.live, {"phase": "failed"}),
+        Row(
+            "not reverted in time",
+            ("revert",),
+            overdue,
+            {
+                "phase": "failed",
+                "reason": f"{state.reason}; the version of before was not ready again within {rules.deadline} s",
+            },
+        ),
         # A state of a later release, or one that was edited by hand.
         Row("not known", ANY, ~one_of(state.phase, *PHASES), fails(f"the phase {state.phase} is not known here")),
     )
@@ -303,7 +328,7 @@ def _holds(row: Row, state: e.Reference) -> e.Expression:
 
 
 #: What need not be written.
-_WITHOUT: Final[Mapping[str, Any]] = {"pauseAt": [], "shadow": 0}
+_WITHOUT: Final[Mapping[str, Any]] = {"pauseAt": [], "shadow": 0, "via": "route"}
 _ROWS = table(state, seen, rules)
 _MARK, _WEIGHT, _DUE = asking(state, seen, rules), weight(state, rules), due(state, seen, rules)
 _SHADOW = is_shadow(state, rules)

@@ -1,0 +1,229 @@
+"""The step rollout-model where KServe splits between two of Knative's revisions: real API server, vela-core and KServe.
+
+KServe writes Knative's Service, and there is no Knative behind it: its part, revisions and their shares, is played by a
+class below. No request is served.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.conftest import Cluster
+from tests.e2e.test_rollout import BAD, ROUTE, Metrics, Rollout, addon, metrics  # noqa: F401  # fixtures
+
+pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.seconds(60)]
+
+MODEL = ("serving.kserve.io/v1beta1", "InferenceService", "m")
+SERVICE = ("serving.knative.dev/v1", "Service", "m-predictor")
+
+
+class Knative:
+    """Knative for the model m: a revision for each template, ready a round later, and the shares that are asked for."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        #: What each revision serves, by their order, and its whole template; which are ready.
+        self.made: list[str] = []
+        self._templates: list[str] = []
+        self.ready: list[str] = []
+        #: Versions that never get ready.
+        self.broken: set[str] = set()
+        #: All shares that there were: what is served -> per cent.
+        self.shares: list[dict[str, int]] = []
+
+    def name(self, uri_at: int) -> str:
+        return f"m-predictor-{uri_at + 1:05}"
+
+    @property
+    def rolled_out(self) -> str:
+        """The revision that KServe takes for the stable one."""
+        model = self.cluster.get(*MODEL) or {}
+        status = model.get("status", {}).get("components", {}).get("predictor", {})
+        return str(status.get("latestRolledoutRevision", ""))
+
+    def play(self) -> None:
+        """What it would do by now."""
+        service = self.cluster.get(*SERVICE)
+        if service is None:
+            return
+        template = service["spec"]["template"]
+        uri = template["metadata"]["annotations"]["internal.serving.kserve.io/storage-initializer-sourceuri"]
+        if not self._templates or self._templates[-1] != json.dumps(template):
+            self.made.append(uri)  # not ready in this round
+            self._templates.append(json.dumps(template))
+        elif uri not in self.broken and self.name(len(self.made) - 1) not in self.ready:
+            self.ready.append(self.name(len(self.made) - 1))
+        latest = self.ready[-1] if self.ready else ""
+        traffic = [
+            {**one, "revisionName": one.get("revisionName") or latest}
+            for one in (service["spec"]["traffic"] if latest else [])
+        ]
+        newest = self.name(len(self.made) - 1)
+        is_ready = "True" if latest == newest else "False"
+        status = {
+            "observedGeneration": service["metadata"]["generation"],
+            "url": "http://m-predictor.example.com",
+            "latestCreatedRevisionName": newest,
+            "latestReadyRevisionName": latest or None,
+            "traffic": traffic,
+            "conditions": [
+                {"type": one, "status": is_ready} for one in ("ConfigurationsReady", "Ready", "RoutesReady")
+            ],
+        }
+        self.cluster.api.request(
+            "PATCH",
+            self.cluster.api.path(*SERVICE, self.cluster.namespace) + "/status",
+            json={"status": status},
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+        share: dict[str, int] = {}
+        for one in traffic:
+            serves = self.made[int(str(one["revisionName"])[-5:]) - 1]
+            share[serves] = share.get(serves, 0) + int(one["percent"])
+        share = {serves: percent for serves, percent in share.items() if percent}
+        if share and (not self.shares or self.shares[-1] != share):
+            self.shares.append(share)
+
+    def until(self, done: Callable[[], Any], what: str, timeout: float = 120) -> None:
+        end = time.monotonic() + timeout
+        while not done():
+            assert time.monotonic() < end, f"not {what}: {self.made} {self.ready} {self.shares}"
+            self.play()
+            time.sleep(0.3)
+
+
+class OfKnative(Rollout):
+    """As a user writes it: the mode of the component says how it is split."""
+
+    def __init__(self, cluster: Cluster, metrics: Metrics, **settings: Any) -> None:  # noqa: F811  # a fixture's name
+        super().__init__(cluster, metrics, **settings)
+        if "route" not in settings:
+            del self.settings["route"]
+        self.knative = Knative(cluster)
+
+    def up(self, version: int, *, traits: tuple[str, ...] = (), **properties: Any) -> None:
+        super().up(version, traits=traits, **{"deploymentMode": "knative", **properties})
+
+    def wait(self, phase: str, revision: str, timeout: float = 150) -> None:
+        try:
+            self.knative.until(self.ended(phase, revision=revision), f"{revision} {phase}", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.state} {self.workflow}") from error
+
+
+@pytest.fixture
+def rollout(cluster: Cluster, metrics: Metrics) -> OfKnative:  # noqa: F811  # a fixture's name
+    """Version 1 is stable, by the step's first deployment."""
+    found = OfKnative(cluster, metrics)
+    found.up(1)
+    found.wait("done", "app-v1")
+    assert found.knative.shares == [{"s3://models/m/1": 100}]
+    return found
+
+
+V1, V2, V3 = (f"s3://models/m/{number}" for number in (1, 2, 3))
+
+
+@pytest.mark.both
+def test_a_good_version_is_promoted(rollout: OfKnative, cluster: Cluster) -> None:
+    rollout.up(2)
+    rollout.wait("done", "app-v2")
+    assert rollout.knative.shares[1:] == [{V2: 20, V1: 80}, {V2: 50, V1: 50}, {V2: 100}]
+    assert rollout.knative.rolled_out == "m-predictor-00002"
+    # One object, and no route of ours.
+    assert [one["metadata"]["name"] for one in cluster.list(*MODEL[:2])] == ["m"]
+    assert cluster.get(*ROUTE) is None
+    (asked, *_) = rollout.metrics.asked
+    assert 'revision:requests:increase5m{namespace="' in asked
+    assert 'version="m-predictor-00002"' in asked
+    assert 'version=~"m-predictor-00001|m-predictor-00002"' in asked
+    told = [(one["row"], one["weight"]) for one in rollout.history if one["revision"] == "app-v2"]
+    assert told[:4] == [("begun", 0), ("ready", 0), ("warm", 20), ("step passed", 50)]
+
+
+@pytest.mark.both
+def test_a_bad_version_goes_back(rollout: OfKnative, cluster: Cluster) -> None:
+    rollout.metrics.answer = BAD
+    rollout.up(2)
+    rollout.wait("failed", "app-v2")
+    # The version of before is a new revision, and nobody was sent to the bad one until that was ready.
+    assert rollout.knative.shares[1:] == [{V2: 20, V1: 80}, {V1: 100}]
+    assert rollout.knative.made == [V1, V2, V1]
+    assert rollout.knative.rolled_out == "m-predictor-00003"
+    assert "success ratio 0.93 < 0.99 in 2 checks at 20 %" in rollout.message
+    assert rollout.served() == V1
+    # The next one starts from it.
+    rollout.metrics.answer = {"requests": "500", "success ratio": "1", "beside stable": "1.02"}
+    rollout.up(3)
+    rollout.wait("done", "app-v3")
+    assert rollout.served() == V3
+    assert rollout.knative.rolled_out == "m-predictor-00004"
+
+
+def test_a_version_that_never_gets_ready_gets_no_request(rollout: OfKnative) -> None:
+    rollout.knative.broken.add(V2)
+    rollout.settings["deadline"] = 15
+    rollout.up(2)
+    rollout.wait("failed", "app-v2")
+    assert all(V2 not in share for share in rollout.knative.shares)
+    assert "not ready within 15 s" in rollout.state["reason"]
+    assert rollout.served() == V1
+
+
+def test_version_1_again_in_mid_rollout(rollout: OfKnative) -> None:
+    rollout.metrics.answer = {}
+    rollout.up(2)
+    rollout.knative.until(lambda: rollout.knative.shares[-1].get(V2) == 20, "20 %")
+    rollout.up(1)
+    # The same text is the same revision of the application.
+    rollout.wait("done", "app-v1")
+    assert max(share.get(V2, 0) for share in rollout.knative.shares) == 20
+    assert rollout.served() == V1
+    assert rollout.knative.rolled_out == "m-predictor-00003"
+
+
+def test_terminate_is_tidied_up(cluster: Cluster, metrics: Metrics) -> None:  # noqa: F811  # a fixture's name
+    rollout = OfKnative(cluster, metrics, tidy=True)
+    rollout.up(1)
+    rollout.wait("done", "app-v1")
+    metrics.answer = {}
+    rollout.up(2)
+    rollout.knative.until(lambda: rollout.knative.shares[-1].get(V2) == 20, "20 %")
+    cluster.vela("workflow", "terminate", "app", "-n", cluster.namespace)
+    rollout.knative.until(lambda: rollout.phase == "failed", "taken back")
+    assert "stopped by hand" in rollout.state["reason"]
+    assert rollout.served() == V1
+    assert max(share.get(V2, 0) for share in rollout.knative.shares) == 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"via": "route"}, "m has deploymentMode: knative: drop via"),
+        ({"route": {"hosts": ["m.example.com"]}}, "by their share alone: drop route"),
+        ({"shadow": {}}, "Knative copies no requests: drop shadow"),
+        ({"steps": [50, 100]}, "KServe forgets which revision was the stable one"),
+        ({"analysis": {"alerts": [{"name": "ModelErrors"}]}}, "knows m and not its revisions: write a selector"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_what_knative_cannot_do_is_said_and_creates_nothing(
+    cluster: Cluster,
+    metrics: Metrics,  # noqa: F811  # a fixture's name
+    settings: dict[str, Any],
+    words: str,
+) -> None:
+    rollout = OfKnative(cluster, metrics, **settings)
+    rollout.up(1)
+    cluster.wait_for(lambda: words in rollout.message, words, 30)
+    assert cluster.list(*MODEL[:2]) == []
+
+
+def test_via_kserve_needs_knative_mode(cluster: Cluster, metrics: Metrics) -> None:  # noqa: F811  # a fixture's name
+    rollout = OfKnative(cluster, metrics, via="kserve")
+    rollout.up(1, deploymentMode="standard")
+    cluster.wait_for(lambda: "via: kserve needs deploymentMode: knative" in rollout.message, "refused", 30)
