@@ -68,6 +68,7 @@ from velagen.schema.model import (
     layers_of,
     types_of,
 )
+from velagen.schema.patterns import either
 from velagen.schema.tabled import tabled
 from velagen.schema.unions import Union, union_of
 from velagen.schema.validate import validator_for
@@ -748,13 +749,13 @@ class _Compiler:
             conditions: list[tuple[str, Lit]] = [("!~", one) for one in literals]
             unlike = [("!~", one) for one in literals]
             if named:
-                conditions.append(("!~", _none_of(named)))
+                conditions.append(("!~", Lit(either(named), raw=True)))
             # A named property of which the same is asked is checked with the others.
             alike = [one for one in rest.properties if one[0] in named and one[2].key() == below.key()]
             rest.properties = [one for one in rest.properties if one not in alike]
             apart = named.keys() - {name for name, _, _ in alike}
             if apart:
-                unlike.append(("!~", _none_of(name for name in named if name in apart)))
+                unlike.append(("!~", Lit(either(name for name in named if name in apart), raw=True)))
             if expr != TOP:
                 matching_all: Expr = (
                     joined("&", (Unary(op, one) for op, one in conditions)) if conditions else Ident("string")
@@ -1196,12 +1197,6 @@ def _leaving_out(rest: Rest, names: list[str]) -> Rest:
     return dataclasses.replace(rest, properties=[one for one in rest.properties if one[0] not in names])
 
 
-def _none_of(names: Iterable[str]) -> Lit:
-    """A pattern for *names* and nothing else."""
-    escaped = "|".join(re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", name) for name in names)
-    return Lit(f"^({escaped})$", raw=True)
-
-
 #: So many properties of which nothing is asked at render are worth a pattern.
 _FEWEST_BY_PATTERN = 3
 
@@ -1228,7 +1223,7 @@ def _named_once(loose: Expr, shown: Struct) -> tuple[Expr, Struct]:
         return loose, shown
     note = "The checks of _parameter say what these must be."
     patterns = [
-        Field(Pattern(Unary("=~", _none_of(names[value]))), value, doc=(note,) if value == TOP else ())
+        Field(Pattern(Unary("=~", Lit(either(names[value]), raw=True))), value, doc=(note,) if value == TOP else ())
         for value in names
         if value in worth
     ]

@@ -6,8 +6,9 @@ A pattern is parsed once; the same tree is printed for CUE and run here, so both
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -475,6 +476,12 @@ def to_re2(pattern: str) -> str:
     Raises PatternError: no pattern, or one that RE2 can't express.
     """
     return _print(parse(pattern))
+
+
+def either(texts: Iterable[str]) -> str:
+    """A pattern (RE2) for *texts* and nothing else."""
+    escaped = (re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", text) for text in texts)
+    return f"^({'|'.join(escaped)})$"
 
 
 def _print(tree: Pattern) -> str:

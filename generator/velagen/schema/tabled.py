@@ -6,6 +6,7 @@ each of them anew whenever it renders an application.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,11 +29,14 @@ from velagen.cue import (
     Node,
     Selector,
     Struct,
+    Unary,
     absent,
     is_constant,
     present,
 )
+from velagen.schema.patterns import either
 
+_PLAIN = re.compile(r"[\w.+/-]+\Z", re.ASCII)
 #: So many checks of one object are worth a loop.
 _FEWEST = 3
 _NOTE = "What a property must be, and what is said where it is something else."
@@ -126,7 +130,22 @@ def _loop_below(groups: dict[str, dict[str, _Simple]]) -> Comprehension:
 
 
 def _rules(group: dict[str, _Simple]) -> Struct:
-    return Struct(tuple(Field(name, ListLit((one.must, one.said))) for name, one in group.items()))
+    return Struct(tuple(Field(name, ListLit((_by_pattern(one.must), one.said))) for name, one in group.items()))
+
+
+def _by_pattern(must: Expr) -> Expr:
+    """A choice of texts as a pattern: CUE 0.9 works out all alternatives of a table whenever it reads a row of it."""
+    rest, texts = must, list[str]()
+    while isinstance(rest, Binary) and rest.op == "|":
+        texts.insert(0, _word(rest.right))
+        rest = rest.left
+    texts.insert(0, _word(rest))
+    return Unary("=~", Lit(either(texts), raw=True)) if len(texts) > 1 and all(texts) else must
+
+
+def _word(expr: Expr) -> str:
+    """The text, where it is one of plain letters; else none."""
+    return expr.value if isinstance(expr, Lit) and isinstance(expr.value, str) and _PLAIN.match(expr.value) else ""
 
 
 def _unless(at: Expr) -> tuple[Node, ...]:
