@@ -169,6 +169,7 @@ Deploy a model:
 See how it is:            vela status sentiment
 See what it is made of:   vela status sentiment --tree
 What may be written:      vela show kfserving
-                          (or autoscale, availability, canary, gpu-share, slo, model-scope, check-model, check-slo)
+                          (or accelerator, autoscale, availability, canary, gpu-share, slo, model-scope, check-model,
+                          check-slo)
 """,
 )

@@ -45,6 +45,7 @@ DEFINITION_KINDS = {
 
 #: What an example needs that the embedded control plane does not have. Its objects are accepted all the same.
 WAITS_FOR = {
+    "accelerator": "nodes with H100 or A100 GPUs",
     "autoscale-knative": "Knative Serving",
     "canary-knative": "Knative Serving",
     "gpu-dra": "the devices of a DRA driver",
