@@ -17,7 +17,7 @@ from benchmarks import page
 from benchmarks.placement import pods
 from benchmarks.placement.drive import Played, play
 from benchmarks.placement.fleet import Node, cut, fleet, gpus_by_kind, largest_by_kind
-from benchmarks.placement.mix import FEW, MIXES, load
+from benchmarks.placement.mix import FEW, MANY, MIXES, load
 from benchmarks.placement.plane import Placing, add_nodes, plane
 from benchmarks.serving.load import percentile
 
@@ -268,7 +268,7 @@ def draw(runs: Mapping[Run, Found], path: Path) -> None:
             axis.bar([place + 0.27 * (number - 1) for place in range(len(kinds))], heights, 0.25, label=way)
         axis.set(title=title, xticks=range(len(kinds)))
         axis.set_xticklabels(named, fontsize=7)
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(WAYS))
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 
@@ -282,6 +282,7 @@ def plan(*, quick: bool) -> list[Run]:
         for nodes, mix, cuts in (
             (1000, "long tail", FEW),
             (100, "long tail", FEW),
+            (100, "long tail", MANY),
             (100, "trace", FEW),
         )
         for way in WAYS
