@@ -11,6 +11,7 @@ from velagen import (
     cases,
     concat,
     conditions,
+    contains_text,
     context,
     each,
     first_given,
@@ -45,13 +46,17 @@ reason = let(first_given(f"{failure.reason}: {first_given(failure.message, '')}"
 SHARE_LABEL = "nvidia.com/gpu.replicas"
 SHARE = "Insufficient nvidia.com/(gpu.shared|mig-)"
 WAY_OUT = " (how nodes come to offer such a part of a GPU: velagen gpu config)"
+#: What the scheduler says where no device is left for a claim, which mode dra of gpu-share makes.
+CLAIM = "cannot allocate all claims"
+DEVICES = " (which devices there are, and who has them: kubectl get resourceslices,resourceclaims -A)"
 
 
 def said_of(pod: Reference, condition: Reference) -> Value:
     """The scheduler's sentence, and the way out where there is one."""
     sentence = first_given(condition.message, "no reason is given")
     is_share = given(pod.spec.nodeSelector[SHARE_LABEL]) | matches(sentence, SHARE)
-    return f"{sentence}{if_else(is_share, WAY_OUT, '')}"
+    way_out = cases((is_share, WAY_OUT), (contains_text(sentence, CLAIM), DEVICES), otherwise="")
+    return f"{sentence}{way_out}"
 
 
 pods = let(first_given(result_of("pods")["$returns"].values["items"], []))

@@ -113,11 +113,15 @@ def allocated(cluster: Cluster) -> dict[str, str]:
 def waits(cluster: Cluster, name: str) -> None:
     """Its pod finds no device, and vela status says so in the scheduler's words."""
 
+    wanted = (
+        "1 of its pods can't be scheduled: 0/2 nodes are available",
+        "cannot allocate all claims",
+        "(which devices there are, and who has them: kubectl get resourceslices,resourceclaims -A)",
+    )
+
     def told() -> bool:
         said = cluster.vela("status", name, "-n", cluster.namespace).stdout
-        return (
-            "1 of its pods can't be scheduled: 0/2 nodes are available" in said and "cannot allocate all claims" in said
-        )
+        return all(part in said for part in wanted)
 
     cluster.wait_for(told, f"{name}: no device is left")
 
