@@ -97,10 +97,13 @@ class Knative:
 
 
 class OfKnative(Rollout):
-    """As a user writes it: the mode of the component says how it is split."""
+    """As a user writes it: the mode of the component says how it is split.
+
+    KServe's controller writes what it sees over what is played, so a version may take a while to look ready.
+    """
 
     def __init__(self, cluster: Cluster, metrics: Metrics, **settings: Any) -> None:  # noqa: F811  # a fixture's name
-        super().__init__(cluster, metrics, **settings)
+        super().__init__(cluster, metrics, **{"deadline": 180, **settings})
         if "route" not in settings:
             del self.settings["route"]
         self.knative = Knative(cluster)
@@ -108,7 +111,7 @@ class OfKnative(Rollout):
     def up(self, version: int, *, traits: tuple[str, ...] = (), **properties: Any) -> None:
         super().up(version, traits=traits, **{"deploymentMode": "knative", **properties})
 
-    def wait(self, phase: str, revision: str, timeout: float = 150) -> None:
+    def wait(self, phase: str, revision: str, timeout: float = 240) -> None:
         try:
             self.knative.until(self.ended(phase, revision=revision), f"{revision} {phase}", timeout)
         except AssertionError as error:
