@@ -676,7 +676,7 @@ def test_each_missing_right_is_told(lab: Lab, metrics: Metrics) -> None:
         ({"analysis": {"queries": [{"name": "q", "query": "up"}]}}, "the query q of analysis has no bound"),
         ({"analysis": {"successRatio": 0, "latency": {"timesStable": 0}}}, "analysis looks at nothing"),
         ({"traits": ("canary",)}, "has the trait canary"),
-        ({"deploymentMode": "knative"}, "works in standard mode"),
+        ({"deploymentMode": "knative"}, "by their share alone: drop route"),
         ({"stopped": True}, "m is stopped"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
