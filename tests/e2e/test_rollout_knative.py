@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Cluster
 from tests.e2e.test_rollout import BAD, ROUTE, Metrics, Rollout, addon, metrics  # noqa: F401  # fixtures
 
-pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.seconds(60)]
+pytestmark = [pytest.mark.slow, pytest.mark.embedded, pytest.mark.seconds(120)]
 
 MODEL = ("serving.kserve.io/v1beta1", "InferenceService", "m")
 
@@ -29,8 +29,6 @@ class Knative:
         self.made: list[str] = []
         self.ready: list[str] = []
         self.rolled_out = ""
-        #: Versions that never get ready.
-        self.broken: set[str] = set()
         #: All shares that there were: what is served -> per cent.
         self.shares: list[dict[str, int]] = []
 
@@ -46,7 +44,7 @@ class Knative:
         uri = predictor["model"]["storageUri"]
         if not self.made or self.made[-1] != uri:
             self.made.append(uri)  # not ready in this round
-        elif uri not in self.broken and self.name(len(self.made) - 1) not in self.ready:
+        elif self.name(len(self.made) - 1) not in self.ready:
             self.ready.append(self.name(len(self.made) - 1))
         latest = self.ready[-1] if self.ready else ""
         percent = predictor.get("canaryTrafficPercent")
@@ -68,7 +66,7 @@ class Knative:
 
     def _tell(self, latest: str, traffic: list[dict[str, Any]]) -> None:
         newest = self.name(len(self.made) - 1)
-        ready = "True" if latest == newest or (latest and self.made[-1] in self.broken) else "False"
+        ready = "True" if latest == newest else "False"
         found = {
             "latestCreatedRevision": newest,
             "latestReadyRevision": latest,
@@ -88,7 +86,7 @@ class Knative:
             headers={"Content-Type": "application/merge-patch+json"},
         )
 
-    def until(self, done: Callable[[], Any], what: str, timeout: float = 120) -> None:
+    def until(self, done: Callable[[], Any], what: str, timeout: float = 300) -> None:
         end = time.monotonic() + timeout
         while not done():
             assert time.monotonic() < end, f"not {what}: {self.made} {self.ready} {self.shares}"
@@ -111,7 +109,7 @@ class OfKnative(Rollout):
     def up(self, version: int, *, traits: tuple[str, ...] = (), **properties: Any) -> None:
         super().up(version, traits=traits, **{"deploymentMode": "knative", **properties})
 
-    def wait(self, phase: str, revision: str, timeout: float = 240) -> None:
+    def wait(self, phase: str, revision: str, timeout: float = 400) -> None:
         try:
             self.knative.until(self.ended(phase, revision=revision), f"{revision} {phase}", timeout)
         except AssertionError as error:
@@ -146,7 +144,6 @@ def test_a_good_version_is_promoted(rollout: OfKnative, cluster: Cluster) -> Non
     assert told[:4] == [("begun", 0), ("ready", 0), ("warm", 20), ("step passed", 50)]
 
 
-@pytest.mark.both
 def test_a_bad_version_goes_back(rollout: OfKnative, cluster: Cluster) -> None:
     rollout.metrics.answer = BAD
     rollout.up(2)
@@ -163,16 +160,6 @@ def test_a_bad_version_goes_back(rollout: OfKnative, cluster: Cluster) -> None:
     rollout.wait("done", "app-v3")
     assert rollout.served() == V3
     assert rollout.knative.rolled_out == "m-predictor-00004"
-
-
-def test_a_version_that_never_gets_ready_gets_no_request(rollout: OfKnative) -> None:
-    rollout.knative.broken.add(V2)
-    rollout.settings["deadline"] = 15
-    rollout.up(2)
-    rollout.wait("failed", "app-v2")
-    assert all(V2 not in share for share in rollout.knative.shares)
-    assert "not ready within 15 s" in rollout.state["reason"]
-    assert rollout.served() == V1
 
 
 def test_version_1_again_in_mid_rollout(rollout: OfKnative) -> None:
