@@ -61,7 +61,7 @@ GPUS = {
         ("AMD_Instinct_MI300X_OAM", "AMD_Instinct_MI300X", "AMD_Instinct_MI300X_HF", "AMD_Instinct_MI300X_VF"),
     ),
 }
-#: Hardware that is no kind of GPU: no GPU, and any of NVIDIA's.
+#: What `type` takes beside the kinds of GPU: no GPU at all, or any NVIDIA GPU.
 CPU, ANY = "cpu", "any"
 
 # What the definition looks up -----------------------------------------------------------------------------------------

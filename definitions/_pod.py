@@ -180,7 +180,7 @@ def labels(part: str, field: str, still: Reference) -> dict[object, Value]:
     return {field: still, when(given(own)): {field: {each(own): lambda key, value: {key: value}}}}
 
 
-def is_restricted(part: str) -> Expression:
+def is_restricted(part: str | Reference) -> Expression:
     """Whether the pods run under Pod Security restricted, as far as it is in the component's hand."""
     return missing(pods_made[part].security)
 

@@ -89,7 +89,7 @@ denied = let(
         each(
             [first_given(answer(group, name).err, "") for group, names in READS.items() for name in names],
             lambda one: one,
-            # In Knative mode there is no route of ours.
+            # In Knative mode the step makes no route.
             where=lambda one: contains_text(one, "is forbidden") & ~(is_kserve & contains_text(one, '"httproutes"')),
         )
     ]

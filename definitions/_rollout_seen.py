@@ -122,7 +122,7 @@ rules = let(
 )
 route_asked = let(if_else(p.tidy, first_given(settings_then.route, {}), first_given(p.route, {})))
 
-#: KServe splits between two revisions of the component's own object: there is no other one, and no route of ours.
+#: KServe splits between two revisions of the component's own object: the step makes no second object and no route.
 is_kserve = let(via == "kserve")
 #: What makes no new version: how many replicas there are, and who says so.
 SCALE_PROPERTIES = ("minReplicas", "maxReplicas")

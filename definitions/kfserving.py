@@ -507,7 +507,7 @@ containers_wanted = let(
 
 
 def _container(one: Reference) -> dict[object, Value]:
-    own, is_open = one.of, missing(pods_made[one.pod].security)
+    own, restricted = one.of, is_restricted(one.pod)
     context_given = own.pod.containerSecurityContext
     return {
         "name": one.name,
@@ -523,10 +523,10 @@ def _container(one: Reference) -> dict[object, Value]:
         "volumeMounts": optional(pods_made[one.part].mounts),
         "resources": optional(resources_made[one.part]),
         when(given(context_given)): {"securityContext": context_given},
-        when(missing(context_given) & (given(own.runAsUser) | is_open)): {
+        when(missing(context_given) & (given(own.runAsUser) | restricted)): {
             "securityContext": {
                 "runAsUser": optional(own.runAsUser),
-                when(is_open): security(first_given(own.runAsUser, 1) == 0),
+                when(restricted): security(first_given(own.runAsUser, 1) == 0),
             }
         },
         when(one.place == "server"): {

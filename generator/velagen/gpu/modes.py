@@ -177,7 +177,7 @@ def _profile(gpu: str, asked: Asked, mib: int | None) -> str:
 
 
 def _by_dra(cluster: Cluster, asked: Asked, mib: int | None) -> list[Offer]:
-    """MIG devices that a DRA driver announces; a whole GPU is no part."""
+    """The MIG devices that a DRA driver announces; whole GPUs are left out, since a part is asked for."""
     found: dict[str, list[str]] = {}
     for one in cluster.slices:
         profiles = {
