@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _rollout_analysis import bounds, check, has_answer, requests_seen, seen_now, why
 from _rollout_history import appended, labels
+from _rollout_scale import begins_with, holding_pods, properties, trait_of_candidate
 from _rollout_seen import (
     SETTINGS,
     candidate,
@@ -129,7 +130,6 @@ def state_object(of: Reference, data: Value) -> Value:
 
 #: The candidate is the component once more, with the name that clients call the model by.
 DROPPED_TRAITS = ("canary",)
-properties = let(first_given(component.properties, {}))
 has_name = let(
     comment(
         "Triton names models by their folders, and is asked after all of them where no name is given: by the "
@@ -146,13 +146,16 @@ as_candidate = {
     },
     "name": candidate_object,
     "properties": {
-        each(properties, where=lambda key, _: key != "modelName"): lambda key, value: {key: value},
+        each(
+            properties, where=lambda key, _: (key != "modelName") & ((key != "minReplicas") | (begins_with == 0))
+        ): lambda key, value: {key: value},
+        when(begins_with > 0): {"minReplicas": begins_with},
         when(has_name): {"modelName": first_given(properties.modelName, p.component)},
     },
     "traits": [
         each(
             first_given(component.traits, []),
-            lambda trait: trait,
+            trait_of_candidate,
             where=lambda trait: ~contains(list(DROPPED_TRAITS), first_given(trait.type, "")),
         )
     ],
@@ -195,6 +198,9 @@ wants_component = ~p.tidy & cases(
 #: Where KServe splits, the stable version is there once it has been taken back.
 is_back = ~is_kserve | before_check["live"]
 wants_stable = (phase == "failed") & knows_stable & is_back
+#: What is applied under the component's own name.
+itself = let(if_else(wants_stable, stable_component, component))
+itself_with_pods = holding_pods(itself)
 
 
 def is_named(one: Reference) -> Expression:

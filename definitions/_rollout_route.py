@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from _rollout_hosts import beside_kserve, gateway_name, gateway_namespace, hosts
-from _rollout_next import is_shadow, phase, properties, weight
+from _rollout_next import is_shadow, phase, weight
+from _rollout_scale import properties
 from _rollout_seen import (
     answer,
     candidate_object,

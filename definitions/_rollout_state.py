@@ -5,6 +5,7 @@ from __future__ import annotations
 from _rollout_refusals import is_fit, webhooks
 from _rollout_seen import (
     answer,
+    candidate,
     candidate_is_ready,
     created,
     has_all,
@@ -92,6 +93,11 @@ live_by_kserve = (
         has_all & (~one_of(phase_then, "deploy", "revert") | ~is_guarded | (is_safe & (percent_written == 100))),
     )
 )
+replicas = first_given(answer("more", "candidateDeployment").value.spec.replicas, 0)
+replicas_asked = first_given(candidate.spec.predictor.minReplicas, 0)
+#: KServe begins with one pod where an autoscaler sets the number: it has to have seen how many there are to be.
+is_short = let(candidate_is_ready & ~is_kserve & (replicas > 0) & (replicas < replicas_asked))
+shortage = let(if_else(is_short, f": its autoscaler gave it {replicas} of {replicas_asked} replicas", ""))
 before_check = let(
     {
         **transitions.unseen(),
@@ -102,7 +108,7 @@ before_check = let(
         & if_else(
             is_kserve,
             is_of_this_revision & is_new & (created == latest_ready),
-            is_whole(answer("more", "candidateDeployment").value),
+            is_whole(answer("more", "candidateDeployment").value) & ~is_short,
         ),
         "live": if_else(
             is_kserve,
@@ -113,7 +119,7 @@ before_check = let(
         "strayed": is_kserve & (first_given(stored.pinned, "") != "") & (first_given(stored.pinned, "") != rolled_out),
         "resumed": is_paused,
         "waited": waited,
-        "trouble": trouble,
+        "trouble": f"{trouble}{shortage}",
         "asks": f"the endpoint of the metrics{if_else(length(webhooks) > 0, ' or a webhook', '')}",
     }
 )

@@ -138,6 +138,13 @@ def time(one: Reference) -> Value:
     }
 
 
+#: KServe's label of the pods of a part (GetRawServiceLabel, pkg/constants). Sources: KEDA docs, Kubernetes Workload.
+as_many = {
+    "type": "kubernetes-workload",
+    "metadata": {"podSelector": f"app=isvc.{p.matchPodsOf}-{p.part}", "value": "1"},
+}
+
+
 def limit(own: Reference, stabilization: Value | None) -> dict[object, Value]:
     """How fast the pods change in one direction. Source: Kubernetes autoscaling/v2 HPAScalingRules."""
     period = first_given(own.periodSeconds, 15)
@@ -182,6 +189,7 @@ scaled = let(
         "triggers": [
             each(asked, trigger, where=lambda one: one.metric != "schedule"),
             each(first_given(p.schedule, []), time),
+            when(given(p.matchPodsOf), as_many),
         ],
     }
 )
@@ -315,7 +323,7 @@ not_by_cpu = let([each(asked, lambda one: one.metric, where=lambda one: one.metr
 own_class = if_else(is_hpa, "hpa", "external")
 others_class = let(first_given(noted[AUTOSCALER_CLASS], own_class))
 only_keda = [p.pollingSeconds, p.scaleDownSeconds, p.cooldownSeconds, p.scaleUp, p.scaleDown, p.fallback, p.schedule]
-only_keda += [p.triggers]
+only_keda += [p.triggers, p.matchPodsOf]
 uses_keda = given(only_keda[0])
 for field in only_keda[1:]:
     uses_keda = uses_keda | given(field)
@@ -501,8 +509,13 @@ autoscale = Trait(
         ),
         refuse(
             ~is_keda & uses_keda,
-            "pollingSeconds, scaleDownSeconds, cooldownSeconds, scaleUp, scaleDown, fallback, schedule and triggers "
-            "belong to engine: keda: drop them",
+            "pollingSeconds, scaleDownSeconds, cooldownSeconds, scaleUp, scaleDown, fallback, schedule, triggers and "
+            "matchPodsOf belong to engine: keda: drop them",
+        ),
+        refuse(
+            first_given(p.matchPodsOf, "") == context.name,
+            f"matchPodsOf: {context.name} is this component itself, which would never have fewer pods than it has: "
+            "write another model's name",
         ),
     ],
     status=Status(

@@ -36,12 +36,12 @@ from _rollout_next import (
     is_named,
     is_over,
     is_shadow,
+    itself_with_pods,
     kept,
     knows_stable,
     percent,
     phase,
     row,
-    stable_component,
     state_object,
     wants_candidate,
     wants_component,
@@ -50,7 +50,7 @@ from _rollout_next import (
     weight,
     with_percent,
 )
-from _rollout_quiet import is_quiet, quiet_message, wait_in_words
+from _rollout_quiet import is_candidate_written, is_quiet, quiet_message, wait_in_words
 from _rollout_refusals import is_fit, refusal, webhooks
 from _rollout_route import gateway_route, is_route_written, route_name, service_of_istio, split_wanted, stable_host
 from _rollout_seen import (
@@ -59,7 +59,6 @@ from _rollout_seen import (
     candidate_is_ready,
     candidate_name,
     candidate_object,
-    component,
     echo,
     echoed,
     is_kserve,
@@ -74,7 +73,7 @@ from _rollout_seen import (
     state_name,
     stored,
 )
-from _rollout_state import begin, is_due, is_paused, is_run_again, paused_at
+from _rollout_state import begin, is_due, is_paused, is_run_again, paused_at, shortage
 from _rollout_webhooks import bodies, is_asked, requests
 
 from velagen import (
@@ -130,7 +129,9 @@ said_of_phase = let(
         default=phase,
     )
 )
-message = let(f"{said_of_phase}{if_else(row == '', wait_in_words(phase), '')}")
+message = let(
+    f"{said_of_phase}{if_else(phase == 'prepare', shortage, '')}{if_else(row == '', wait_in_words(phase), '')}"
+)
 
 #: Without the stable version's objects among those of this revision, a success would delete them.
 fails = ~is_fit | ((phase == "failed") & ~p.tidy & ((p.afterRollback == "fail") | ~knows_stable | ~is_back))
@@ -305,8 +306,7 @@ acting: dict[object, Value] = {
             ),
             "model": apply(first_given(result_of("act")["rendered"]["$returns"].output, {})),
         },
-        when(is_fit & wants_component): {"component": apply_component(component)},
-        when(is_fit & wants_stable): {"stable": apply_component(stable_component)},
+        when(is_fit & (wants_component | wants_stable)): {"component": apply_component(itself_with_pods)},
     },
     "end": {
         when(is_fit & (phase == "failed")): {
@@ -398,7 +398,13 @@ rollout_model = WorkflowStep(
                     },
                     # Before a rollout they only show whether this account may read them.
                     when(one_of(phase_then, "", *transitions.ENDS)): {"event": read("v1", "Event", state_name)},
-                    when(one_of(phase_then, "", *transitions.ENDS, "deploy", "promote", "settle") & ~is_kserve): {
+                    when(
+                        ~is_kserve
+                        & (
+                            one_of(phase_then, "", *transitions.ENDS, "deploy", "promote", "settle")
+                            | ~is_candidate_written
+                        )
+                    ): {
                         "liveDeployment": read("apps/v1", "Deployment", f"{stable_name}-predictor"),
                     },
                     when(one_of(phase_then, "prepare", "warm", "pause") & ~is_kserve): {

@@ -101,10 +101,13 @@ class Rollout:
             last = {"component": "m", "tidy": True}
             self.steps.append({"name": "tidy", "type": "rollout-model", "if": "always", "properties": last})
 
-    def up(self, version: int, *, traits: tuple[str, ...] = (), **properties: Any) -> None:
+    def up(
+        self, version: int, *, traits: tuple[str, ...] = (), scale: dict[str, Any] | None = None, **properties: Any
+    ) -> None:
         """What a person writes and runs."""
         split = {"weight": 10, "modelUri": "s3://models/m/9", "route": {"hosts": ["m.example.com"]}}
         written = [{"type": one, "properties": split} for one in traits]
+        written += [{"type": "autoscale", "properties": scale}] if scale else []
         model = {"runtime": "sklearn", "modelUri": f"s3://models/m/{version}", **properties}
         self.cluster.up(
             {
@@ -355,6 +358,53 @@ def test_version_3_in_the_middle_of_version_2(rollout: Rollout, cluster: Cluster
     assert rollout.served() == "s3://models/m/1"
     rollout.wait("done", "app-v3")
     assert rollout.served() == "s3://models/m/3"
+
+
+@pytest.mark.both
+def test_each_version_has_the_pods_for_all_requests(cluster: Cluster, metrics: Metrics) -> None:
+    """An autoscaler would give each of them the pods for its share alone."""
+    scale = {"maxReplicas": 4, "prometheusAddress": "http://prometheus.monitoring.svc:9090"}
+
+    def scaled(name: str) -> dict[str, Any]:
+        found = cluster.get("keda.sh/v1alpha1", "ScaledObject", f"{name}-autoscale") or {"spec": {"triggers": []}}
+        spec: dict[str, Any] = found["spec"]
+        return spec
+
+    def pods(name: str) -> int:
+        found = cluster.get("apps/v1", "Deployment", f"{name}-predictor") or {"spec": {}}
+        return int(found["spec"].get("replicas", 0))
+
+    def scale_to(name: str, number: int) -> None:
+        """As KEDA would, which does not run here."""
+        found = cluster.get("apps/v1", "Deployment", f"{name}-predictor")
+        assert found is not None
+        cluster.api.apply(
+            {
+                **{key: found[key] for key in ("apiVersion", "kind")},
+                "metadata": {"name": f"{name}-predictor", "namespace": cluster.namespace},
+                "spec": {"replicas": number},
+            }
+        )
+
+    rollout = Rollout(cluster, metrics)
+    rollout.up(1, scale=scale)
+    rollout.wait("done", "app-v1")
+    candidates = {"podSelector": "app=isvc.m-canary-predictor", "value": "1"}
+    assert [one["metadata"] for one in scaled("m")["triggers"] if one["type"] == "kubernetes-workload"] == [candidates]
+    scale_to("m", 3)
+    rollout.up(2, scale=scale)
+    cluster.wait_for(lambda: pods("m-canary"), "the candidate", 60)
+    assert scaled("m-canary")["minReplicaCount"] == 3
+    assert [one["type"] for one in scaled("m-canary")["triggers"]] == ["prometheus"]
+    # KServe begins with one pod where an autoscaler is to come, and no request goes to it before that has been there.
+    assert pods("m-canary") == 1
+    cluster.wait_for(lambda: condition(cluster.inference_service("m-canary"), "Ready") == "True", "ready", 60)
+    cluster.wait_for(lambda: "its autoscaler gave it 1 of 3 replicas" in rollout.message, "the message", 60)
+    assert rollout.weight == 0
+    scale_to("m-canary", 3)
+    rollout.wait("done", "app-v2")
+    assert pods("m") == 3
+    assert scaled("m")["minReplicaCount"] == 1
 
 
 def test_terminate_is_tidied_up(cluster: Cluster, metrics: Metrics) -> None:
