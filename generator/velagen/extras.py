@@ -14,6 +14,7 @@ EXTRAS: Final = {
     "model": "model",
     "monitoring": "metrics",
     "promote": "s3",
+    "scaling": "lab",
 }
 #: Extras that a single package needs, whoever imports it.
 _ALONE: Final = {"boto3": "s3", "botocore": "s3"}

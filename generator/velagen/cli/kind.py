@@ -69,6 +69,17 @@ def kind_up(
     click.echo(f"export GATEWAY={lab.url('gateway')}")
 
 
+def add_keda(lab: KindLab) -> None:
+    """Put KEDA into a kind lab that was started without it; it stays there."""
+    from velagen.lab.kind import keda, stack
+
+    if lab.api.get("v1", "Namespace", keda.NAMESPACE) is None:
+        click.echo(
+            "the lab has no KEDA: it gets it (where no registry answers it is built, a quarter of an hour)", err=True
+        )
+        stack.install(lab, ["keda"], None)
+
+
 def why_no_kind() -> list[str]:
     """Why no kind cluster can be started here; nothing where one can."""
     import os

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from velagen.cli.kind import kind_down, kind_lab, kind_status, kind_up, lab_prune, why_no_kind
+from velagen.cli.kind import add_keda, kind_down, kind_lab, kind_status, kind_up, lab_prune, why_no_kind
 from velagen.errors import Problem, VelagenError
 from velagen.kubevela import VERSIONS
 
@@ -330,3 +330,42 @@ def demo_rollout(name: str, folder: Path | None, *, kind: bool | None) -> None:
     stage = Embedded(control)
     with stage.numbers():
         run(example, stage, console)
+
+
+@demo.command("autoscale", epilog="Example: velagen demo autoscale -o plot.html")
+@_name
+@_dir
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="autoscale-demo.html",
+    show_default=True,
+    help="The page with the plot; one that is there is replaced.",
+)
+def demo_autoscale(name: str, folder: Path | None, *, output: Path) -> None:
+    """Show pods that follow a load by the trait autoscale (examples/autoscale-demo.yaml), and a plot at the end.
+
+    It needs a kind cluster with KEDA: one that is not up is started first, and one without KEDA gets it. Then it takes
+    less than five minutes. Requests, 48 a second at most, go to this machine's own lab and end by themselves.
+    """
+    from velagen.cli.seeing import check_output
+    from velagen.project import Project
+    from velagen.scaling.demo import demo as run
+
+    example = Project.find().root / "examples" / "autoscale-demo.yaml"
+    check_output(output, overwrite=True, example="plot.html")
+    lab = kind_lab(name, folder)
+    if not lab.running:
+        if reasons := why_no_kind():
+            raise VelagenError(
+                Problem(
+                    f"no kind cluster can be started ({'; '.join(reasons)})",
+                    hint="In the embedded lab no pod runs that could follow a load; docs/kind.md says what a kind "
+                    "cluster needs. Without one: python -m benchmarks.autoscale simulates the policies.",
+                )
+            )
+        kind_up(name, folder, keda=True)
+        lab = kind_lab(name, folder)
+    add_keda(lab)
+    run(example, lab, Console(), output)

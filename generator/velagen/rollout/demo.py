@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +27,7 @@ from rich.text import Text
 
 from velagen.errors import Place, Problem, VelagenError
 from velagen.lab.api import Api, wait_until
+from velagen.lab.traffic import here, local, open_loop, put_model_file, remove_application
 from velagen.monitoring.cluster import Cluster, prometheus_address
 from velagen.monitoring.models import Wanted
 from velagen.monitoring.prometheus import Prometheus
@@ -63,11 +63,6 @@ class TritonPythonModel:
 """
 _PATH: Final = f"/v2/models/{_MODEL}/infer"
 _BODY: Final = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [0]}]}
-#: moto's server looks at the form of a signature, and takes any.
-_SIGNED: Final = {
-    "Authorization": "AWS4-HMAC-SHA256 Credential=demo/20260101/us-east-1/s3/aws4_request, "
-    "SignedHeaders=host, Signature=0"
-}
 
 
 @dataclass
@@ -124,7 +119,7 @@ class OnKind:
         fault = 'raise RuntimeError("this version is broken")' if bad else "pass"
         program = _PROGRAM.format(version=version, fault=fault)
         for name, content in (("config.pbtxt", _CONFIG), ("1/model.py", program)):
-            self._put(f"rollout-demo/{version}/{_MODEL}/{name}", content)
+            put_model_file(self.lab.url("models"), f"rollout-demo/{version}/{_MODEL}/{name}", content)
         return {
             "runtime": "triton",
             "modelName": _MODEL,
@@ -144,14 +139,14 @@ class OnKind:
     @contextmanager
     def traffic(self, host: str, tally: Tally) -> Iterator[None]:
         """Requests at a fixed rate whatever becomes of them, through the gateway."""
-        stop, here, lock = threading.Event(), threading.local(), threading.Lock()
-        entry = self.lab.url("gateway")
+        mine, lock = threading.local(), threading.Lock()
+        entry = here(self.lab.url("gateway"))
 
         def once() -> None:
-            if not hasattr(here, "session"):
-                here.session = _local()
+            if not hasattr(mine, "session"):
+                mine.session = local()
             try:
-                answer = here.session.post(f"{entry}{_PATH}", json=_BODY, headers={"Host": host}, timeout=30)
+                answer = mine.session.post(f"{entry}{_PATH}", json=_BODY, headers={"Host": host}, timeout=30)
                 version = int(answer.json()["outputs"][0]["data"][0]) if answer.ok else None
             except (requests.RequestException, ValueError, KeyError, IndexError):
                 version = None
@@ -161,35 +156,15 @@ class OnKind:
                 else:
                     tally.answered[version] += 1
 
-        def clock(pool: ThreadPoolExecutor) -> None:
-            start, number = time.perf_counter(), 0
-            while not stop.wait(max(0.0, start + number / RATE - time.perf_counter())):
-                pool.submit(once)
-                number += 1
-
         wait_until(lambda: self._answers(entry, host), what="the first answer through the gateway", timeout=120)
-        with ThreadPoolExecutor(16) as pool:
-            thread = threading.Thread(target=clock, args=(pool,), daemon=True)
-            thread.start()
-            try:
-                yield
-            finally:
-                stop.set()
-                thread.join()
+        with open_loop(once, lambda: RATE, longest=3 * _PATIENCE):
+            yield
 
     def _answers(self, entry: str, host: str) -> bool:
         try:
-            return _local().post(f"{entry}{_PATH}", json=_BODY, headers={"Host": host}, timeout=30).ok
+            return local().post(f"{entry}{_PATH}", json=_BODY, headers={"Host": host}, timeout=30).ok
         except requests.RequestException:
             return False
-
-    def _put(self, name: str, content: str) -> None:
-        address = f"{self.lab.url('models')}/models/{name}"
-        answer = _local().put(address, data=content.encode(), headers=_SIGNED, timeout=30)
-        if not answer.ok:
-            raise VelagenError(
-                Problem(f"the lab's object store refused {name} ({answer.status_code}): {answer.text[:300]}")
-            )
 
 
 class Embedded:
@@ -285,7 +260,7 @@ def demo(example: Path, stage: Stage, console: Console) -> None:
     console.print(f"[bold]{example.name}[/bold]: a good version comes in, a bad one goes back", highlight=False)
     console.print(f"Here {stage.about}. The step is quicker than its defaults: {json.dumps(QUICK)}", highlight=False)
     stage.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    _remove(stage.api, name)
+    remove_application(stage.api, name, NAMESPACE)
     cluster = Cluster.connect(stage.kubeconfig)
     wanted, prometheus = Wanted(NAMESPACE, name), stage.prometheus(cluster)
 
@@ -327,12 +302,12 @@ def demo(example: Path, stage: Stage, console: Console) -> None:
     if tally.sent:
         console.print(str(tally), highlight=False)
     console.print(f"{time.monotonic() - started:.0f} s in all. Next:\n", highlight=False)
-    here = f"-n {NAMESPACE}"
+    space = f"-n {NAMESPACE}"
     console.print(f"  export KUBECONFIG={stage.kubeconfig}", highlight=False, soft_wrap=True)
     for command, what in (
-        (f"velagen rollout status {name} {here}", "why version 3 went back"),
-        (f"velagen rollout report {name} {here} -o report.html", "the same as a page"),
-        (f"vela delete {name} {here} -y", "remove it again"),
+        (f"velagen rollout status {name} {space}", "why version 3 went back"),
+        (f"velagen rollout report {name} {space} -o report.html", "the same as a page"),
+        (f"vela delete {name} {space} -y", "remove it again"),
     ):
         console.print(f"  {command:<70} # {what}", highlight=False, soft_wrap=True)
 
@@ -345,23 +320,6 @@ def _host(api: Api, app: Mapping[str, Any]) -> str:
         return str(hosts[0])
     model = api.get("serving.kserve.io/v1beta1", "InferenceService", properties["component"], NAMESPACE) or {}
     return str(urlsplit(model.get("status", {}).get("url", "")).hostname or "")
-
-
-def _local() -> requests.Session:
-    """No proxy of the environment stands between."""
-    session = requests.Session()
-    session.trust_env = False
-    return session
-
-
-def _remove(api: Api, name: str) -> None:
-    """What an earlier demo left in its namespace."""
-    application = ("core.oam.dev/v1beta1", "Application")
-    if api.get(*application, name, NAMESPACE) is not None:
-        api.delete(*application, name, NAMESPACE)
-        wait_until(
-            lambda: api.get(*application, name, NAMESPACE) is None, what="the end of an earlier demo", timeout=180
-        )
 
 
 def _revision(seen: Seen) -> str:

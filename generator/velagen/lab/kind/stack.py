@@ -20,6 +20,7 @@ from velagen.lab.kind.layer import Site
 from velagen.lab.kind.options import EXTRA, LAYERS, NODE_PORTS
 from velagen.lab.kind.upstream import kustomized
 from velagen.lab.models import sentiment
+from velagen.lab.traffic import local as local
 from velagen.tools import tool
 
 
@@ -184,13 +185,6 @@ def _models(lab: Site) -> None:
             return False
 
     wait_until(made, what="the bucket models", timeout=30, every=0.5)
-
-
-def local() -> requests.Session:
-    """Give an HTTP client for this machine's loopback: no proxy of the environment stands between."""
-    session = requests.Session()
-    session.trust_env = False
-    return session
 
 
 # -- the model servers

@@ -1,0 +1,105 @@
+"""The load of the demo: requests through a lab's gateway at a rate that changes, counted by the second."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import requests
+
+from velagen.lab.traffic import here, local, open_loop
+
+#: Requests that may be under way: five seconds of them, at rates that a laptop bears.
+_AT_ONCE: Final = 256
+
+
+class Load:
+    """Requests to one model, and what became of them."""
+
+    def __init__(self, entry: str, host: str, path: str, body: Mapping[str, Any]) -> None:
+        """Name the gateway, the model's host, and the request. Raises VelagenError where *entry* is elsewhere."""
+        self.address = f"{here(entry)}{path}"
+        self.host = host
+        self.body = body
+        self.rate = 1.0
+        self._begun = time.perf_counter()
+        self._lock = threading.Lock()
+        self._mine = threading.local()
+        self._sent: Counter[int] = Counter()
+        self._failed: Counter[int] = Counter()
+        #: Of each second, how long its requests took that were answered.
+        self._took: defaultdict[int, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def coming_in(self, longest: float) -> Iterator[None]:
+        """Send at `rate`, which may change, while the block runs; after *longest* seconds it ends by itself."""
+        self._begun = time.perf_counter()
+        with open_loop(self._once, lambda: self.rate, longest=longest, workers=_AT_ONCE):
+            yield
+
+    @property
+    def seconds(self) -> float:
+        """Since the first request."""
+        return time.perf_counter() - self._begun
+
+    @property
+    def sent(self) -> int:
+        """All requests so far."""
+        with self._lock:
+            return sum(self._sent.values())
+
+    @property
+    def failed(self) -> int:
+        """Those of them that had no answer, or one that says so."""
+        with self._lock:
+            return sum(self._failed.values())
+
+    def answers(self) -> bool:
+        """Whether the model answers one request, which is not counted."""
+        try:
+            return self._ask()
+        except requests.RequestException:
+            return False
+
+    def by_second(self) -> tuple[list[int], list[int], list[float | None]]:
+        """Of each whole second: requests sent in it, those that failed, and the mean milliseconds of the others."""
+        with self._lock:
+            seconds = range(int(self.seconds))
+            took = [self._took.get(second) for second in seconds]
+            return (
+                [self._sent[second] for second in seconds],
+                [self._failed[second] for second in seconds],
+                [round(1000 * statistics.fmean(one), 1) if one else None for one in took],
+            )
+
+    def recent(self, over: int = 5) -> float:
+        """Requests a second as they were sent in the last seconds."""
+        now = int(self.seconds)
+        with self._lock:
+            return sum(self._sent[second] for second in range(max(0, now - over), now)) / max(1, min(over, now))
+
+    def _ask(self) -> bool:
+        if not hasattr(self._mine, "session"):
+            self._mine.session = local()
+        session: requests.Session = self._mine.session
+        return session.post(self.address, json=self.body, headers={"Host": self.host}, timeout=30).ok
+
+    def _once(self) -> None:
+        begun = time.perf_counter()
+        second = int(begun - self._begun)
+        with self._lock:
+            self._sent[second] += 1
+        try:
+            answered = self._ask()
+        except requests.RequestException:
+            answered = False
+        with self._lock:
+            if answered:
+                self._took[second].append(time.perf_counter() - begun)
+            else:
+                self._failed[second] += 1
