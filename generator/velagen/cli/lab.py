@@ -346,8 +346,8 @@ def demo_rollout(name: str, folder: Path | None, *, kind: bool | None) -> None:
 def demo_autoscale(name: str, folder: Path | None, *, output: Path) -> None:
     """Show pods that follow a load by the trait autoscale (examples/autoscale-demo.yaml), and a plot at the end.
 
-    It needs a kind cluster with KEDA: one that is not up is started first, and one without KEDA gets it. Then it takes
-    less than five minutes. Requests, 48 a second at most, go to this machine's own lab and end by themselves.
+    It needs a kind cluster with KEDA: one that is not up is started first, and one without KEDA gets it. The load
+    lasts less than five minutes. Requests, 48 a second at most, go to this machine's own lab and end by themselves.
     """
     from velagen.cli.seeing import check_output
     from velagen.project import Project

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -34,10 +34,12 @@ NAMESPACE: Final = "autoscale-demo"
 PLATEAUS: Final = (
     # A rate is known once its window is full.
     Plateau(8, least=40, longest=60),
-    Plateau(28, least=20, longest=80),
-    Plateau(48, least=20, longest=80),
-    Plateau(8, least=20, longest=80),
+    Plateau(28, least=20, longest=75),
+    Plateau(48, least=20, longest=75),
+    Plateau(8, least=20, longest=75),
 )
+#: Seconds that the model waits with each request.
+_WAIT: Final = 0.005
 #: Seconds for which the pods must be those of the formula before the load changes.
 _HOLD: Final = 10.0
 #: Seconds until a new model answers.
@@ -251,12 +253,13 @@ def demo(example: Path, lab: Any, console: Console, output: Path) -> Record:
     console.print(f"[bold]{example.name}[/bold]: a load in steps, and the pods that follow it", highlight=False)
     console.print("Pods, gateway, requests, Prometheus and KEDA are real; the model only waits.", highlight=False)
     console.print(f"autoscale: {settings(scaled.trait)}", highlight=False)
-    put_model(lab, scaled, seconds=0.005)
+    put_model(lab, scaled, seconds=_WAIT)
     up(lab, scaled, NAMESPACE)
     load = load_of(lab, scaled, NAMESPACE)
     console.print(f"the model answers after {time.monotonic() - started:.0f} s", highlight=False)
     with _Screen(console, len(PLATEAUS)) as screen:
-        record = follow(lab, scaled, NAMESPACE, load, PLATEAUS, screen.draw)
+        made = follow(lab, scaled, NAMESPACE, load, PLATEAUS, screen.draw)
+    record = replace(made, model_seconds=_WAIT)
     found = rows(record)
     console.print()
     console.print(table(found))

@@ -32,7 +32,7 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Span:
-    """A plateau as it was: from when to when, in seconds since the beginning."""
+    """A plateau as it was: from when until before when, in seconds since the beginning."""
 
     rate: float
     start: float
@@ -86,7 +86,7 @@ def number_at(changes: Changes, at: float) -> int:
 
 def numbers_in(changes: Changes, span: Span) -> list[int]:
     """What it was in a plateau, in order."""
-    return [number_at(changes, span.start), *(number for at, number in changes if span.start < at <= span.end)]
+    return [number_at(changes, span.start), *(number for at, number in changes if span.start < at < span.end)]
 
 
 # ---------------------------------------------------------------- the formula
@@ -174,10 +174,10 @@ def _row(record: Record, span: Span) -> Row:
     rate = requests / max(1, last - first)
     settled = [one for one in record.milliseconds[max(first, last - _SETTLED) : last] if one is not None]
     wanted = formula(record.trait, span.rate, statistics.mean(settled) if settled else None)
-    ready = number_at(record.ready, span.end)
+    ready = numbers_in(record.ready, span)[-1]
     took = None
     if wanted in (None, ready) or (record.trait.get("policy") == "article" and tolerated(record.trait, rate, ready)):
-        changes = [at for at, _ in record.ready if span.start < at <= span.end]
+        changes = [at for at, _ in record.ready if span.start < at < span.end]
         took = changes[-1] - span.start if changes else 0.0
     pods = numbers_in(record.asked, span)
     return Row(rate, wanted, pods, ready, took, requests, sum(record.failed[first:last]))
