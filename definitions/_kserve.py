@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from velagen import Workload, context, given, length, minimum, refuse, replace_text
+from velagen import Workload, context, each, given, has_prefix, length, minimum, refuse, replace_text
 from velagen.template.body import Refusal
 from velagen.template.expression import Expression, Value
 
@@ -47,7 +47,7 @@ def argument(value: Value) -> Expression:
     return replace_text(value, "$", "$$")
 
 
-def longest_name(part: Expression, *, added: int = 0) -> Expression:
+def longest_name(part: Expression, *, added: Value = 0) -> Expression:
     """How many characters a component's name may have in standard mode.
 
     In: predictor or transformer, the longest part that the InferenceService has; by how much its name is longer than
@@ -71,5 +71,8 @@ def not_a_model(trait: str) -> Refusal:
 
 #: The name of the canary's new version among the outputs, by which later traits know that it is made already.
 CANARY_OUTPUT = "newVersion"
+#: Of several candidates each has its own behind it.
+_versions = [each(context.outputs, lambda made, _: made, where=lambda made, _: has_prefix(made, CANARY_OUTPUT))]
+has_canary = length(_versions) > 0
 #: The name of the predictor's budget of disruptions among the outputs.
 BUDGET = "predictor-budget"

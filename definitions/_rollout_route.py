@@ -17,7 +17,19 @@ from _rollout_seen import (
     target,
     weights,
 )
-from _routes import GRPC_REQUEST, HTTP, backend, destination
+from _routes import (
+    GRPC_OF_ISTIO,
+    GRPC_REQUEST,
+    HTTP,
+    backend,
+    destination,
+    in_cookies,
+    kept_cookie,
+    sets_cookie,
+    sets_cookie_of_istio,
+    testers,
+    testers_of_istio,
+)
 
 from velagen import (
     cases,
@@ -56,16 +68,11 @@ route_name = f"{p.component}-rollout"
 matched = route_asked.match
 #: The candidate's answers set it; another rollout's has another value.
 AFFINITY_COOKIE = f"{p.component}-rollout"
-sets_cookie = given(route_asked.affinity)
+is_kept = given(route_asked.affinity)
 seconds_kept = floor(first_given(route_asked.affinity.seconds, 3600))
-set_cookie = let(f"{AFFINITY_COOKIE}={target}; Max-Age={seconds_kept}; Path=/; HttpOnly")
+set_cookie = let(kept_cookie(AFFINITY_COOKIE, target, seconds_kept))
 #: Not while the candidate is about to be taken away.
-has_testers = let((given(matched) | sets_cookie) & one_of(phase, "step", "pause", "promote", "settle"))
-
-
-def in_cookies(name: Value, value: Value) -> str:
-    """The header cookie where it has this one; gateways match it as a whole."""
-    return f"(.*; ?)?{name}={value}(;.*)?"
+has_testers = let((given(matched) | is_kept) & one_of(phase, "step", "pause", "promote", "settle"))
 
 
 cookies = let(
@@ -74,7 +81,7 @@ cookies = let(
             given(matched.cookie),
             in_cookies(first_given(matched.cookie.name, ""), first_given(matched.cookie.value, "")),
         ),
-        when(sets_cookie, in_cookies(AFFINITY_COOKIE, target)),
+        when(is_kept, in_cookies(AFFINITY_COOKIE, target)),
     ]
 )
 headers_matched = let(
@@ -85,7 +92,6 @@ headers_matched = let(
         )
     ]
 )
-has_headers = length(headers_matched) > 0
 
 # ---------------------------------------------------------------- drift
 
@@ -136,35 +142,11 @@ ANY_GRPC_PATH: dict[object, Value] = {
 }
 
 
-def matches_of_testers(path: dict[object, Value], *also: Value) -> Value:
-    """What a tester's request looks like, for a route of Gateway API."""
-    return [
-        when(
-            has_headers,
-            {
-                **path,
-                "headers": [
-                    *also,
-                    each(headers_matched, lambda one: {"type": "Exact", "name": one.name, "value": one.value}),
-                ],
-            },
-        ),
-        each(
-            cookies,
-            lambda one: {
-                **path,
-                "headers": [*also, {"type": "RegularExpression", "name": "cookie", "value": one}],
-            },
-        ),
-    ]
-
-
 def of_candidate(port: Value, share: Value) -> dict[object, Value]:
     """The candidate as a backend."""
-    add = {"add": [{"name": "Set-Cookie", "value": set_cookie}]}
     return {
         **backend(f"{candidate_object}-{entry}", port, share),
-        when(sets_cookie): {"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": add}]},
+        when(is_kept): sets_cookie(set_cookie),
     }
 
 
@@ -188,7 +170,7 @@ gateway_spec = let(
             when(
                 has_grpc & has_testers,
                 {
-                    "matches": matches_of_testers(ANY_GRPC_PATH, GRPC_REQUEST),
+                    "matches": testers(headers_matched, cookies, ANY_GRPC_PATH, GRPC_REQUEST),
                     "backendRefs": [of_candidate(grpc_port, 100)],
                 },
             ),
@@ -198,7 +180,7 @@ gateway_spec = let(
             ),
             when(
                 has_testers,
-                {"matches": matches_of_testers(ANY_PATH), "backendRefs": [of_candidate(HTTP, 100)]},
+                {"matches": testers(headers_matched, cookies, ANY_PATH), "backendRefs": [of_candidate(HTTP, 100)]},
             ),
             {when(beside_kserve): {"matches": [ANY_PATH]}, **split_rule(HTTP)},
         ],
@@ -220,25 +202,12 @@ gateway_route: Value = {
 
 # ---------------------------------------------------------------- Istio
 
-GRPC_OF_ISTIO: dict[object, Value] = {"content-type": {"prefix": "application/grpc"}}
-
-
-def testers_of_istio(also: dict[object, Value]) -> Value:
-    """The same for Istio."""
-    return [
-        when(
-            has_headers,
-            {"headers": {**also, each(headers_matched): lambda _, one: {f"{one.name}": {"exact": one.value}}}},
-        ),
-        each(cookies, lambda one: {"headers": {**also, "cookie": {"regex": one}}}),
-    ]
-
 
 def destination_of_candidate(port: Value, share: Value) -> dict[object, Value]:
     """The candidate as a destination."""
     return {
         **destination(candidate_host, port, share),
-        when(sets_cookie): {"headers": {"response": {"add": {"Set-Cookie": set_cookie}}}},
+        when(is_kept): sets_cookie_of_istio(set_cookie),
     }
 
 
@@ -261,10 +230,19 @@ rules_of_istio = let(
     [
         when(
             has_grpc & has_testers,
-            {"match": testers_of_istio(GRPC_OF_ISTIO), "route": [destination_of_candidate(grpc_port, 100)]},
+            {
+                "match": testers_of_istio(headers_matched, cookies, GRPC_OF_ISTIO),
+                "route": [destination_of_candidate(grpc_port, 100)],
+            },
         ),
         when(has_grpc, {"match": [{"headers": GRPC_OF_ISTIO}], **split_of_istio(grpc_port)}),
-        when(has_testers, {"match": testers_of_istio({}), "route": [destination_of_candidate(HTTP, 100)]}),
+        when(
+            has_testers,
+            {
+                "match": testers_of_istio(headers_matched, cookies, {}),
+                "route": [destination_of_candidate(HTTP, 100)],
+            },
+        ),
         split_of_istio(HTTP),
     ]
 )

@@ -10,7 +10,7 @@ pkg/controller/v1beta1/inferenceservice/utils, UpdateImageTag; vLLM config/model
 from __future__ import annotations
 
 from _accelerators import AMD, ANY, CPU, LABELS, NVIDIA, PRODUCTS, RESOURCES, VENDOR_OF, WITH_SHARED, WITHOUT_BFLOAT16
-from _kserve import CANARY_OUTPUT, INFERENCE_SERVICE, not_a_model
+from _kserve import INFERENCE_SERVICE, has_canary, not_a_model
 from _pod import SERVER
 from _runtimes import SHIPPED
 
@@ -227,7 +227,7 @@ accelerator = Trait(
     checks=[
         not_a_model("accelerator"),
         refuse(
-            given(context.outputs[CANARY_OUTPUT]),
+            has_canary,
             "write accelerator before canary: the new version copies what the component is at canary's turn",
         ),
         refuse(

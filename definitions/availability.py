@@ -18,6 +18,7 @@ from velagen import (
     each,
     first_given,
     given,
+    has_prefix,
     if_else,
     length,
     let,
@@ -26,32 +27,46 @@ from velagen import (
     optional,
     refuse,
     to_number,
+    trim_prefix,
     trim_suffix,
     when,
 )
 from velagen import parameter as p
 from velagen.template.expression import Expression, Reference, Value
 
-stable, newer = context.output, context.outputs[CANARY_OUTPUT]
+stable = context.output
 PARTS = ("predictor", "transformer", "explainer")
 
 
-def pods_of(version: Reference, part: str, least: Value, *, is_new: bool = False) -> Value:
+def pods_of(part: str, least: Value) -> Value:
     """A Deployment of KServe's: its name, the budget's among the outputs, and the replicas it has at its fewest."""
-    name = f"{context.name}-canary-{part}" if is_new else f"{context.name}-{part}"
-    output = f"newVersion-{part}-budget" if is_new else f"{part}-budget"
-    return when(given(version.spec[part]), {"name": name, "output": output, "part": part, "replicas": least})
+    names = {"name": f"{context.name}-{part}", "output": f"{part}-budget"}
+    return when(given(stable.spec[part]), {**names, "part": part, "replicas": least})
+
+
+def pods_of_new(part: str) -> Value:
+    """The same of each new version that the trait canary made."""
+    return each(
+        context.outputs,
+        lambda output, newer: {
+            "name": f"{context.name}-canary{trim_prefix(output, CANARY_OUTPUT)}-{part}",
+            "output": f"{output}-{part}-budget",
+            "part": part,
+            "replicas": first_given(newer.spec[part].minReplicas, 1),
+        },
+        where=lambda output, newer: has_prefix(output, CANARY_OUTPUT) & given(newer.spec[part]),
+    )
 
 
 scaled_to = first_given(context.outputs.scaledObject.spec.minReplicaCount, stable.spec.predictor.minReplicas, 1)
 deployments = let(
     comment(
-        "What KServe makes: a Deployment for each part, and the same of a canary's new version. One replica where "
+        "What KServe makes: a Deployment for each part, and the same of a canary's new versions. One replica where "
         "nothing is written.",
         [
-            pods_of(stable, "predictor", scaled_to),
-            *(pods_of(stable, part, first_given(stable.spec[part].minReplicas, 1)) for part in PARTS[1:]),
-            *(pods_of(newer, part, first_given(newer.spec[part].minReplicas, 1), is_new=True) for part in PARTS),
+            pods_of("predictor", scaled_to),
+            *(pods_of(part, first_given(stable.spec[part].minReplicas, 1)) for part in PARTS[1:]),
+            *map(pods_of_new, PARTS),
         ],
     )
 )

@@ -1,8 +1,9 @@
-"""The trait canary: a part of the traffic goes to a new version of the model.
+"""The trait canary: a part of the traffic goes to a new version of the model, or to several.
 
 In knative mode KServe splits between two revisions (canaryTrafficPercent). In standard mode KServe 0.20 routes nothing:
 its spec.canary makes pods, takes the stable version's away before they are ready, and sets no weights. So the new
 version is an InferenceService of its own, a copy of the component's with another model, and the route is ours.
+So is each of several candidates.
 
 Sources: KServe v0.20.0 pkg/controller/v1beta1/inferenceservice (reconcilers/knative, components/predictor.go,
 reconcilers/ingress), Gateway API v1 HTTPRoute, Istio VirtualService.
@@ -21,33 +22,57 @@ from _kserve import (
     KNATIVE,
     STANDARD,
     STOP,
+    has_canary,
     longest_name,
     not_a_model,
 )
-from _routes import HTTP, backend, destination, http_route, virtual_service
+from _routes import (
+    GRPC_OF_ISTIO,
+    GRPC_REQUEST,
+    HTTP,
+    backend,
+    destination,
+    http_route,
+    in_cookies,
+    kept_cookie,
+    sets_cookie,
+    sets_cookie_of_istio,
+    testers,
+    testers_of_istio,
+    virtual_service,
+)
 
 from velagen import (
     Status,
     Trait,
+    cases,
     comment,
     conditions,
     contains,
     context,
     each,
     first_given,
+    flatten,
+    floor,
     given,
     if_else,
+    join,
     length,
     let,
+    lower,
     matches,
     missing,
+    one_of,
     optional,
     refuse,
     retain_keys,
+    to_json,
+    total,
+    unique,
     when,
 )
 from velagen import parameter as p
-from velagen.template.expression import Expression, Value
+from velagen.template.expression import Expression, Reference, Value
 
 stable = context.output
 predictor = stable.spec.predictor
@@ -75,8 +100,50 @@ entry = let(
 stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
 #: The component's Service without a part's name: KServe's address of the whole model.
 service_host = f"{context.name}.{context.namespace}.svc.cluster.local"
-new_host = f"{new_name}-{entry}.{context.namespace}.svc.cluster.local"
-stable_weight = 100 - p.weight
+versions = let(
+    comment(
+        "The new versions: one, or each candidate.",
+        [
+            when(
+                missing(p.candidates),
+                {
+                    "name": "canary",
+                    "object": new_name,
+                    "output": CANARY_OUTPUT,
+                    "of": "",
+                    "shown": first_given(p.modelUri, ""),
+                    "modelUri": first_given(p.modelUri, ""),
+                    "weight": first_given(p.weight, 0),
+                },
+            ),
+            each(
+                first_given(p.candidates, []),
+                lambda one: {
+                    "name": one.name,
+                    "object": f"{new_name}-{one.name}",
+                    "output": f"{CANARY_OUTPUT}-{one.name}",
+                    "of": f" of candidate {one.name}",
+                    "shown": f"{one.name} ({one.modelUri})",
+                    "modelUri": one.modelUri,
+                    "weight": one.weight,
+                },
+            ),
+        ],
+    )
+)
+several = given(p.candidates)
+weight_of_new = let(total([each(versions, lambda one: one.weight)]))
+#: What the component's own version is called in a cookie, and no candidate may be.
+STABLE = "stable"
+shares = let(
+    comment(
+        "What answers requests, the component's own version first.",
+        [
+            {"name": STABLE, "object": context.name, "weight": 100 - weight_of_new},
+            each(versions, lambda one: {"name": one.name, "object": one.object, "weight": one.weight}),
+        ],
+    )
+)
 ports_of_model = let(
     comment(
         "A model with two ports (protocol: both) takes gRPC on the second; a transformer has one.",
@@ -89,17 +156,15 @@ grpc_port = ports_of_model[1].containerPort
 #: Of what KServe makes of the new version's name, and Knative of the old version's, to which KServe gives a tag of its
 #: own (reconcilers/knative/ksvc_reconciler.go): a Service and a host.
 old_revision = f"prev-{context.name}-predictor"
+most_in_knative = 63 - len("prev--predictor")
 most_characters = let(
-    comment(
-        "What KServe and Knative call the new version's objects, or the old one's, has to fit 63 characters.",
-        if_else(is_knative, 63 - len("prev--predictor"), longest_name(entry, added=len("-canary"))),
-    )
+    comment("What KServe calls a version's objects has to fit 63 characters.", longest_name(entry)),
 )
-longest_made = if_else(
-    is_knative,
-    f"Knative's Service {old_revision}",
-    f"KServe's host name {new_name}-{entry}-{context.namespace} and label isvc.{new_name}-{entry}",
-)
+too_long = let([each(versions, lambda one: one.object, where=lambda one: length(one.object) > most_characters)])
+most_of_name = most_characters - length(too_long[0]) + length(context.name)
+
+#: An HTTPRoute has so many (Gateway API v1, spec.rules).
+MOST_RULES = 16
 
 #: What the copy must not take over: its replicas are fixed.
 SCALING = ("model", "minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
@@ -110,69 +175,169 @@ def is_copied(key: Expression, _value: Expression) -> Expression:
     return ~contains(list(SCALING), key)
 
 
-new_version = {
-    "apiVersion": "serving.kserve.io/v1beta1",
-    "kind": "InferenceService",
-    "metadata": {
-        "name": new_name,
-        "annotations": {
-            DEPLOYMENT_MODE: STANDARD,
-            AUTOSCALER_CLASS: comment("The new version's replicas are fixed.", "none"),
+def new_version(name: Value, model: Value, replicas: Value) -> dict[str, Value]:
+    """The InferenceService of a new version."""
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": name,
+            "annotations": {
+                DEPLOYMENT_MODE: STANDARD,
+                AUTOSCALER_CLASS: comment("The new version's replicas are fixed.", "none"),
+            },
         },
-    },
-    "spec": {
-        each(stable.spec, where=lambda key, _: key != "predictor"): lambda key, value: {key: value},
-        "predictor": comment(
-            "A copy of the component's, but for its model and its scaling.",
-            {
-                each(predictor, where=is_copied): lambda key, value: {key: value},
-                "minReplicas": p.minReplicas,
-                "model": {
-                    each(predictor.model, where=lambda key, _: (key != "storageUri") & (key != "storage")): (
-                        lambda key, value: {key: value}
-                    ),
-                    "storageUri": p.modelUri,
+        "spec": {
+            each(stable.spec, where=lambda key, _: key != "predictor"): lambda key, value: {key: value},
+            "predictor": comment(
+                "A copy of the component's, but for its model and its scaling.",
+                {
+                    each(predictor, where=is_copied): lambda key, value: {key: value},
+                    "minReplicas": replicas,
+                    "model": {
+                        each(predictor.model, where=lambda key, _: (key != "storageUri") & (key != "storage")): (
+                            lambda key, value: {key: value}
+                        ),
+                        "storageUri": model,
+                    },
                 },
+            ),
+        },
+    }
+
+
+# ---------------------------------------------------------------- who gets which version in any case
+
+matched = let(
+    comment(
+        "Candidates that testers choose, by headers or by a cookie.",
+        [
+            each(
+                first_given(p.candidates, []),
+                lambda one: {
+                    "name": one.name,
+                    "object": f"{new_name}-{one.name}",
+                    "headers": [each(one.match.headers, lambda header: header)],
+                    "cookies": [
+                        when(given(one.match.cookie), in_cookies(one.match.cookie.name, one.match.cookie.value))
+                    ],
+                },
+                where=lambda one: given(one.match),
+            )
+        ],
+    )
+)
+#: Each version's answers set it.
+AFFINITY_COOKIE = new_name
+is_kept = given(p.route.affinity)
+seconds_kept = floor(p.route.affinity.seconds)
+keeping = let(
+    comment(
+        "Versions that keep the clients that they answered; one without a share lets them go.",
+        [each(shares, lambda one: one, where=lambda one: is_kept & (one.weight > 0))],
+    )
+)
+
+
+def cookie_set(one: Reference) -> str:
+    """What a version's answers set."""
+    return kept_cookie(AFFINITY_COOKIE, one.name, seconds_kept)
+
+
+def cookies_of_kept(one: Reference) -> list[Value]:
+    """What the requests of a version's clients have."""
+    return [in_cookies(AFFINITY_COOKIE, one.name)]
+
+
+protocols = let(
+    comment(
+        "gRPC's requests as KServe's own route knows them (reconcilers/ingress/httproute_reconciler.go).",
+        [
+            when(has_grpc, {"port": grpc_port, "gatewayApi": [GRPC_REQUEST], "istio": GRPC_OF_ISTIO}),
+            {"port": HTTP, "gatewayApi": [], "istio": {}},
+        ],
+    )
+)
+
+# ---------------------------------------------------------------- Gateway API
+
+
+def of_version(one: Reference, port: Value, share: Value) -> dict[object, Value]:
+    """A version as a backend."""
+    return {**backend(f"{one.object}-{entry}", port, share), when(is_kept): sets_cookie(cookie_set(one))}
+
+
+def rules(protocol: Reference) -> list[Value]:
+    """The rules of one protocol: testers, then the clients that a version keeps, then the weights."""
+    also = each(protocol.gatewayApi, lambda one: one)
+    return [
+        each(
+            matched,
+            lambda one: {
+                "matches": testers(one.headers, one.cookies, {}, also),
+                "backendRefs": [of_version(one, protocol.port, 100)],
             },
         ),
-    },
-}
-
-
-def backends(port: Value) -> Value:
-    """Both versions with their weights, for a route of Gateway API."""
-    return [
-        backend(f"{context.name}-{entry}", port, stable_weight),
-        backend(f"{new_name}-{entry}", port, p.weight),
+        each(
+            keeping,
+            lambda one: {
+                "matches": testers(None, cookies_of_kept(one), {}, also),
+                "backendRefs": [of_version(one, protocol.port, 100)],
+            },
+        ),
+        {
+            when(length(protocol.gatewayApi) > 0): {"matches": [{"headers": [also]}]},
+            "backendRefs": [each(shares, lambda one: of_version(one, protocol.port, one.weight))],
+        },
     ]
 
 
-def destinations(port: Value) -> Value:
+rules_of_gateway = let(flatten([each(protocols, rules)]))
+route = http_route({"name": route_name}, p.route.gateway, optional(p.route.hosts), rules_of_gateway)
+
+
+# ---------------------------------------------------------------- Istio
+
+
+def to_version(one: Reference, port: Value, share: Value) -> dict[object, Value]:
+    """A version as a destination."""
+    return {
+        **destination(f"{one.object}-{entry}.{context.namespace}.svc.cluster.local", port, share),
+        when(is_kept): sets_cookie_of_istio(cookie_set(one)),
+    }
+
+
+def rules_for_istio(protocol: Reference) -> list[Value]:
     """The same for Istio."""
-    return [destination(stable_host, port, stable_weight), destination(new_host, port, p.weight)]
+    also: dict[object, Value] = {each(protocol.istio): lambda key, value: {key: value}}
+    return [
+        each(
+            matched,
+            lambda one: {
+                "match": testers_of_istio(one.headers, one.cookies, also),
+                "route": [to_version(one, protocol.port, 100)],
+            },
+        ),
+        each(
+            keeping,
+            lambda one: {
+                "match": testers_of_istio(None, cookies_of_kept(one), also),
+                "route": [to_version(one, protocol.port, 100)],
+            },
+        ),
+        {
+            when(length(protocol.istio) > 0): {"match": [{"headers": protocol.istio}]},
+            "route": [each(shares, lambda one: to_version(one, protocol.port, one.weight))],
+        },
+    ]
 
 
-route = http_route(
-    {"name": route_name},
-    p.route.gateway,
-    optional(p.route.hosts),
-    http=backends(HTTP),
-    grpc=backends(grpc_port),
-    has_grpc=has_grpc,
-)
+rules_of_istio = let(flatten([each(protocols, rules_for_istio)]))
 
 
 def service_of_istio(name: str, hosts: Value, gateway: Value, seen_by: Mapping[object, Value]) -> Value:
     """Istio's route for *hosts* at one *gateway*."""
-    return virtual_service(
-        {"name": name},
-        hosts,
-        gateway,
-        seen_by,
-        http=destinations(HTTP),
-        grpc=destinations(grpc_port),
-        has_grpc=has_grpc,
-    )
+    return virtual_service({"name": name}, hosts, gateway, seen_by, rules_of_istio)
 
 
 #: In the mesh every caller of the stable version's Service is split, and needs no other name. A name of the user's has
@@ -191,6 +356,37 @@ hosts_service = service_of_istio(
     },
 )
 is_in_cluster = r"[.]svc([.]|$)|[.]cluster[.]local$"
+#: What no user wrote right, candidate by candidate.
+same = let(
+    [
+        each(
+            versions,
+            lambda one: one.of,
+            where=lambda one: first_given(predictor.model.storageUri, "") == one.modelUri,
+        )
+    ]
+)
+names = let([each(first_given(p.candidates, []), lambda one: one.name)])
+are_distinct = let(length(unique(names)) == length(names))
+#: route_name and the second one of Istio's are called so, and KServe makes a route for each version, called like it.
+TAKEN = (STABLE, "split")
+taken = let([each(names, lambda name: name, where=lambda name: one_of(name, *TAKEN))])
+twice = let(
+    comment(
+        "Candidates that ask for one header twice, which no gateway takes.",
+        [
+            each(
+                matched,
+                lambda one: one.name,
+                where=lambda one: (
+                    length(unique([each(one.headers, lambda header: lower(header.name))])) < length(one.headers)
+                ),
+            )
+        ],
+    )
+)
+asked = [each(matched, lambda one: to_json([one.headers, one.cookies]))]
+rules_made = length(rules_of_gateway)
 foreign_hosts = let(
     comment(
         "Names of Services whose owner nothing here knows; only this component's may be split.",
@@ -211,10 +407,20 @@ own_hosts = let(
 )
 
 # Status: with knative nothing of it is an output here, and the component's own status tells.
-conditions_seen = let(first_given(context.outputs[CANARY_OUTPUT].status.conditions, []))
-ready_conditions = let(conditions(conditions_seen, "Ready", "True"))
-has_version = let(given(context.outputs[CANARY_OUTPUT].kind))
-is_healthy = ~has_version | (length(ready_conditions) > 0)
+not_ready = let(
+    [
+        each(
+            versions,
+            lambda one: one,
+            where=lambda one: (
+                given(context.outputs[one.output].kind)
+                & (length(conditions(context.outputs[one.output].status.conditions, "Ready", "True")) == 0)
+            ),
+        )
+    ]
+)
+is_healthy = length(not_ready) == 0
+OF_ITS_OWN = "The new version: an InferenceService of its own."
 
 canary = Trait(
     name="canary",
@@ -224,7 +430,7 @@ canary = Trait(
     conflicts_with=["canary"],
     pod_disruptive=False,
     patch={
-        when(is_knative): {
+        when(is_knative & given(p.weight) & given(p.modelUri)): {
             "spec": {
                 "predictor": {
                     "canaryTrafficPercent": retain_keys(p.weight),
@@ -234,7 +440,9 @@ canary = Trait(
         }
     },
     outputs={
-        when(~is_knative): {CANARY_OUTPUT: comment("The new version: an InferenceService of its own.", new_version)},
+        when(~is_knative & given(p.modelUri)): {
+            CANARY_OUTPUT: comment(OF_ITS_OWN, new_version(new_name, p.modelUri, p.minReplicas))
+        },
         when(~is_knative & is_istio): {
             "virtualService": comment("Istio, for callers in the mesh, who use the component's Service.", mesh_service),
             when(given(p.route.hosts)): {
@@ -244,11 +452,19 @@ canary = Trait(
         when(~is_knative & ~is_istio): {
             "httpRoute": comment("Gateway API, for names that clients call at the gateway.", route)
         },
+        # Behind the others, where both releases of KubeVela put names that are computed.
+        when(~is_knative & several & are_distinct): {
+            each(p.candidates): lambda _, one: {
+                f"{CANARY_OUTPUT}-{one.name}": new_version(
+                    f"{new_name}-{one.name}", one.modelUri, first_given(one.minReplicas, p.minReplicas)
+                )
+            }
+        },
     },
     checks=[
         not_a_model("canary"),
         refuse(
-            given(predictor.canaryTrafficPercent) | given(context.outputs[CANARY_OUTPUT]),
+            given(predictor.canaryTrafficPercent) | has_canary,
             "another canary already splits this component's traffic: write one canary",
         ),
         refuse(
@@ -256,9 +472,48 @@ canary = Trait(
             "write canary before availability, which then keeps pods of the new version too",
         ),
         refuse(
-            length(context.name) > most_characters,
-            f"the component's name may have at most {most_characters} characters with a canary here, and has "
-            f"{length(context.name)}: {longest_made} may have 63",
+            is_knative & (length(context.name) > most_in_knative),
+            f"the component's name may have at most {most_in_knative} characters with a canary here, and has "
+            f"{length(context.name)}: Knative's Service {old_revision} may have 63",
+        ),
+        refuse(
+            ~is_knative & (length(too_long) > 0),
+            f"the component's name may have at most {most_of_name} characters with a canary here, and has "
+            f"{length(context.name)}: KServe's host name {too_long[0]}-{entry}-{context.namespace} and label "
+            f"isvc.{too_long[0]}-{entry} may have 63",
+        ),
+        refuse(
+            is_knative & several,
+            "candidates belong to deploymentMode: standard; in knative mode Knative splits between two revisions, the "
+            "newest and the one before: write modelUri and weight, or make the component standard",
+        ),
+        refuse(
+            weight_of_new > 100,
+            f"the candidates' weights make {weight_of_new} together, and all requests are 100: what they leave goes to "
+            "the component's own version",
+        ),
+        refuse(
+            ~are_distinct,
+            f"two candidates have one name ({join(names, ', ')}): give each a name of its own",
+        ),
+        refuse(
+            length(taken) > 0,
+            f"no candidate may be called {taken[0]}: {STABLE} is the component's own version in affinity's cookie, and "
+            "split the route: call it b, or v2",
+        ),
+        refuse(
+            length(twice) > 0,
+            f"match of candidate {twice[0]} has one header twice, and no request fits both: write each header once",
+        ),
+        refuse(
+            length(unique(asked)) < length(matched),
+            "two candidates have the same match, and only the first would get those requests: let them differ",
+        ),
+        refuse(
+            ~is_knative & ~is_istio & (rules_made > MOST_RULES),
+            f"the route would have {rules_made} rules, and an HTTPRoute has {MOST_RULES} at most: REST and gRPC each "
+            "need one for every match, and one for every version with affinity: write fewer candidates, or drop "
+            "route.affinity",
         ),
         refuse(
             is_knative & given(p.route),
@@ -302,12 +557,16 @@ canary = Trait(
             "serviceAccount instead",
         ),
         refuse(
-            (first_given(predictor.model.storageUri, "") == p.modelUri),
-            "modelUri is the component's own: a canary needs the location of a new version",
+            length(same) > 0,
+            f"modelUri{same[0]} is the component's own: a canary needs the location of a new version",
         ),
     ],
     status=Status(
         healthy=is_healthy,
-        message=if_else(is_healthy, f"{p.weight} % to {p.modelUri}", f"{p.modelUri} is not ready yet"),
+        message=cases(
+            (is_healthy & several, join([each(versions, lambda one: f"{one.weight} % to {one.name}")], ", ")),
+            (is_healthy, f"{weight_of_new} % to {first_given(p.modelUri, '')}"),
+            otherwise=join([each(not_ready, lambda one: f"{one.shown} is not ready yet")], ", "),
+        ),
     ),
 )

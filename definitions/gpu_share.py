@@ -7,7 +7,7 @@ Kubernetes resource.k8s.io/v1 and dra-driver-nvidia-gpu (deviceinfo.go, consumab
 
 from __future__ import annotations
 
-from _kserve import CANARY_OUTPUT, INFERENCE_SERVICE, not_a_model
+from _kserve import INFERENCE_SERVICE, has_canary, not_a_model
 
 from velagen import (
     Status,
@@ -304,7 +304,7 @@ gpu_share = Trait(
             "nodes offer in resources.limits, such as nvidia.com/gpu.shared: 1",
         ),
         refuse(
-            given(context.outputs[CANARY_OUTPUT]),
+            has_canary,
             "write gpu-share before canary: the new version copies what the component is at canary's turn",
         ),
         refuse(

@@ -45,6 +45,24 @@ def test_the_new_version_of_a_canary_has_its_own() -> None:
     assert "all that m-canary-predictor has at its fewest (minReplicas: 1)" in said
 
 
+def test_each_candidate_of_a_canary_has_its_own() -> None:
+    several = trait(
+        "canary",
+        candidates=[
+            {"name": "b", "modelUri": "s3://models/churn/8", "weight": 10},
+            {"name": "c", "modelUri": "s3://models/churn/9", "weight": 10, "minReplicas": 2},
+        ],
+        route={"hosts": ["churn.example.com"]},
+    )
+    found = budgets(SKLEARN, several, trait("availability", maxUnavailable=1))
+    names = {"m-predictor", "m-canary-b-predictor", "m-canary-c-predictor"}
+    assert {name: one["selector"]["matchLabels"]["app"] for name, one in found.items()} == {
+        name: f"isvc.{name}" for name in names
+    }
+    said = outcome_of(SKLEARN, several, trait("availability", minAvailable=1)).raw[0]
+    assert "all that m-canary-b-predictor has at its fewest (minReplicas: 1)" in said
+
+
 def test_a_scaler_says_how_few_there_may_be() -> None:
     scaler = {"metric": "cpu", "maxReplicas": 5, "policy": "target", "target": 70}
     fixed = {key: value for key, value in SKLEARN.items() if key != "minReplicas"}

@@ -846,6 +846,123 @@ def test_a_host_is_one_whole_name(host: str, taken: bool) -> None:
     assert taken == (not problems_of("canary", {**CANARY, "route": {"hosts": [host]}}))
 
 
+CANDIDATES = [
+    {"name": "b", "modelUri": "s3://models/sentiment/2", "weight": 10, "minReplicas": 2},
+    {
+        "name": "c",
+        "modelUri": "s3://models/sentiment/3",
+        "weight": 20,
+        "match": {
+            "headers": [{"name": "x-model", "value": "c"}, {"name": "x-team", "value": "a b"}],
+            "cookie": {"name": "tester", "value": "1"},
+        },
+    },
+]
+OF_C = "m-canary-c-predictor"
+
+
+def rules_of(*, provider: str, protocol: str = "rest", **route: Any) -> list[dict[str, Any]]:
+    """What a route of several candidates holds, as (what is asked for, versions with their shares)."""
+    wanted = {**HOSTS, **route, "provider": provider}
+    found = render({**TRITON, "protocol": protocol}, trait("canary", candidates=CANDIDATES, route=wanted))
+    kind = "VirtualService" if provider == "istio" else "HTTPRoute"
+    spec: dict[str, list[dict[str, Any]]] = found[f"{kind}/m-canary-split"]["spec"]
+    return spec["http"] if provider == "istio" else spec["rules"]
+
+
+def split_of(rule: dict[str, Any]) -> dict[str, int]:
+    if "route" in rule:
+        return {one["destination"]["host"].split(".")[0]: one["weight"] for one in rule["route"]}
+    return {one["name"]: one["weight"] for one in rule["backendRefs"]}
+
+
+def test_each_candidate_is_a_copy_of_its_own() -> None:
+    found = render(TRITON, trait("canary", candidates=CANDIDATES, minReplicas=3, route=HOSTS))
+    assert {name for name in found if name.startswith("InferenceService/")} == {
+        f"InferenceService/{name}" for name in ("m", "m-canary-b", "m-canary-c")
+    }
+    predictors = {name: found[f"InferenceService/m-canary-{name}"]["spec"]["predictor"] for name in "bc"}
+    assert {name: one["model"]["storageUri"] for name, one in predictors.items()} == {
+        "b": "s3://models/sentiment/2",
+        "c": "s3://models/sentiment/3",
+    }
+    assert {name: one["minReplicas"] for name, one in predictors.items()} == {"b": 2, "c": 3}
+
+
+def test_one_candidate_is_what_one_new_version_is() -> None:
+    (one,) = [{"name": "b", **CANARY}]
+    several, alone = (
+        render({**TRITON, "protocol": "both"}, trait("canary", **given, route=HOSTS))
+        for given in ({"candidates": [one]}, CANARY)
+    )
+    named = json.loads(json.dumps(several).replace("m-canary-b", "m-canary").replace("newVersion-b", "newVersion"))
+    assert named == alone
+
+
+@pytest.mark.parametrize("provider", ["istio", "gateway-api"])
+@pytest.mark.parametrize("protocol", ["rest", "both"])
+def test_candidates_share_the_traffic_and_testers_choose(provider: str, protocol: str) -> None:
+    rules = rules_of(provider=provider, protocol=protocol)
+    ports = [9000, 80] if protocol == "both" else [80]
+    assert len(rules) == 2 * len(ports)
+    for testers, split, port in zip(rules[::2], rules[1::2], ports, strict=True):
+        assert split_of(testers) == {OF_C: 100}
+        assert split_of(split) == {"m-predictor": 70, "m-canary-b-predictor": 10, OF_C: 20}
+        assert {
+            one["destination"]["port"]["number"] if provider == "istio" else one["port"]
+            for rule in (testers, split)
+            for one in rule.get("route") or rule["backendRefs"]
+        } == {port}
+        also = "content-type" if port == 9000 else None
+        if provider == "istio":
+            asked = [one["headers"] for one in testers["match"]]
+            assert all(bool(also) == ("content-type" in one) for one in asked)
+            by_headers, by_cookie = asked
+            assert by_headers["x-model"] == {"exact": "c"}
+            assert by_headers["x-team"] == {"exact": "a b"}
+            assert re.fullmatch(by_cookie["cookie"]["regex"], "a=2; tester=1; b=3")
+            assert not re.fullmatch(by_cookie["cookie"]["regex"], "a=2; tester=12")
+        else:
+            asked = [{header["name"]: header for header in one["headers"]} for one in testers["matches"]]
+            assert all(bool(also) == ("content-type" in one) for one in asked)
+            assert {"x-model", "x-team"} <= set(asked[0])
+            assert asked[1]["cookie"]["value"] == "(.*; ?)?tester=1(;.*)?"
+    assert ("match" in rules[-1], "matches" in rules[-1]) == (False, False)
+
+
+@pytest.mark.parametrize("provider", ["istio", "gateway-api"])
+def test_with_affinity_a_client_stays_with_the_version_that_answered(provider: str) -> None:
+    testers, *kept, split = rules_of(provider=provider, affinity={"seconds": 60})
+    assert [split_of(one) for one in kept] == [{"m-predictor": 100}, {"m-canary-b-predictor": 100}, {OF_C: 100}]
+    versions = [one for rule in (testers, *kept, split) for one in rule.get("route") or rule["backendRefs"]]
+    for one in versions:
+        name = (one.get("name") or one["destination"]["host"]).split("-predictor")[0].removeprefix("m-canary-")
+        cookie = f"m-canary={'stable' if name == 'm' else name}; Max-Age=60; Path=/; HttpOnly"
+        assert cookie in str(one.get("filters") or one["headers"])
+    for rule, name in zip(kept, ("stable", "b", "c"), strict=True):
+        assert f"m-canary={name}(;.*)?" in str(rule.get("match") or rule["matches"])
+
+
+def test_a_version_without_a_share_keeps_nobody() -> None:
+    weights = [{**one, "weight": weight} for one, weight in zip(CANDIDATES, (100, 0), strict=True)]
+    found = render(TRITON, trait("canary", candidates=weights, route={**HOSTS, "affinity": {}}))
+    _, *kept, split = found["HTTPRoute/m-canary-split"]["spec"]["rules"]
+    assert [split_of(one) for one in kept] == [{"m-canary-b-predictor": 100}]
+    assert split_of(split) == {"m-predictor": 0, "m-canary-b-predictor": 100, OF_C: 0}
+
+
+@pytest.mark.parametrize("after", ["gpu-share", "accelerator", "canary"])
+def test_nothing_changes_the_component_behind_several_candidates(after: str) -> None:
+    wanted: dict[str, dict[str, Any]] = {
+        "gpu-share": {"fraction": 0.5},
+        "accelerator": {"type": "t4"},
+        "canary": {**CANARY, "route": HOSTS},
+    }
+    outcome = outcome_of(TRITON, trait("canary", candidates=CANDIDATES, route=HOSTS), trait(after, **wanted[after]))
+    said = "another canary" if after == "canary" else f"write {after} before canary"
+    assert said in str(outcome.raw)
+
+
 def test_knative_splits_by_itself() -> None:
     found = render({**TRITON, "deploymentMode": "knative"}, trait("canary", **CANARY))
     assert list(found) == ["InferenceService/m"]
@@ -875,7 +992,7 @@ def status_of(oracle: Oracle, name: str, what: str, field: str, context: Context
     parameter = {"maxReplicas": 3, "weight": 10, "modelUri": "s3://m/2", **more}
     if what == "customStatus":
         # KubeVela computes the details first, then whether all is well, and puts both into the context.
-        healthy = status_of(oracle, name, "healthPolicy", "isHealth", context)
+        healthy = status_of(oracle, name, "healthPolicy", "isHealth", context, **more)
         details = status_of(oracle, name, "details", "", context) if "details: #" in head else {}
         context = {**context, "status": {"details": details, "healthy": healthy}}
     verdict = oracle.eval(rule.result, field, f"context: {json.dumps(context)}\nparameter: {json.dumps(parameter)}")
@@ -1171,6 +1288,32 @@ def test_trait_status(oracle: Oracle, trait_: str, outputs: dict[str, Any], heal
     context = {"name": "m", "outputs": outputs}
     assert status_of(oracle, trait_, "healthPolicy", "isHealth", context) is healthy
     assert isinstance(status_of(oracle, trait_, "customStatus", "message", context), str)
+
+
+@pytest.mark.parametrize(
+    ("ready", "healthy", "message"),
+    [
+        ("bc", True, "10 % to b, 20 % to c"),
+        ("b", False, "c (s3://models/sentiment/3) is not ready yet"),
+        (
+            "",
+            False,
+            "b (s3://models/sentiment/2) is not ready yet, c (s3://models/sentiment/3) is not ready yet",
+        ),
+    ],
+)
+def test_which_candidate_is_not_ready(oracle: Oracle, ready: str, healthy: bool, message: str) -> None:
+    outputs = {
+        f"newVersion-{name}": {
+            "kind": "InferenceService",
+            "status": {"conditions": [{**READY, "status": "True" if name in ready else "False"}]},
+        }
+        for name in "bc"
+    }
+    context = {"name": "m", "outputs": outputs}
+    given = {"candidates": CANDIDATES, "weight": None, "modelUri": None}
+    assert status_of(oracle, "canary", "healthPolicy", "isHealth", context, **given) is healthy
+    assert status_of(oracle, "canary", "customStatus", "message", context, **given) == message
 
 
 NO_ANSWER = {"type": "Ready", "status": "False", "reason": "TriggerError", "message": "Triggers defined in ..."}

@@ -255,6 +255,55 @@ def test_what_servers_give_becomes_one_vocabulary(tmp_path: Path) -> None:
     holds(tmp_path, BY_ROUTE["server"], triton, mlserver, failing, idle, kserve, hugging_face, torchserve, tensorflow)
 
 
+def test_several_candidates_behind_one_route_are_told_apart(tmp_path: Path) -> None:
+    versions = {"m": 14, "m-canary-b": 2, "m-canary-c": 4}
+
+    def counted(route: str) -> list[tuple[dict[str, str], float]]:
+        return [of(route, requests, version=name) for name, requests in versions.items()]
+
+    up = [of_pod("up", "1x40", f"{name}-predictor-1", version=name) for name in versions]
+    by_gateway = case(
+        *up,
+        *(
+            series(
+                "envoy_cluster_upstream_rq_completed",
+                f"0+{15 * requests}x40",
+                envoy_cluster_name=f"team_{name}-predictor_80",
+                namespace="projectcontour",
+                pod="envoy-1",
+            )
+            for name, requests in versions.items()
+        ),
+        tests=[got("model:requests:rate1m", "6m", *counted("envoy"))],
+    )
+    by_mesh = case(
+        *up,
+        *(
+            series(
+                "istio_requests_total",
+                f"0+{15 * requests}x40",
+                reporter="destination",
+                destination_workload=f"{name}-predictor",
+                destination_workload_namespace="team",
+                response_code="200",
+            )
+            for name, requests in versions.items()
+        ),
+        tests=[got("model:requests:rate1m", "6m", *counted("istio"))],
+    )
+    by_server = case(
+        *up,
+        *(
+            of_pod("nv_inference_request_success", f"0+{15 * requests}x40", f"{name}-predictor-1", version=name)
+            for name, requests in versions.items()
+        ),
+        tests=[got("model:requests:rate1m", "6m", *counted("server"))],
+    )
+    holds(tmp_path, BY_ROUTE["envoy"], by_gateway)
+    holds(tmp_path, BY_ROUTE["istio"], by_mesh)
+    holds(tmp_path, BY_ROUTE["server"], by_server)
+
+
 def test_two_versions_behind_one_route_are_told_apart(tmp_path: Path) -> None:
     gateway = {"namespace": "projectcontour", "pod": "envoy-1"}
     stable, new = "team_m-predictor_80", "team_m-canary-predictor_80"

@@ -202,6 +202,20 @@ def test_weights_are_those_of_the_revisions(history: History) -> None:
     assert counted[90] == pytest.approx(0.25, abs=0.01)
 
 
+def test_several_candidates_have_their_shares(prometheus: Prometheus) -> None:
+    several = revision(2, CAME, 10)
+    (component,) = several["spec"]["application"]["spec"]["components"]
+    candidates = [{"name": "b", "weight": 10}, {"name": "c", "weight": 20}]
+    component["traits"][0]["properties"] = {"candidates": candidates}
+    known = {**objects(), "applicationrevisions": [several, revision(3, BACK, None)]}
+    found = gather(Objects(known), prometheus, Wanted("team", "shop"), period("1h", now()))
+    assert found.revisions[0].weights == {"m": {"m-canary-b": 10, "m-canary-c": 20}}
+    written = {name: set(found.written("m", name)) - {None} for name in ("m", "m-canary-b", "m-canary-c", "m-canary")}
+    assert written == {"m": {0.7, 1.0}, "m-canary-b": {0.1, 0.0}, "m-canary-c": {0.2, 0.0}, "m-canary": set()}
+    said = str(page(found))
+    assert "m: 10 % to m-canary-b and 20 % to m-canary-c" in said
+
+
 @pytest.mark.parametrize(
     ("kind", "data"), [("zstd", "KLUv"), ("zstd", "!"), ("gzip", "H4sI"), ("gzip", "AAAA"), ("lzma", "")]
 )

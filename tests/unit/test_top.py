@@ -211,6 +211,16 @@ def test_weights_are_those_of_the_routes(routes: list[dict[str, Any]], expected:
         assert found["m-canary"].mirrored
 
 
+def test_several_candidates_have_a_share_each() -> None:
+    parts = (("m-predictor", 70), ("m-canary-b-predictor", 10), ("m-canary-c-predictor", 20))
+    for made, rules in ((http_route, "rules"), (virtual_service, "http")):
+        route, testers = made(*parts), made(("m-canary-c-predictor", 100))
+        # A rule for testers of c alone is no share.
+        route["spec"][rules].insert(0, testers["spec"][rules][0])
+        found = shares(["m", "m-canary-b", "m-canary-c"], [route])
+        assert {name: one.weight for name, one in found.items()} == {"m": 70, "m-canary-b": 10, "m-canary-c": 20}
+
+
 def test_knatives_split_is_that_of_the_revisions() -> None:
     traffic = [
         {"revisionName": "m-predictor-00002", "percent": 10, "latestRevision": True},

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 from velagen.errors import Problem, VelagenError
@@ -105,14 +106,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Published:
-    """A revision of the application, with the share of each component's new version in per cent.
+    """A revision of the application, with the shares of each component's new versions in per cent, by their names.
 
     The shares are None where the revision can't be read.
     """
 
     at: float
     name: str
-    weights: Mapping[str, float] | None = None
+    weights: Mapping[str, Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,17 @@ class History:
 
     def written(self, component: str, name: str) -> Values:
         """The share that the application's revisions gave a version; None before the first that is kept."""
-        new = f"{component}-canary"
-        if name not in (component, new) or not any(component in (one.weights or ()) for one in self.revisions):
+        told = [(one.weights or {}).get(component, {}) for one in self.revisions]
+        if not any(told) or name not in (component, *chain.from_iterable(told)):
             return (None,) * len(self.times)
         values: list[float | None] = []
         for at in self.times:
             last = next((one.weights for one in reversed(self.revisions) if one.at <= at), None)
-            weight = None if last is None else last.get(component, 0.0) / 100
-            values.append(weight if weight is None or name == new else 1 - weight)
+            if last is None:
+                values.append(None)
+                continue
+            new = last.get(component, {})
+            values.append((100 - sum(new.values()) if name == component else new.get(name, 0.0)) / 100)
         return values
 
     def of(self, record: str, component: str, name: str, route: str | None) -> Values:
@@ -367,18 +371,27 @@ def _revisions(cluster: Cluster, wanted: Wanted, problems: list[Problem]) -> tup
     return tuple(sorted(found, key=lambda one: one.at))
 
 
-def _weights(revision: KubernetesObject) -> dict[str, float] | None:
-    """Weights of the trait canary, by component; None where the application can't be read from its revision."""
+def _weights(revision: KubernetesObject) -> dict[str, dict[str, float]] | None:
+    """Weights of the trait canary, by component and version; None where no application can be read."""
     try:
         application = _unpacked(revision["spec"])["application"]
     except (zlib.error, ValueError, KeyError, TypeError):
         return None
-    weights: dict[str, float] = {}
+    weights: dict[str, dict[str, float]] = {}
     for component in (application.get("spec") or {}).get("components") or ():
+        name = str(component.get("name"))
         for trait in component.get("traits") or ():
-            weight = (trait.get("properties") or {}).get("weight")
-            if trait.get("type") == "canary" and isinstance(weight, int | float):
-                weights[str(component.get("name"))] = float(weight)
+            if trait.get("type") != "canary":
+                continue
+            given = trait.get("properties") or {}
+            candidates = given.get("candidates") or [given]
+            found = {
+                "-".join([name, "canary", *filter(None, [one.get("name")])]): float(one["weight"])
+                for one in candidates
+                if isinstance(one.get("weight"), int | float)
+            }
+            if found:
+                weights[name] = found
     return weights
 
 

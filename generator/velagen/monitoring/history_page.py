@@ -407,8 +407,12 @@ def _event_table(history: History) -> Table:
 
 
 def _revision_in_words(one: Published) -> str:
-    weights = (one.weights or {}).items()
-    return f"revision {one.name}" + "".join(f", {name}: {weight:g} % to its new version" for name, weight in weights)
+    said = [f"revision {one.name}"]
+    for component, weights in (one.weights or {}).items():
+        whose = {f"{component}-canary": "its new version"}
+        shares = " and ".join(f"{weight:g} % to {whose.get(name, name)}" for name, weight in weights.items())
+        said.append(f"{component}: {shares}")
+    return ", ".join(said)
 
 
 def _tone(severity: str) -> Tone:

@@ -586,7 +586,8 @@ class ValueCompiler:
             return Typed(cue.Ident("context"), UNKNOWN)
         kind = self._objects.get(first, JsonType(CONTEXT[first]) if CONTEXT[first] else UNKNOWN)
         at = cue.Selector(cue.Ident("context"), first)
-        if first not in _ALWAYS_IN_CONTEXT:
+        # KubeVela writes outputs only where there are some.
+        if first not in _ALWAYS_IN_CONTEXT or (first == "outputs" and not rest):
             self._demand(at)
         # Below metadata and the like nothing is declared, so nothing can be demanded.
         strict = first in {"output", "outputs", "status", "components"}
