@@ -35,13 +35,14 @@ from velagen.template.expression import Expression, Value
 REASON_KEPT = 200
 is_asked = is_due & candidate_is_ready
 
-told = {
+told: dict[object, Value] = {
     "application": context.appName,
     "namespace": namespace,
     "component": stable_name,
     "candidate": candidate_name,
     "revision": context.appRevision,
     "modelUri": first_given(component.properties.modelUri, ""),
+    when(given(component.properties.models)): {"models": component.properties.models},
     "weight": paused_at,
     "step": had.step + 1,
     "steps": length(rules.steps),

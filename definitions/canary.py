@@ -549,7 +549,8 @@ canary = Trait(
         ),
         refuse(
             given(predictor.storageUris),
-            "canary works with modelUri alone, and this component has artifacts: put them into the model's own folder",
+            "canary works with modelUri alone, and this component has artifacts or several models: put artifacts into "
+            "the model's own folder, and bring another list of models in by the step rollout-model",
         ),
         refuse(
             given(predictor.model.storage),

@@ -132,12 +132,15 @@ grpc_port = choose(family, GRPC_PORTS, 9000)
 
 ready_path = let(
     comment(
-        "Answers 200 once the model is loaded, and not before; Triton's covers all models of the repository.",
+        "Answers 200 once the model is loaded, and not before; /v2/health/ready covers all models of the server.",
         cases(
             (given(p.readiness.path), p.readiness.path),
             (protocol_used != "v2", f"/v1/models/{served_name}"),
             # A name with / can't stand in a path, and the server has only one model.
-            (contains_text(served_name, "/") | (is_triton & missing(p.modelName)), "/v2/health/ready"),
+            (
+                contains_text(served_name, "/") | (is_triton & missing(p.modelName)) | given(p.models),
+                "/v2/health/ready",
+            ),
             otherwise=f"/v2/models/{served_name}/ready",
         ),
     )
@@ -268,6 +271,29 @@ triton_settings = {
     "max_queue_delay_microseconds": p.dynamicBatching.maxQueueDelayMicroseconds,
     "max_batch_size": optional(p.dynamicBatching.maxBatchSize),
 }
+
+#: MLServer finds each model by a model-settings.json, and takes the name that stands there, or for lack of one the
+#: name of the whole service: see the program.
+names_models = given(p.models) & (family == "mlflow")
+
+#: Servers that serve what lies in a folder of folders. KServe starts them without a model where it sees none: it looks
+#: for storageUri and storage, and not for storageUris (pkg/apis/serving/v1beta1/inference_service_defaults.go,
+#: SetTritonDefaults and SetMlServerDefaults, which its controller calls).
+is_of_several = matches(family, "^(triton|onnx|mlflow)$")
+places = let(
+    comment(
+        "Where KServe brings several places to; several models are folders of one repository.",
+        [
+            when(given(p.artifacts), {"uri": location, "mountPath": MODELS_PATH}),
+            each(p.artifacts, lambda one: {"uri": one.uri, "mountPath": one.path}),
+            each(
+                p.models,
+                lambda one: {"uri": one.uri, "mountPath": f"{MODELS_PATH}/{one.name}"},
+                where=lambda one: given(one.uri) & given(one.name),
+            ),
+        ],
+    )
+)
 
 flags = flags_taken(family)
 #: kubernetes/kserve/dockerd-entrypoint.sh: eval "$@"
@@ -677,6 +703,8 @@ because = let(if_else(cause != "", f": {cause}", ""))
 exit_code = let(first_given(observed.modelStatus.lastFailureInfo.exitCode, 0))
 copies = let(first_given(observed.modelStatus.copies.totalCopies, 0))
 
+locations = let([when(given(p.modelUri), p.modelUri), each(p.models, lambda one: first_given(one.uri, ""))])
+fetched_from = let(join(locations, ", "))
 #: Sentences of KServe's python/storage/kserve_storage/storage_errors.py, and of the clients behind it.
 UNREACHABLE = "(?i)connect|timed? ?out|unreachable|name resolution"
 NOT_ALLOWED = "(?i)authentication|credentials|denied|forbidden|signature"
@@ -693,7 +721,8 @@ not_fetched: list[tuple[Expression, Value]] = [
     ),
     (
         matches(cause, NOT_THERE),
-        f"There is no model at {location} (check modelUri, or put it there; KServe keeps looking): {cause}",
+        f"There is no model at {fetched_from} (check {if_else(given(p.models), 'models', 'modelUri')}, or put it "
+        f"there; KServe keeps looking): {cause}",
     ),
 ]
 #: 128 + the signal that ended it. Who is killed says nothing, and the last line is of something else; SIGKILL comes by
@@ -703,7 +732,7 @@ failed_by = let(
     cases(
         (seen.transition == "InvalidSpec", f"KServe can't make it: {failure}"),
         *((is_fetching & condition, sentence) for condition, sentence in not_fetched),
-        (is_fetching, f"The model can't be fetched from {location}: {cause}"),
+        (is_fetching, f"The model can't be fetched from {fetched_from}: {cause}"),
         (
             is_killed,
             f"The model server was killed, and is started again by itself (exit code {exit_code}"
@@ -738,9 +767,10 @@ secrets_wanted = let(
     ]
 )
 #: KServe looks at one pod, which may be of the version before, and never takes a failure back.
-is_of_before = matches(log, "Copying contents of [a-z0-9]+://") & ~contains_text(
-    log, f"Copying contents of {location} "
+locations_seen = let(
+    [each(locations, lambda one: one, where=lambda one: contains_text(log, f"Copying contents of {one} "))]
 )
+is_of_before = matches(log, "Copying contents of [a-z0-9]+://") & (length(locations_seen) == 0)
 waiting = let(
     cases(
         (
@@ -748,7 +778,7 @@ waiting = let(
             "Rolling out: replicas of the version before answer until the new ones are ready; if it lasts, see vela "
             f"logs {context.appName}, or write rollout: in-place where no node has room for a pod more",
         ),
-        (model_state == "Loading", f"The model is being fetched from {location}"),
+        (model_state == "Loading", f"The model is being fetched from {fetched_from}"),
         (length(failed_conditions) == 0, f"Waiting for KServe, model {model_state}"),
         (
             matches(failed_conditions[0], "minimum availability|MinimumReplicasUnavailable"),
@@ -806,6 +836,58 @@ beside_image = let(
                 "env may not set STORAGE_URI or PROTOCOL, by which KServe is told the model's place and the protocol: "
                 "write modelUri and protocolVersion in their place",
             ),
+        ],
+    )
+)
+#: What does not go with models, and what to do.
+_BESIDE_MODELS: dict[str, Value] = {
+    "modelUri": "models says where each model lies, and modelUri where the only one does: keep one of them",
+    "modelName": "models has a name for each model: drop modelName",
+    "storageKey": "models and storageKey don't go together, KServe takes one or the other: give the credentials by "
+    "serviceAccount",
+    "artifacts": "models and artifacts don't go together, for each folder is a model's: put the files into the folder "
+    "of the model that they belong to",
+    "transformer": "models and transformer don't go together: KServe sends all requests to the transformer, and tells "
+    "it one model's name; write a component for the model that needs it",
+    "explainer": "models and explainer don't go together: KServe tells an explainer one model's name; write a "
+    "component for the model that needs it",
+    "warmup": "warmup sends its sample to one model, and models has several: put model_warmup into each model's "
+    "config.pbtxt, which Triton plays before it is ready, or drop warmup",
+}
+#: A list of {name, uri}, as JSON. pvc:// and oci:// are not among them: KServe mounts all of a volume, whatever the
+#: path, and no two images beside each other (pkg/webhook/admission/pod/storage_initializer_injector.go,
+#: pkg/utils/storage.go, ValidateOCIMountPaths).
+_MODEL = '("name":"[A-Za-z0-9][-_.A-Za-z0-9]{0,126}",?|"uri":"(s3|gs|hf|https?|hdfs|webhdfs)://[^\\s/"][^\\s"]*",?){2}'
+_MODELS = rf"^\[(\{{{_MODEL}\}},?)+\]$"
+#: One alone, whose name is none of a volume, which KServe calls mnt-models-NAME then.
+_ALONE = r'^\[[^{]*\{[^{]*"name":"([^"]*[^-a-z0-9"][^"]*|[^"]*-|[^"]{53,})"[^{]*$'
+_JSON = to_json(p.models)
+_FOLDERS = {each(places): lambda _, one: {f"{one.mountPath}": 1}}
+beside_models = let(
+    comment(
+        "What does not go with models.",
+        [
+            when(
+                given(p.models) & ~matches(_JSON, _MODELS),
+                "models must be a list of {name, uri}: a name of letters, digits, -, _ and ., at most 127 characters, "
+                "and a uri that KServe fetches into a folder of its own, s3://, gs://, hf://, http://, https://, "
+                "hdfs:// or webhdfs:// (models in one folder of a volume are modelUri: pvc://CLAIM/FOLDER)",
+            ),
+            when(
+                given(p.models) & matches(_JSON, _ALONE),
+                "models has one model alone, and KServe names a volume by it: its name must be small letters, digits "
+                "and -, at most 52 characters",
+            ),
+            when(
+                length(_FOLDERS) < length(places),
+                "models has two of one name, and clients call a model by its name",
+            ),
+            when(
+                ~is_of_several,
+                "models works with runtime triton, onnx and mlflow: KServe runs the other servers with one model each; "
+                "write a component for each model",
+            ),
+            each(_BESIDE_MODELS, lambda _, sentence: sentence, where=lambda name, _: given(p[name])),
         ],
     )
 )
@@ -951,12 +1033,7 @@ kfserving = Component(
                 "nodeSelector": optional(p.nodeSelector),
                 "tolerations": optional(p.tolerations),
                 when(given(p.rollout)): {"deploymentStrategy": choose(p.rollout, ROLLOUTS)},
-                when(given(p.artifacts)): {
-                    "storageUris": [
-                        {"uri": location, "mountPath": MODELS_PATH},
-                        each(p.artifacts, lambda one: {"uri": one.uri, "mountPath": one.path}),
-                    ]
-                },
+                when(length(places) > 0): {"storageUris": places},
                 # Links to the models, and their configurations with dynamic batching; no data.
                 **volumes("predictor", own=when(batches, {"name": LINKS, "emptyDir": {}}), is_made=batches),
                 **spec_of("predictor"),
@@ -986,7 +1063,12 @@ kfserving = Component(
                                 "vLLM's runtime lists no protocol: it speaks OpenAI's.", kserve_version
                             )
                         },
-                        when(missing(p.storageKey) & missing(p.artifacts)): {"storageUri": location},
+                        when(missing(p.storageKey) & (length(places) == 0)): {"storageUri": location},
+                        when(is_of_several & (length(places) > 0)): {
+                            "storage": comment(
+                                "Without it KServe 0.20 has this server load nothing by itself, and be ready.", {}
+                            )
+                        },
                         when(given(p.storageKey)): {
                             "storage": {
                                 "key": p.storageKey,
@@ -1002,6 +1084,13 @@ kfserving = Component(
                                 "Triton has no flag for batching, and /mnt/models is read-only: the program links the "
                                 "models into a volume, with dynamic_batching in each config.pbtxt, and becomes Triton.",
                                 ["python3", "-c", script("triton_batching.py"), to_json(triton_settings)],
+                            ),
+                        },
+                        when(names_models): {
+                            "command": comment(
+                                "MLServer names models by a file in each folder, and /mnt/models is read-only: the "
+                                "program links the models, gives each its name, and becomes MLServer.",
+                                ["python3", "-c", script("mlserver_models.py")],
                             ),
                         },
                         **mounts(
@@ -1073,7 +1162,7 @@ kfserving = Component(
             f"labels its objects {context.appName}-v1, and a label may have 63",
         ),
         refuse(
-            is_rendered & missing(p.modelUri) & missing(p.image),
+            is_rendered & missing(p.modelUri) & missing(p.image) & missing(p.models),
             "modelUri is required: where the model lies, for example s3://models/sentiment/1, or hf://ORG/MODEL in the "
             "place of --model_id or --model in args",
         ),
@@ -1083,6 +1172,7 @@ kfserving = Component(
             "servingRuntime, or your own server's image in image",
         ),
         refuse(length(beside_image) > 0, f"{beside_image[0]}"),
+        refuse(given(p.models) & (length(beside_models) > 0), f"{beside_models[0]}"),
         refuse(length(apart) > 0, f"{apart[0]}"),
         refuse(length(in_other_mode) > 0, f"{in_other_mode[0]}"),
         refuse(length(uneven) > 0, f"{uneven[0]}"),

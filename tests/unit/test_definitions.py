@@ -266,6 +266,40 @@ def test_the_models_name_reaches_mlserver() -> None:
     assert found["env"] == [{"name": "MLSERVER_MODEL_NAME", "value": "m"}, {"name": "A", "value": "b"}]
 
 
+SEVERAL = [{"name": "a", "uri": "s3://m/a/1"}, {"name": "b_c", "uri": "s3://m/b/4"}]
+
+
+@pytest.mark.parametrize("runtime", ["triton", "onnx", "mlflow"])
+def test_several_models_are_a_repository_of_folders(runtime: str) -> None:
+    predictor = render({"runtime": runtime, "models": SEVERAL})["InferenceService/m"]["spec"]["predictor"]
+    assert predictor["storageUris"] == [
+        {"uri": "s3://m/a/1", "mountPath": "/mnt/models/a"},
+        {"uri": "s3://m/b/4", "mountPath": "/mnt/models/b_c"},
+    ]
+    found = predictor["model"]
+    assert "storageUri" not in found, "KServe's webhook takes one of the two"
+    assert found["storage"] == {}, "without it KServe's defaults start these servers without a model"
+    assert found["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready", "all of them, and not one"
+    assert ("command" in found) == (runtime == "mlflow")
+
+
+def test_several_models_batch_alike() -> None:
+    batching = {"preferredBatchSizes": [4, 8]}
+    found = model({"runtime": "triton", "models": SEVERAL, "dynamicBatching": batching})
+    assert '"/mnt/batching-models"' in found["command"][2]
+    env = {
+        one["name"]: one["value"]
+        for one in model({"runtime": "mlflow", "models": SEVERAL, "dynamicBatching": batching})["env"]
+    }
+    assert env["MLSERVER_MODEL_MAX_BATCH_SIZE"] == "8"
+
+
+def test_artifacts_leave_a_server_with_a_model_to_load() -> None:
+    artifacts = [{"uri": "s3://m/x", "path": "/mnt/models/x"}]
+    assert model({**TRITON, "artifacts": artifacts})["storage"] == {}
+    assert "storage" not in model({**TRITON, "runtime": "sklearn", "artifacts": artifacts})
+
+
 def test_a_storage_key_takes_the_place_of_the_location() -> None:
     found = model({**TRITON, "storageKey": "minio"})
     assert "storageUri" not in found

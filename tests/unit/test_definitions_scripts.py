@@ -30,6 +30,7 @@ def load(name: str) -> ModuleType:
 
 
 triton = load("triton_batching.py")
+mlserver = load("mlserver_models.py")
 warmup = load("warmup.py")
 
 
@@ -97,7 +98,30 @@ def test_a_repository_is_linked_and_the_command_started_on_it(tmp_path: Path) ->
     subprocess.run(ran, capture_output=True, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["triton_batching.py", "warmup.py"])
+# ---------------------------------------------------------------- MLServer's models
+
+
+def test_each_model_of_mlserver_has_the_name_of_its_folder(tmp_path: Path) -> None:
+    models, links = tmp_path / "models", tmp_path / "links"
+    (models / "churn" / "data").mkdir(parents=True)
+    (models / "churn" / "MLmodel").write_text("flavors: {}")
+    (models / "fraud").mkdir()
+    own = {"name": "another", "max_batch_size": 4, "parameters": {"uri": "./model.joblib", "version": "3"}}
+    (models / "fraud" / "model-settings.json").write_text(json.dumps(own))
+    (models / ".cache").mkdir()
+    links.mkdir()
+    mlserver.link(models, links)
+    assert sorted(path.name for path in links.iterdir()) == ["churn", "fraud"]
+    assert (links / "churn" / "data").is_symlink()
+    assert (links / "churn" / "MLmodel").read_text() == "flavors: {}"
+    found = {name: json.loads((links / name / "model-settings.json").read_text()) for name in ("churn", "fraud")}
+    # Without a place KServe's variable would count, which is the folder of all models.
+    assert found["churn"] == {"name": "churn", "parameters": {"uri": "."}}
+    assert found["fraud"] == {**own, "name": "fraud"}
+    assert json.loads((models / "fraud" / "model-settings.json").read_text()) == own
+
+
+@pytest.mark.parametrize("name", ["mlserver_models.py", "triton_batching.py", "warmup.py"])
 def test_nothing_in_a_script_is_taken_for_a_template(name: str) -> None:
     text = (SCRIPTS / name).read_text()
     assert "{{" not in text, "KServe parses the container as a Go template"

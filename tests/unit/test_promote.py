@@ -19,7 +19,7 @@ from velagen.cli import main
 from velagen.documents import parse_documents
 from velagen.errors import VelagenError
 from velagen.model.push import s3_client
-from velagen.promote.edit import chosen, with_properties
+from velagen.promote.edit import chosen, place_of_model, with_properties
 from velagen.promote.registry import SCHEMES
 
 OLD, NEW = "s3://models/sentiment/1", "s3://models/sentiment/2"
@@ -126,6 +126,49 @@ def test_an_alias_is_replaced_where_it_stands() -> None:
 def test_what_would_change_more_is_refused(text: str, name: str | None, words: str) -> None:
     with pytest.raises(VelagenError) as caught:
         edited(text, name, modelUri=NEW)
+    assert words in str(caught.value)
+
+
+SEVERAL = f"""{HEAD}      properties:
+        runtime: triton
+        models:
+          - {{ name: a, uri: {OLD} }}  # the first
+          - name: b
+            uri: "{OLD}"
+"""
+
+
+def promoted(text: str, name: str | None, **more: str) -> str:
+    component = chosen(parse_documents(text, "app.yaml"), "app.yaml", None)
+    return with_properties(text, component, {place_of_model(component, name): NEW, **more})
+
+
+def test_one_of_several_models_changes() -> None:
+    assert changed_lines(SEVERAL, promoted(SEVERAL, "a")) == [
+        (
+            f"          - {{ name: a, uri: {OLD} }}  # the first\n",
+            f"          - {{ name: a, uri: {NEW} }}  # the first\n",
+        )
+    ]
+    assert changed_lines(SEVERAL, promoted(SEVERAL, "b")) == [
+        (f'            uri: "{OLD}"\n', f'            uri: "{NEW}"\n')
+    ]
+    assert "        runtime: triton\n        runtimeVersion: " in promoted(SEVERAL, "b", runtimeVersion="24.08-py3")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        (SEVERAL, None, "s has several models in one server: a, b"),
+        (SEVERAL, "c", "there is no model c in models of s"),
+        (SEVERAL.replace("name: b", "name: a"), "a", "models of s has two of the name a"),
+        (f"{HEAD}      properties: {{modelUri: {OLD}}}\n", "a", "s has one model, without a name"),
+        (f"{HEAD}      properties: {{models: 1}}\n", "a", "there is no model a in models of s"),
+    ],
+)
+def test_a_model_that_is_not_meant_is_left_alone(text: str, name: str | None, words: str) -> None:
+    with pytest.raises(VelagenError) as caught:
+        promoted(text, name)
     assert words in str(caught.value)
 
 
@@ -277,6 +320,22 @@ def test_another_scheme_needs_a_storage_container(app: Path) -> None:
     assert promote(*wanted).exit_code == 1
     app.write_text(app.read_text().replace("modelUri:", "storageContainer: own, modelUri:"))
     assert promote(*wanted).exit_code == 0
+
+
+def test_a_model_of_several_is_named_and_held_against_the_schema(app: Path) -> None:
+    app.write_text(f"{HEAD}      properties: {{runtime: triton, models: [{{name: a, uri: {OLD}}}]}}\n")
+    before = app.read_text()
+    result = promote("--model", NEW, "--unchecked")
+    assert result.exit_code != 0
+    assert "say which with --model-name" in result.output
+    result = promote("--model", "pvc://models/a", "--model-name", "a", "--unchecked")
+    assert result.exit_code != 0
+    assert "each of models needs a uri that KServe fetches" in result.output
+    assert app.read_text() == before
+    result = promote("--model", NEW, "--model-name", "a", "--unchecked")
+    assert result.exit_code == 0, result.output
+    assert f"uri of the model a of s changed: {NEW}" in result.output
+    assert app.read_text() == before.replace(OLD, NEW)
 
 
 def test_a_file_of_json_stays_json(app: Path) -> None:

@@ -70,7 +70,9 @@ def drafted(service: dict[str, Any], known: Collection[str], default_mode: Mode)
         draft.properties["stopped"] = True
     if "version" in draft.properties.get("modelFormat", {}):
         draft.properties["modelFormat"] = {"name": model["modelFormat"]["name"], **draft.properties["modelFormat"]}
-    if "artifacts" in known and "modelUri" not in draft.properties:
+    if "models" in known and runtime in ("triton", "onnx") and "modelUri" not in draft.properties:
+        _models(predictor.get("storageUris"), draft.properties)
+    if "artifacts" in known and not {"modelUri", "models"} & draft.properties.keys():
         _artifacts(predictor.get("storageUris"), draft.properties)
     if model:
         _location(model, draft)
@@ -81,7 +83,7 @@ def drafted(service: dict[str, Any], known: Collection[str], default_mode: Mode)
         companion = _companion(spec.get(part), known, part)
         if companion:
             draft.properties[part] = companion
-    if model and "modelUri" not in draft.properties and not draft.impossible:
+    if model and not {"modelUri", "models"} & draft.properties.keys() and not draft.impossible:
         draft.impossible = "it has no storageUri: its server brings the model from elsewhere, or has it in its image"
     return draft
 
@@ -198,8 +200,20 @@ def _artifacts(uris: Any, properties: dict[str, Any]) -> None:
         properties["artifacts"] = [{"uri": one["uri"], "path": one["mountPath"]} for one in listed[1:]]
 
 
+def _models(uris: Any, properties: dict[str, Any]) -> None:
+    """Places that each have a folder of their own right below /mnt/models, where Triton takes each for a model."""
+    listed = [one for one in uris if isinstance(one, dict)] if isinstance(uris, list) else []
+    names = [re.fullmatch(r"/mnt/models/([A-Za-z0-9][-_.A-Za-z0-9]*)", str(one.get("mountPath"))) for one in listed]
+    if listed and all(names) and all(one.get("uri") for one in listed):
+        properties["models"] = [
+            {"name": name[1], "uri": one["uri"]} for name, one in zip(names, listed, strict=True) if name
+        ]
+
+
 def _location(model: dict[str, Any], draft: Draft) -> None:
     """modelUri, where it is not storageUri's own."""
+    if "models" in draft.properties:
+        return
     storage = model.get("storage")
     if "modelUri" not in draft.properties and isinstance(storage, dict) and storage.get("path"):
         bucket = (storage.get("parameters") or {}).get("bucket")

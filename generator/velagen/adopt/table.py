@@ -141,6 +141,7 @@ BY_RULE: Final = {
     "scrape": "the annotation enable-prometheus-scraping, in Knative mode",
     "stopped": "the annotation serving.kserve.io/stop",
     "artifacts": "storageUris behind the first, which is modelUri",
+    "models": "storageUris of Triton, each in a folder of its own",
     "image": "OWN_ROWS",
     "command": "OWN_ROWS",
     "port": "the one port of a container of its own",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import click
 from velagen.documents import parse_documents, read_bytes
 from velagen.errors import Place, Problem, VelagenError
 from velagen.project import Project
-from velagen.promote.edit import MODEL_URI, Component, chosen, with_properties
+from velagen.promote.edit import MODEL_URI, Component, chosen, place_of_model, with_properties
 from velagen.report import show_diff, show_problems
 from velagen.whole import write_whole
 
@@ -35,6 +36,7 @@ _LAYOUTS = frozenset(
     "--model", required=True, help="s3://bucket/path or another modelUri; models:/NAME@ALIAS or models:/NAME/VERSION."
 )
 @click.option("--component", default=None, help="NAME or APPLICATION/NAME, where the file has several with a model.")
+@click.option("--model-name", default=None, help="Which model, where the component has several (models).")
 @click.option("--runtime-version", default=None, help="Set the component's runtimeVersion too.")
 @click.option("--tracking-uri", default=None, help="The MLflow server for models:/; else MLFLOW_TRACKING_URI.")
 @click.option(
@@ -51,6 +53,7 @@ def promote_command(
     file: Path,
     model: str,
     component: str | None,
+    model_name: str | None,
     runtime_version: str | None,
     tracking_uri: str | None,
     package: Path | None,
@@ -60,7 +63,7 @@ def promote_command(
     dry_run: bool,
     diff: bool,
 ) -> None:
-    """Change the modelUri of a component in FILE, and not a byte more.
+    """Change the modelUri of a component in FILE, or the uri of one of its models, and not a byte more.
 
     The package is looked into first, where it can be read from here: s3:// and folders. FILE is written whole or not
     at all, and stays as it is when anything is wrong. The modelUri is printed, or with --diff the change.
@@ -69,8 +72,9 @@ def promote_command(
     text = _text(file, shown)
     documents = parse_documents(text, shown)
     target = chosen(documents, shown, component)
+    at = place_of_model(target, model_name)
     uri = _location(model, tracking_uri)
-    wanted = {MODEL_URI: uri, **({"runtimeVersion": runtime_version} if runtime_version else {})}
+    wanted = {at: uri, **({"runtimeVersion": runtime_version} if runtime_version else {})}
     _refuse_unfit(wanted, target)
     changed = with_properties(text, target, wanted)
     if changed != text and not unchecked:
@@ -88,10 +92,11 @@ def promote_command(
         write_whole(file.resolve(), changed, settled=True)
     would = "" if not (only_check or dry_run or diff) else "would be "
     for key, value in wanted.items():
-        before = target.properties.get(key)
+        before = _at(target.properties, key)
         if before != value:
+            what = key if model_name is None or key != at else f"uri of the model {model_name}"
             click.echo(
-                f"{shown}: {key} of {target.name} {would}{'set' if before is None else 'changed'}: {value}", err=True
+                f"{shown}: {what} of {target.name} {would}{'set' if before is None else 'changed'}: {value}", err=True
             )
     if only_check:
         sys.exit(1)
@@ -124,7 +129,11 @@ def _refuse_unfit(wanted: dict[str, str], target: Component) -> None:
     file = next((file for folder in folders if (file := folder / f"{_type(target)}.json").is_file()), None)
     if file is None:
         return
-    found = validate(load_schema(file), {**target.properties, **wanted})
+    changed = copy.deepcopy(dict(target.properties))
+    for key, value in wanted.items():
+        above, _, last = key.rpartition("/")
+        _at(changed, above)[last] = value
+    found = validate(load_schema(file), changed)
     own = [one for one in found if (one.place.pointer or "").lstrip("/") in wanted]
     scheme = wanted.get(MODEL_URI, "").partition("://")[0]
     # A storage container of the cluster's own may fetch from anywhere. The definition says the same at render.
@@ -134,6 +143,13 @@ def _refuse_unfit(wanted: dict[str, str], target: Component) -> None:
     if own:
         places = {key: target.document.place(f"{target.at}/{key}") for key in wanted}
         raise VelagenError(replace(one, place=places[(one.place.pointer or "").lstrip("/")]) for one in own)
+
+
+def _at(value: Any, path: str) -> Any:
+    """What stands at a path of names and numbers, None where nothing does."""
+    for part in path.split("/") if path else ():
+        value = value[int(part)] if isinstance(value, list) else value.get(part)
+    return value
 
 
 def _own_project() -> Project | None:

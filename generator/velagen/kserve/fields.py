@@ -61,7 +61,7 @@ _PREDICTOR: Mapping[str, str] = {
     "containers": "`image`, `port`, `command` for a server of your own; `pod.sidecars`; `transformer.collocated`",
     "name": f"{_NONE}KServe's name of a canary's predictor; see the trait [canary](definitions/canary.md)",
     "workerSpec": f"{_NONE}pods of several nodes must start together, which nothing here checks",
-    "storageUris": "`modelUri` and `artifacts`",
+    "storageUris": "`modelUri` and `artifacts`; `models`",
     "storageContainerName": "`storageContainer`",
     "deploymentStrategy": "`rollout`",
     "timeout": "`timeoutSeconds`",

@@ -19,8 +19,8 @@ import yaml
 from velagen.documents import Document, parse_documents
 from velagen.errors import Problem, VelagenError, pointer
 
-#: The property whose presence makes a component one that serves a model.
-MODEL_URI = "modelUri"
+#: The property whose presence makes a component one that serves a model, and the one of several models.
+MODEL_URI, MODELS = "modelUri", "models"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Component:
 
 
 def components_of(documents: list[Document]) -> list[Component]:
-    """The components of all applications that have a modelUri, in the order of the file."""
+    """The components of all applications that have a modelUri, or models, in the order of the file."""
     found = []
     for document in documents:
         value = document.value
@@ -47,7 +47,7 @@ def components_of(documents: list[Document]) -> list[Component]:
         listed = spec.get("components") if isinstance(spec, dict) else None
         for number, one in enumerate(listed if isinstance(listed, list) else ()):
             properties = one.get("properties") if isinstance(one, dict) else None
-            if isinstance(properties, dict) and MODEL_URI in properties:
+            if isinstance(properties, dict) and (MODEL_URI in properties or MODELS in properties):
                 at = pointer(("spec", "components", number, "properties"))
                 found.append(Component(document, application, str(one.get("name", "")), at, properties))
     return found
@@ -62,7 +62,7 @@ def chosen(documents: list[Document], file: str, name: str | None) -> Component:
     there = components_of(documents)
     if not there:
         place = documents[0].place() if documents else Document(file, None, {"": (1, 1)}).place()
-        raise VelagenError(Problem("no component of an Application in this file has a modelUri", place))
+        raise VelagenError(Problem("no component of an Application in this file has a modelUri or models", place))
     fits = [one for one in there if name is None or name in (one.name, f"{one.application}/{one.name}")]
     if len(fits) == 1:
         return fits[0]
@@ -70,24 +70,50 @@ def chosen(documents: list[Document], file: str, name: str | None) -> Component:
     listed = ", ".join(
         one.name if names.count(one.name) == 1 else f"{one.application}/{one.name}" for one in fits or there
     )
-    what = f"several components fit: {listed}" if fits else f"there is no component {name} with a modelUri"
+    what = f"several components fit: {listed}" if fits else f"there is no component {name} with a modelUri or models"
     hint = "say which with --component" if fits else f"there is: {listed}"
     raise VelagenError(Problem(what, (fits or there)[0].document.place("/spec/components"), hint))
+
+
+def place_of_model(component: Component, model: str | None) -> str:
+    """Where the location of a model stands among the component's properties, as a JSON pointer without the first /.
+
+    In: the model's name, of a component with models. Raises VelagenError where none or several fit.
+    """
+    place = component.document.place(component.at)
+    listed = component.properties.get(MODELS)
+    if MODELS not in component.properties:
+        if model is not None:
+            raise VelagenError(Problem(f"{component.name} has one model, without a name", place, "drop --model-name"))
+        return MODEL_URI
+    models = [one.get("name") if isinstance(one, dict) else None for one in listed] if isinstance(listed, list) else []
+    names = ", ".join(str(one) for one in models)
+    if model is None:
+        what = f"{component.name} has several models in one server: {names}"
+        raise VelagenError(Problem(what, place, "say which with --model-name"))
+    if models.count(model) != 1:
+        what = f"there is no model {model} in models of {component.name}"
+        if model in models:
+            what = f"models of {component.name} has two of the name {model}"
+        raise VelagenError(Problem(what, place, f"there is: {names}"))
+    return f"{MODELS}/{models.index(model)}/uri"
 
 
 def with_properties(text: str, component: Component, values: Mapping[str, str]) -> str:
     """The text of the file with these properties of the component.
 
-    In: the text that the component was read from; property -> value. A property that is not there yet gets a line of
-    its own behind modelUri. Raises VelagenError where the change can't be made without changing anything else.
+    In: the text that the component was read from; property, or the pointer of one below, -> value. A property that is
+    not there yet gets a line of its own behind modelUri, or runtime where there is none. Raises VelagenError where the
+    change can't be made without changing anything else.
     """
     for key, value in values.items():
         text = _with_property(text, component, key, value)
     return text
 
 
-def _with_property(text: str, component: Component, key: str, value: str) -> str:
-    file, at = component.document.file, component.at
+def _with_property(text: str, component: Component, path: str, value: str) -> str:
+    above, _, key = path.rpartition("/")
+    file, at = component.document.file, f"{component.at}/{above}" if above else component.at
     before = parse_documents(text, file)
     first = component.document.marks[""][0]
     number = next(index for index, one in enumerate(before) if one.marks[""][0] == first)
@@ -134,7 +160,7 @@ def _changes(text: str, first: int, at: str, key: str, value: str) -> Iterator[s
         for written in _written(text[start:end], value):
             yield text[:start] + written + text[end:]
         return
-    entry = properties.entry(MODEL_URI)
+    entry = properties.entry(MODEL_URI) or properties.entry("runtime")
     if entry is None:
         return
     (begin, behind), (_, end) = entry[0].span, entry[1].span

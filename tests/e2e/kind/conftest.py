@@ -32,6 +32,7 @@ ORDER = (
     "test_kind_predictions",
     "test_kind_gpu",
     "test_kind_batching",
+    "test_kind_several",
     "test_kind_warmup",
     "test_kind_path",
     "test_kind_pod",
