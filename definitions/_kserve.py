@@ -73,6 +73,7 @@ def not_a_model(trait: str) -> Refusal:
 CANARY_OUTPUT = "newVersion"
 #: Of several candidates each has its own behind it.
 _versions = [each(context.outputs, lambda made, _: made, where=lambda made, _: has_prefix(made, CANARY_OUTPUT))]
-has_canary = length(_versions) > 0
+#: Or they are entries of the component's own InferenceService.
+has_canary = (length(_versions) > 0) | given(context.output.spec.canary)
 #: The name of the predictor's budget of disruptions among the outputs.
 BUDGET = "predictor-budget"

@@ -67,6 +67,15 @@ deployments = let(
             pods_of("predictor", scaled_to),
             *(pods_of(part, first_given(stable.spec[part].minReplicas, 1)) for part in PARTS[1:]),
             *map(pods_of_new, PARTS),
+            each(
+                stable.spec.canary,
+                lambda one: {
+                    "name": f"{context.name}-{first_given(one.predictor.name, 'canary')}-predictor",
+                    "output": f"{first_given(one.predictor.name, 'canary')}-predictor-budget",
+                    "part": "predictor",
+                    "replicas": first_given(one.predictor.minReplicas, 1),
+                },
+            ),
         ],
     )
 )

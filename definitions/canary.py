@@ -3,10 +3,11 @@
 In knative mode KServe splits between two revisions (canaryTrafficPercent). In standard mode KServe 0.20 routes nothing:
 its spec.canary makes pods, takes the stable version's away before they are ready, and sets no weights. So the new
 version is an InferenceService of its own, a copy of the component's with another model, and the route is ours.
-So is each of several candidates.
+So is each of several candidates. After 0.20 KServe's own route has the weights of spec.canary (provider: kserve).
 
 Sources: KServe v0.20.0 pkg/controller/v1beta1/inferenceservice (reconcilers/knative, components/predictor.go,
-reconcilers/ingress), Gateway API v1 HTTPRoute, Istio VirtualService.
+reconcilers/ingress), its master of 2026-08-21 (reconcilers/ingress/httproute_reconciler.go, applyCanaryWeights;
+components/predictor.go, reconcileCanaryDeployments), Gateway API v1 HTTPRoute, Istio VirtualService.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from _kserve import (
     longest_name,
     not_a_model,
 )
+from _pod import SERVER
 from _routes import (
     GRPC_OF_ISTIO,
     GRPC_REQUEST,
@@ -65,6 +67,7 @@ from velagen import (
     one_of,
     optional,
     refuse,
+    replace_list,
     retain_keys,
     to_json,
     total,
@@ -86,6 +89,9 @@ mode_of_model = let(
 is_knative = mode_of_model == KNATIVE
 route_provider = let(first_given(p.route.provider, "gateway-api"))
 is_istio = route_provider == "istio"
+is_kserve = ~is_knative & (route_provider == "kserve")
+#: The new versions and the route are ours.
+is_ours = ~is_knative & (route_provider != "kserve")
 
 new_name = f"{context.name}-canary"
 #: Not the new version's name: KServe makes a route for it, called like the InferenceService, and would write over ours
@@ -194,14 +200,34 @@ def new_version(name: Value, model: Value, replicas: Value) -> dict[str, Value]:
                 {
                     each(predictor, where=is_copied): lambda key, value: {key: value},
                     "minReplicas": replicas,
-                    "model": {
-                        each(predictor.model, where=lambda key, _: (key != "storageUri") & (key != "storage")): (
-                            lambda key, value: {key: value}
-                        ),
-                        "storageUri": model,
-                    },
+                    "model": copied_model(model),
                 },
             ),
+        },
+    }
+
+
+def copied_model(location: Value) -> dict[object, Value]:
+    """The component's model with another location."""
+    return {
+        each(predictor.model, where=lambda key, _: (key != "storageUri") & (key != "storage")): (
+            lambda key, value: {key: value}
+        ),
+        "storageUri": location,
+    }
+
+
+def entry_of_kserve(name: Value, model: Value, weight: Value, replicas: Value) -> dict[str, Value]:
+    """A version as an entry of spec.canary: KServe lays it over the stable predictor, and makes NAME-name-predictor."""
+    return {
+        "trafficPercent": weight,
+        "predictor": {
+            "name": name,
+            "minReplicas": comment("Where it is missing, a version of weight 0 has no pod.", replicas),
+            "model": {
+                **copied_model(model),
+                "name": comment("KServe's CRD asks for it here alone; the container is called so anyway.", SERVER),
+            },
         },
     }
 
@@ -366,6 +392,17 @@ same = let(
         )
     ]
 )
+least_of_stable = first_given(predictor.minReplicas, 1)
+too_many = let(
+    [
+        when(missing(p.candidates) & (p.minReplicas > least_of_stable), ""),
+        each(
+            first_given(p.candidates, []),
+            lambda one: one.name,
+            where=lambda one: first_given(one.minReplicas, p.minReplicas) > least_of_stable,
+        ),
+    ]
+)
 names = let([each(first_given(p.candidates, []), lambda one: one.name)])
 are_distinct = let(length(unique(names)) == length(names))
 #: route_name and the second one of Istio's are called so, and KServe makes a route for each version, called like it.
@@ -406,7 +443,7 @@ own_hosts = let(
     )
 )
 
-# Status: with knative nothing of it is an output here, and the component's own status tells.
+# Status: with knative, or KServe's own weights, nothing of it is an output here: the component's own status tells.
 not_ready = let(
     [
         each(
@@ -437,23 +474,44 @@ canary = Trait(
                     "model": {"storageUri": retain_keys(p.modelUri)},
                 }
             }
-        }
+        },
+        when(is_kserve): {
+            "spec": {
+                "canary": replace_list(
+                    [
+                        when(
+                            given(p.modelUri) & given(p.weight),
+                            entry_of_kserve("canary", p.modelUri, p.weight, p.minReplicas),
+                        ),
+                        each(
+                            first_given(p.candidates, []),
+                            lambda one: entry_of_kserve(
+                                f"canary-{one.name}",
+                                one.modelUri,
+                                one.weight,
+                                first_given(one.minReplicas, p.minReplicas),
+                            ),
+                        ),
+                    ]
+                )
+            }
+        },
     },
     outputs={
-        when(~is_knative & given(p.modelUri)): {
+        when(is_ours & given(p.modelUri)): {
             CANARY_OUTPUT: comment(OF_ITS_OWN, new_version(new_name, p.modelUri, p.minReplicas))
         },
-        when(~is_knative & is_istio): {
+        when(is_ours & is_istio): {
             "virtualService": comment("Istio, for callers in the mesh, who use the component's Service.", mesh_service),
             when(given(p.route.hosts)): {
                 "virtualServiceOfHosts": comment("Istio, for names that clients outside call.", hosts_service)
             },
         },
-        when(~is_knative & ~is_istio): {
+        when(is_ours & ~is_istio): {
             "httpRoute": comment("Gateway API, for names that clients call at the gateway.", route)
         },
         # Behind the others, where both releases of KubeVela put names that are computed.
-        when(~is_knative & several & are_distinct): {
+        when(is_ours & several & are_distinct): {
             each(p.candidates): lambda _, one: {
                 f"{CANARY_OUTPUT}-{one.name}": new_version(
                     f"{new_name}-{one.name}", one.modelUri, first_given(one.minReplicas, p.minReplicas)
@@ -510,17 +568,32 @@ canary = Trait(
             "two candidates have the same match, and only the first would get those requests: let them differ",
         ),
         refuse(
-            ~is_knative & ~is_istio & (rules_made > MOST_RULES),
+            is_ours & ~is_istio & (rules_made > MOST_RULES),
             f"the route would have {rules_made} rules, and an HTTPRoute has {MOST_RULES} at most: REST and gRPC each "
             "need one for every match, and one for every version with affinity: write fewer candidates, or drop "
             "route.affinity",
+        ),
+        refuse(
+            is_kserve & (given(p.route.hosts) | given(p.route.gateway) | is_kept | (length(matched) > 0)),
+            "with provider: kserve the route is KServe's own, with its hosts, its gateway and only weights: drop "
+            "hosts, gateway, affinity and match, or write provider: gateway-api",
+        ),
+        refuse(
+            is_kserve & (given(stable.spec.transformer) | given(stable.spec.explainer)),
+            "with provider: kserve requests would go past the transformer or explainer, since KServe gives each rule "
+            "of its route the new versions' predictors: write provider: gateway-api or istio",
+        ),
+        refuse(
+            is_kserve & (length(too_many) > 0),
+            f"minReplicas of the new version may be {least_of_stable} at most with provider: kserve, as minReplicas of "
+            "the component is: KServe takes no more",
         ),
         refuse(
             is_knative & given(p.route),
             "route belongs to deploymentMode: standard; in knative mode Knative splits the traffic: drop route",
         ),
         refuse(
-            ~is_knative & ~is_istio & missing(p.route.hosts),
+            is_ours & ~is_istio & missing(p.route.hosts),
             "route.hosts is missing: a Gateway API route needs the host names that clients call, for example "
             "hosts: [sentiment.example.com] (or write provider: istio, which splits inside the mesh)",
         ),

@@ -115,3 +115,29 @@ def test_braces_are_a_template_to_kserve_in_the_model_server_alone(cluster: Clus
     assert word in found["spec"]["template"]["spec"]["containers"][0]["args"]
     service(cluster, "broken", args=[word])
     cluster.wait_for(lambda: 'function "m" not defined' in said_of(cluster, "broken"), "what KServe says")
+
+
+def test_of_its_own_canary_kserve_makes_the_pods(cluster: Cluster) -> None:
+    """What 0.20 does with provider: kserve of the trait canary, whose weights a later KServe routes.
+
+    Its controller makes no routes in this lab.
+    """
+    name = "sentiment-kserve"
+    parts = {f"{name}-canary-b-predictor": 1, f"{name}-canary-c-predictor": 2, f"{name}-predictor": 1}
+
+    def made() -> dict[str, int]:
+        return {one["metadata"]["name"]: one["spec"]["replicas"] for one in cluster.list("apps/v1", "Deployment")}
+
+    cluster.up(ROOT / "examples" / "canary-kserve.yaml")
+    # The stable version has 4, and loses as many as the new ones have.
+    cluster.wait_for(lambda: made() == parts, f"{parts}")
+    cluster.wait_ready(name)
+
+    def told() -> list[tuple[str, bool, int]]:
+        status = (cluster.inference_service(name) or {}).get("status") or {}
+        return [(one["name"], one["ready"], one["trafficPercent"]) for one in status.get("canaryStatuses") or ()]
+
+    cluster.wait_for(lambda: told() == [("canary-b", True, 10), ("canary-c", True, 20)], "both candidates ready")
+    plain = app(name, {"runtime": "triton", "modelUri": "s3://models/sentiment/1", "minReplicas": 4})
+    cluster.up({**plain, "metadata": {"name": name}})
+    cluster.wait_for(lambda: made() == {f"{name}-predictor": 4}, "the stable version alone, with its pods")

@@ -63,6 +63,13 @@ def test_each_candidate_of_a_canary_has_its_own() -> None:
     assert "all that m-canary-b-predictor has at its fewest (minReplicas: 1)" in said
 
 
+def test_a_version_that_kserve_routes_has_its_own() -> None:
+    by_kserve = trait("canary", modelUri="s3://models/churn/8", weight=10, route={"provider": "kserve"})
+    found = budgets(SKLEARN, by_kserve, trait("availability", maxUnavailable=1))
+    assert found["m-canary-predictor"]["selector"] == {"matchLabels": {"app": "isvc.m-canary-predictor"}}
+    assert set(found) == {"m-predictor", "m-canary-predictor"}
+
+
 def test_a_scaler_says_how_few_there_may_be() -> None:
     scaler = {"metric": "cpu", "maxReplicas": 5, "policy": "target", "target": 70}
     fixed = {key: value for key, value in SKLEARN.items() if key != "minReplicas"}

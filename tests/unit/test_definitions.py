@@ -977,6 +977,20 @@ def test_with_affinity_a_client_stays_with_the_version_that_answered(provider: s
         assert f"m-canary={name}(;.*)?" in str(rule.get("match") or rule["matches"])
 
 
+def test_kserves_own_canary_is_entries_of_the_component() -> None:
+    given = {**TRITON, "minReplicas": 3}
+    several = trait("canary", candidates=CANDIDATES[:1], route={"provider": "kserve"})
+    alone = trait("canary", **CANARY, route={"provider": "kserve"})
+    for one, name, replicas in ((several, "canary-b", 2), (alone, "canary", 1)):
+        (service,) = render(given, one).values()
+        (entry,) = service["spec"]["canary"]
+        stable = service["spec"]["predictor"]["model"]
+        assert (entry["trafficPercent"], entry["predictor"]["name"]) == (10, name)
+        assert entry["predictor"]["minReplicas"] == replicas
+        location = {"storageUri": "s3://models/sentiment/2", "name": "kserve-container"}
+        assert entry["predictor"]["model"] == {**stable, **location}
+
+
 def test_a_version_without_a_share_keeps_nobody() -> None:
     weights = [{**one, "weight": weight} for one, weight in zip(CANDIDATES, (100, 0), strict=True)]
     found = render(TRITON, trait("canary", candidates=weights, route={**HOSTS, "affinity": {}}))
