@@ -29,6 +29,34 @@ SCRAPE_SECONDS: Final = 15
 FLAP_SECONDS: Final = 600
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a service is, and how it is watched."""
+
+    at_once: float = AT_ONCE
+    service_seconds: float = SERVICE_SECONDS
+    start_seconds: float = START_SECONDS
+    patience_seconds: float = PATIENCE_SECONDS
+    least: int = LEAST
+    most: int = MOST
+    scrape_seconds: int = SCRAPE_SECONDS
+    window_seconds: int = autoscaling.WINDOW_SECONDS
+    scale_down_seconds: int = autoscaling.SCALE_DOWN_SECONDS
+    #: Kubernetes looks each 15 s: in which of them.
+    phase: int = 0
+    #: Requests that a pod answers in a second, where a request takes time elsewhere too; None: all of it in the pod.
+    answers: float | None = None
+
+    @property
+    def capacity(self) -> float:
+        """Requests that a pod answers in a second."""
+        return self.at_once / self.service_seconds if self.answers is None else self.answers
+
+
+#: That of docs/autoscale.md.
+DEFAULT: Final = Setting()
+
+
 @dataclass
 class Second:
     """What was in one second."""
@@ -43,16 +71,17 @@ class Second:
 class Service:
     """The pods and the requests that wait before them, as one queue."""
 
+    setting: Setting = DEFAULT
     pods: int = LEAST
     ready: int = LEAST
     waiting: float = 0.0
-    starting: deque[int] = field(default_factory=deque)
+    starting: deque[float] = field(default_factory=deque)
     past: deque[Second] = field(default_factory=lambda: deque(maxlen=600))
 
     def scale(self, to: int, now: int) -> None:
         """Ask for *to* pods: new ones answer later, those that start go first."""
         while self.pods < to:
-            self.starting.append(now + START_SECONDS)
+            self.starting.append(now + self.setting.start_seconds)
             self.pods += 1
         while self.pods > to:
             if self.starting:
@@ -66,14 +95,15 @@ class Service:
         while self.starting and self.starting[0] <= now:
             self.starting.popleft()
             self.ready += 1
-        can = self.ready * CAPACITY
+        one = self.setting
+        can = self.ready * one.capacity
         offered = self.waiting + arrivals
         served = min(offered, can)
         left = offered - served
-        lost = max(0.0, left - can * PATIENCE_SECONDS)
+        lost = max(0.0, left - can * one.patience_seconds)
         self.waiting = left - lost
-        seconds = SERVICE_SECONDS + self.waiting / can
-        found = Second(served, seconds * 1000, served * SERVICE_SECONDS + self.waiting, served / can)
+        seconds = one.service_seconds + self.waiting / can
+        found = Second(served, seconds * 1000, served * one.service_seconds + self.waiting, served / can)
         self.past.append(found)
         return found, lost
 
@@ -113,22 +143,24 @@ class Hpa:
 
     def __call__(self, service: Service, now: int) -> int | None:
         """See Scaler."""
-        if now % autoscaling.POLLING_SECONDS:
+        one = service.setting
+        if now % autoscaling.POLLING_SECONDS != one.phase:
             return None
         load = self.pods(service, now)
         if load is None:
             return None
-        wanted = min(max(autoscaling.wanted(load, service.pods), LEAST), MOST)
+        wanted = min(max(autoscaling.wanted(load, service.pods), one.least), one.most)
         self.asked.append((now, wanted))
-        while self.asked[0][0] <= now - autoscaling.SCALE_DOWN_SECONDS:
+        while self.asked[0][0] <= now - one.scale_down_seconds:
             self.asked.popleft()
         if wanted < service.pods:
-            wanted = min(service.pods, max(one for _, one in self.asked))
+            wanted = min(service.pods, max(asked for _, asked in self.asked))
         return min(wanted, max(service.pods * 2, service.pods + 4))
 
 
 def _looked(service: Service, now: int) -> list[Second]:
-    return _window(service, autoscaling.WINDOW_SECONDS, now, SCRAPE_SECONDS)
+    one = service.setting
+    return _window(service, one.window_seconds, now, one.scrape_seconds)
 
 
 def article(target: float) -> Scaler:
@@ -146,22 +178,24 @@ def _in_system(found: Sequence[Second]) -> float:
     return sum(one.served * one.milliseconds / 1000 for one in found) / len(found)
 
 
-def littles_law() -> Scaler:
+def littles_law(utilization: float = autoscaling.UTILIZATION) -> Scaler:
     """The trait's default."""
 
     def pods(service: Service, now: int) -> float | None:
         found = _looked(service, now)
-        return autoscaling.littles_law(_in_system(found), AT_ONCE) if found else None
+        return autoscaling.littles_law(_in_system(found), service.setting.at_once, utilization) if found else None
 
     return Hpa(pods)
 
 
-def slo() -> Scaler:
-    """The trait's policy for an objective."""
+def slo(objective: float = OBJECTIVE) -> Scaler:
+    """The trait's policy for an objective in milliseconds."""
 
     def pods(service: Service, now: int) -> float | None:
         found = _looked(service, now)
-        return autoscaling.slo(_in_system(found), _percentile(found, 0.95), OBJECTIVE, AT_ONCE) if found else None
+        if not found:
+            return None
+        return autoscaling.slo(_in_system(found), _percentile(found, 0.95), objective, service.setting.at_once)
 
     return Hpa(pods)
 
@@ -221,11 +255,12 @@ class Outcome:
     flaps: int = 0
     lost: float = 0.0
     pods: list[int] = field(default_factory=list)
+    ready: list[int] = field(default_factory=list)
 
 
-def run(load: Sequence[float], scaler: Scaler) -> Outcome:
-    """Send so many requests in each second."""
-    service, found = Service(), Outcome()
+def run(load: Sequence[float], scaler: Scaler, service: Service | None = None) -> Outcome:
+    """Send so many requests in each second; to a service as it is by default, or to one's own."""
+    service, found = service or Service(), Outcome()
     for change in _changes(load, scaler, service, found):
         found.flaps += change
     return found
@@ -243,6 +278,7 @@ def _changes(load: Sequence[float], scaler: Scaler, service: Service, found: Out
         found.replica_hours += service.pods / 3600
         found.lost += lost
         found.pods.append(service.pods)
+        found.ready.append(service.ready)
         if service.pods != was:
             now_to = 1 if service.pods > was else -1
             yield int(direction == -now_to and now - changed < FLAP_SECONDS)

@@ -359,7 +359,8 @@ def test_the_demo_shows_whether_the_pods_follow(
     console, plot = Console(width=160), tmp_path / "plot.html"
     with console.capture() as captured:
         if follows:
-            demo.demo(EXAMPLE, lab, console, plot)
+            demo.demo(EXAMPLE, lab, console, plot, tmp_path / "kept.json")
+            assert [one.ready for one in rows(Record.of((tmp_path / "kept.json").read_text()))] == [2, 3]
         else:
             with pytest.raises(VelagenError, match=r"did not follow in time: 2 pods at \d+ a second, and 3 wanted"):
                 demo.demo(EXAMPLE, lab, console, plot)

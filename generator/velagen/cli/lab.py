@@ -343,7 +343,12 @@ def demo_rollout(name: str, folder: Path | None, *, kind: bool | None) -> None:
     show_default=True,
     help="The page with the plot; one that is there is replaced.",
 )
-def demo_autoscale(name: str, folder: Path | None, *, output: Path) -> None:
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also the load and the pods of each second as JSON; a file that is there is replaced.",
+)
+def demo_autoscale(name: str, folder: Path | None, *, output: Path, record: Path | None) -> None:
     """Show pods that follow a load by the trait autoscale (examples/autoscale-demo.yaml), and a plot at the end.
 
     It needs a kind cluster with KEDA: one that is not up is started first, and one without KEDA gets it. The load
@@ -354,7 +359,9 @@ def demo_autoscale(name: str, folder: Path | None, *, output: Path) -> None:
     from velagen.scaling.demo import demo as run
 
     example = Project.find().root / "examples" / "autoscale-demo.yaml"
-    check_output(output, overwrite=True, example="plot.html")
+    for file in (output, record):
+        if file is not None:
+            check_output(file, overwrite=True, example="plot.html")
     lab = kind_lab(name, folder)
     if not lab.running:
         if reasons := why_no_kind():
@@ -368,4 +375,4 @@ def demo_autoscale(name: str, folder: Path | None, *, output: Path) -> None:
         kind_up(name, folder, keda=True)
         lab = kind_lab(name, folder)
     add_keda(lab)
-    run(example, lab, Console(), output)
+    run(example, lab, Console(), output, record)

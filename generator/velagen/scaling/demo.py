@@ -238,12 +238,13 @@ def follow(
 # ---------------------------------------------------------------- the demo
 
 
-def demo(example: Path, lab: Any, console: Console, output: Path) -> Record:
+def demo(example: Path, lab: Any, console: Console, output: Path, kept: Path | None = None) -> Record:
     """Play it on a kind lab that has KEDA.
 
     Args:
         example: examples/autoscale-demo.yaml.
         output: the page.
+        kept: where the record goes, as JSON.
 
     Raises:
         VelagenError: the model does not come up, or the pods do not follow the load.
@@ -266,6 +267,8 @@ def demo(example: Path, lab: Any, console: Console, output: Path) -> Record:
     console.print(f"{sum(record.sent)} requests, {sum(record.failed)} failed", highlight=False)
     output.write_text(page(record, scaled.name).html(), encoding="utf-8")
     console.print(f"the plot: {output}", highlight=False, soft_wrap=True)
+    if kept is not None:
+        kept.write_text(record.text(), encoding="utf-8")
     console.print(f"{time.monotonic() - started:.0f} s in all. Next:\n", highlight=False)
     space = f"-n {NAMESPACE}"
     console.print(f"  export KUBECONFIG={lab.kubeconfig}", highlight=False, soft_wrap=True)
