@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,23 +12,15 @@ import yaml
 from tests.conftest import Cluster
 from tests.e2e.loopback import Quiet, listening
 from tests.e2e.registry import Registry, registry
+from tests.e2e.team import ROOT, SCRIPT, Team, with_workflow
 from tests.e2e.test_rollout import BAD, GOOD, QUICK, Metrics, serving
 
 from velagen.errors import VelagenError
 from velagen.lab import Lab
 from velagen.lab.vela import vela
 from velagen.promote.registry import resolve
-from velagen.tools import tool
 
 pytestmark = [pytest.mark.slow, pytest.mark.seconds(60)]
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "examples/pipeline/pipeline.sh"
-#: Stands in for GitHub's command: it writes down what it was asked.
-GH = """#!/bin/sh
-for one; do printf '%s\\n' "$one"; done > "$GH_LOG"
-while [ $# -gt 0 ]; do [ "$1" = --body-file ] && cp "$2" "$GH_LOG.body"; shift; done
-"""
 
 
 @pytest.fixture(scope="module")
@@ -190,69 +180,6 @@ spec:
 """
 
 
-class Team:
-    """A repository with the application's file, its remote, and the commands that the pipeline calls."""
-
-    def __init__(self, folder: Path, mlflow: Registry, app: str) -> None:
-        self.log = folder / "gh.log"
-        commands = folder / "bin"
-        commands.mkdir()
-        for name, text in (
-            ("gh", GH),
-            ("velagen", f'#!/bin/sh\nexec {sys.executable} -m velagen.cli "$@"\n'),
-            ("vela", f'#!/bin/sh\nexec {tool("vela")} "$@"\n'),
-        ):
-            (commands / name).write_text(text)
-            (commands / name).chmod(0o755)
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-            "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT / "generator"),
-            "GH_LOG": str(self.log),
-            "MLFLOW_TRACKING_URI": mlflow.url,
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            **{f"GIT_{who}_{what}": "a@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-        }
-        self.work = folder / "work"
-        self.run("git", "init", "-q", "--bare", "-b", "main", str(folder / "remote"), at=folder)
-        self.run("git", "clone", "-q", str(folder / "remote"), str(self.work), at=folder)
-        self.file = self.work / "app.yaml"
-        self.file.write_text(app)
-        self.run("git", "switch", "-q", "-c", "main")
-        self.run("git", "add", ".")
-        self.run("git", "commit", "-q", "-m", "Version 1")
-        self.run("git", "push", "-q", "-u", "origin", "main")
-
-    def run(
-        self, *command: str, at: Path | None = None, check: bool = True, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command,
-            cwd=at or self.work,
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == 0 or not check, done.stdout + done.stderr
-        return done
-
-    def propose(self, model: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        self.log.unlink(missing_ok=True)
-        return self.run("bash", str(SCRIPT), "propose", "app.yaml", model, check=check)
-
-    def branches(self) -> list[str]:
-        return self.run("git", "ls-remote", "--heads", "origin").stdout.split()[1::2]
-
-    def approve(self) -> None:
-        """What a person does with the pull request."""
-        branch = self.run("git", "branch", "--show-current").stdout.strip()
-        self.run("git", "switch", "-q", "main")
-        self.run("git", "merge", "-q", "--no-edit", branch)
-        self.run("git", "push", "-q", "origin", "main")
-
-
 def test_a_moved_alias_becomes_a_pull_request_of_one_line(mlflow: Registry, tmp_path: Path) -> None:
     team = Team(tmp_path, mlflow, APP)
     mlflow.move("sentiment", "champion", 1)
@@ -309,12 +236,10 @@ def test_from_the_alias_to_the_rollout(
     vela(lab.kubeconfig, "addon", "enable", ROOT / "addon" / "kfserving")
     settings = {"component": "m", "prometheus": metrics.url, "route": {"hosts": ["m.example.com"]}, **QUICK}
     step = {"name": "rollout", "type": "rollout-model", "properties": settings}
-    workflow = yaml.safe_dump({"workflow": {"steps": [step]}}, default_flow_style=True, width=10_000)
-    team = Team(tmp_path, mlflow, APP + "".join(f"  {line}\n" for line in workflow.strip()[1:-1].splitlines()))
+    team = Team(tmp_path, mlflow, with_workflow(APP, step))
 
     def deploy(*, check: bool = True) -> subprocess.CompletedProcess[str]:
-        arguments = ("deploy", "app.yaml", cluster.namespace)
-        return team.run("bash", str(SCRIPT), *arguments, KUBECONFIG=str(lab.kubeconfig), TIMEOUT="200", check=check)
+        return team.deploy(cluster.namespace, lab.kubeconfig, timeout=200, check=check)
 
     def served() -> str:
         found = cluster.inference_service("m") or {}

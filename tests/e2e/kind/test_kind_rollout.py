@@ -5,16 +5,24 @@ Requests come in at a fixed rate whatever becomes of them; each is counted, and 
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
-from tests.e2e.kind.rollouts import BODY, PATH, QUICK, Rollout, answer_of, put_version
-from tests.e2e.kind.serving import Load, crowd, down, python_server, steady
+from benchmarks.kind import Load, crowd, down, steady
+from benchmarks.rollout.live import (
+    BODY,
+    CHANGES,
+    PATH,
+    Rollout,
+    answer_of,
+    kill_vela_core,
+    put_judge,
+    put_version,
+    settings_for,
+)
 
 from velagen.lab import condition, wait_until
 from velagen.lab.kind import KindLab
@@ -24,66 +32,20 @@ from velagen.lab.vela import vela
 RATE = 10.0
 #: Seconds after which requests end, whatever the cluster does.
 LONGEST = 900.0
-#: Of a version that goes back: its settings, and what the reason says.
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "error": ({}, r"success ratio 0(\.\d+)? < 0\.99.* in 2 checks at 10 %"),
+#: What the reason of a version that goes back says.
+BAD = {
+    "error": r"success ratio 0(\.\d+)? < 0\.99.* in 2 checks at 10 %",
     # Its server is down when it is looked at, or what it left unanswered is counted.
-    "crash": ({}, r"(was not ready|success ratio 0(\.\d+)? < 0\.99).* in 2 checks at 10 %"),
-    "slow": (
-        # A bound of its own: on two busy cores the other version may be as slow for a while.
-        {"analysis": {"minimumRequests": 20, "latency": {"percentile": "p95", "milliseconds": 700, "timesStable": 0}}},
-        r"latency \(p95\) [\d.]+ ms > 700 ms.* in 2 checks at 10 %",
-    ),
+    "crash": r"(was not ready|success ratio 0(\.\d+)? < 0\.99).* in 2 checks at 10 %",
+    "slow": r"latency \(p95\) [\d.]+ ms > 700 ms.* in 2 checks at 10 %",
     # With the last of what the server said.
-    "load": ({"deadline": 60}, r"was not ready within 60 s: ModelLoadFailed: … .{150,200}failed to load all models ?$"),
-    "overload": ({}, r"(was not ready|success ratio 0(\.\d+)? < 0\.99).* in 2 checks at 50 %"),
-    # No metric knows: a server of the user's own does.
-    "wrong": (
-        {
-            "analysis": {
-                **QUICK["analysis"],
-                "webhooks": [{"name": "golden-answers", "url": "http://JUDGE", "data": {"answer": "2"}}],
-            }
-        },
-        r"webhook golden-answers: 5 of 5 answers differ.* in 2 checks at 10 %",
-    ),
-    # It is not scraped any more: no verdict is no pass.
-    "vanish": (
-        {"onInconclusive": "rollback", "inconclusiveLimit": 4},
-        r"no verdict in 4 checks at 10 %: the number of requests is not known",
-    ),
+    "load": r"was not ready within 60 s: ModelLoadFailed: … .{150,200}failed to load all models ?$",
+    "overload": r"(was not ready|success ratio 0(\.\d+)? < 0\.99).* in 2 checks at 50 %",
+    "wrong": r"webhook golden-answers: 5 of 5 answers differ.* in 2 checks at 10 %",
+    "vanish": r"no verdict in 4 checks at 10 %: the number of requests is not known",
 }
-#: Properties that the bad version has beside its own model.
-CHANGES: dict[str, dict[str, Any]] = {"vanish": {"scrape": False}}
 #: Its share of the traffic when it is caught, at most.
 CAUGHT_AT = {"error": 10, "crash": 10, "slow": 10, "load": 0, "overload": 50, "wrong": 10, "vanish": 10}
-#: Asks a candidate for answers that are known, and says whether they are right.
-JUDGE = f"""
-import http.server, json, urllib.request
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        url = f"http://{{told['candidate']}}-predictor.{{told['namespace']}}.svc{PATH}"
-        answers = []
-        for _ in range(5):
-            with urllib.request.urlopen(urllib.request.Request(url, json.dumps({BODY}).encode()), timeout=3) as answer:
-                answers.append(json.load(answer)["outputs"][0]["data"][0])
-        wrong = sum(one != float(told["data"]["answer"]) for one in answers)
-        said = {{"verdict": "fail", "reason": f"{{wrong}} of 5 answers differ"}} if wrong else {{"verdict": "pass"}}
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(said).encode())
-    def log_message(self, *args):
-        pass
-http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
-"""
-
-
-def kill_vela_core(lab: KindLab) -> None:
-    """Its pod ends without a word, as by a node that fails; another takes its place."""
-    selector = "app.kubernetes.io/name=vela-core"
-    (pod,) = lab.api.list("v1", "Pod", "vela-system", selector=selector)
-    lab.kubectl("delete", "pod", pod["metadata"]["name"], "-n", "vela-system", "--grace-period=0", "--force")
 
 
 @pytest.mark.alone
@@ -140,11 +102,9 @@ def test_a_good_version_is_promoted_without_a_failed_request(kind_lab: KindLab, 
 def test_bad_versions_go_back_by_themselves(kind_lab: KindLab, space: str, faults: tuple[str, ...]) -> None:
     """Models at once, each with a version that is bad in another way."""
     kind_lab.load(["tritonserver", "object-store"])
-    judge = f"judge.{space}.svc:8080"
     if "wrong" in faults:
-        kind_lab.api.apply_all(python_server("judge", JUDGE, space, 8080))
-    settings = {fault: json.loads(json.dumps(BAD[fault][0]).replace("JUDGE", judge)) for fault in faults}
-    rollouts = {fault: Rollout(kind_lab, space, fault, settings[fault]) for fault in faults}
+        put_judge(kind_lab, space)
+    rollouts = {fault: Rollout(kind_lab, space, fault, settings_for(fault, space)) for fault in faults}
     first = put_version(kind_lab, space, 1)
     for one in rollouts.values():
         one.up(first)
@@ -166,7 +126,7 @@ def test_bad_versions_go_back_by_themselves(kind_lab: KindLab, space: str, fault
             back[fault] = time.perf_counter() - start
         time.sleep(5)
     for fault, one in rollouts.items():
-        load, (_, words), share = loads[fault], BAD[fault], CAUGHT_AT[fault]
+        load, words, share = loads[fault], BAD[fault], CAUGHT_AT[fault]
         reason = one.state["reason"]
         wrong = [seen for seen in load.seen if seen.status == 200 and answer_of(seen.text) not in (1, 2)]
         print(f"{fault}: {len(load.seen)} requests, {len(load.failed)} failed, {len(wrong)} wrong; {reason}")

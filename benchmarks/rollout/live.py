@@ -1,4 +1,4 @@
-"""What tests and benchmarks of rollouts share: versions of a model that are good or bad in a way, and one rollout."""
+"""Rollouts with real pods and requests: versions of a model that are good or bad in a way, and one application."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import requests
-from tests.e2e.kind.serving import SMALL, Client, put_model, triton_config, wait_for
+from benchmarks.kind import ISVC, SMALL, Client, put_model, python_server, triton_config, wait_for
 
 from velagen.lab.kind import KindLab
 
@@ -59,6 +59,68 @@ QUICK: Final[dict[str, Any]] = {
     "deadline": 240,
     "analysis": {"minimumRequests": 20, "latency": {"timesStable": 0}},
 }
+
+
+#: By fault, what the step has beside QUICK.
+SETTINGS: Final[Mapping[str, dict[str, Any]]] = {
+    "slow": {
+        # A bound of its own: on two busy cores the other version may be as slow for a while.
+        "analysis": {"minimumRequests": 20, "latency": {"percentile": "p95", "milliseconds": 700, "timesStable": 0}}
+    },
+    "load": {"deadline": 60},
+    # No metric knows: a server of the user's own does.
+    "wrong": {
+        "analysis": {
+            **QUICK["analysis"],
+            "webhooks": [{"name": "golden-answers", "url": "http://judge.SPACE.svc:8080", "data": {"answer": "2"}}],
+        }
+    },
+    # It is not scraped any more: no verdict is no pass.
+    "vanish": {"onInconclusive": "rollback", "inconclusiveLimit": 4},
+}
+#: By fault, properties that the new version has beside its own model.
+CHANGES: Final[Mapping[str, dict[str, Any]]] = {"vanish": {"scrape": False}}
+#: Asks a candidate for answers that are known, and says whether they are right.
+_JUDGE: Final = f"""
+import http.server, json, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        url = f"http://{{told['candidate']}}-predictor.{{told['namespace']}}.svc{PATH}"
+        answers = []
+        for _ in range(5):
+            with urllib.request.urlopen(urllib.request.Request(url, json.dumps({BODY}).encode()), timeout=3) as answer:
+                answers.append(json.load(answer)["outputs"][0]["data"][0])
+        wrong = sum(one != float(told["data"]["answer"]) for one in answers)
+        said = {{"verdict": "fail", "reason": f"{{wrong}} of 5 answers differ"}} if wrong else {{"verdict": "pass"}}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+
+def settings_for(fault: str, space: str) -> dict[str, Any]:
+    """What the step has beside QUICK where a version with this fault is to be found out."""
+    found: dict[str, Any] = json.loads(json.dumps(SETTINGS.get(fault, {})).replace("SPACE", space))
+    return found
+
+
+def put_judge(lab: KindLab, space: str) -> None:
+    """The server that the settings for wrong answers ask; the image object-store has to be loaded."""
+    lab.api.apply_all(python_server("judge", _JUDGE, space, 8080))
+
+
+#: Selects its pods.
+VELA_CORE: Final = "app.kubernetes.io/name=vela-core"
+
+
+def kill_vela_core(lab: KindLab) -> None:
+    """Its pod ends without a word, as by a node that fails; another takes its place."""
+    (pod,) = lab.api.list("v1", "Pod", "vela-system", selector=VELA_CORE)
+    lab.kubectl("delete", "pod", pod["metadata"]["name"], "-n", "vela-system", "--grace-period=0", "--force")
 
 
 def put_version(lab: KindLab, space: str, version: int, fault: str = "good") -> str:
@@ -149,6 +211,15 @@ class Rollout:
         refs = {one["name"]: one["weight"] for one in route["spec"]["rules"][0]["backendRefs"]}
         return int(refs.get(f"{self.name}-canary-predictor", 0))
 
+    @property
+    def has_candidate(self) -> bool:
+        """Whether the candidate's InferenceService is there."""
+        return self.lab.api.get(*ISVC, f"{self.name}-canary", self.space) is not None
+
+    def wait_gone(self, timeout: float = 300) -> None:
+        """Wait until the candidate has been removed."""
+        self._wait(lambda: not self.has_candidate, f"the end of {self.name}-canary", timeout)
+
     def wait(self, *phases: str, revision: int, timeout: float = 600) -> None:
         """Wait until a revision's rollout is in one of these phases."""
 
@@ -162,7 +233,7 @@ class Rollout:
         """Wait until the route gives the candidate this share."""
         self._wait(lambda: self.weight == weight, f"{self.name} at {weight} %", timeout)
 
-    def wait_answered(self) -> None:
+    def wait_answered(self, timeout: float = 300) -> None:
         """Wait until clients are answered at the step's host."""
         client = self.client
 
@@ -172,7 +243,7 @@ class Rollout:
             except requests.ConnectionError:
                 return False  # Envoy listens once it has the cluster's first route
 
-        self._wait(answers, f"an answer of {self.name}", 300)
+        self._wait(answers, f"an answer of {self.name}", timeout)
 
     def _wait(self, look: Any, what: str, timeout: float) -> None:
         try:
