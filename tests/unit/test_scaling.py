@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -215,8 +216,21 @@ def test_a_load_is_counted_by_the_second(model: str) -> None:
     assert sum(sent) <= load.sent == len(Model.hosts) - 1
     assert load.failed == len(Model.hosts) // 10
     assert sum(failed) <= load.failed
+    assert load.why() == f"status 500 ({load.failed})"
     assert all(one is not None and one >= 10 for one in took[:2])
     assert set(Model.hosts) == {"m.example.com"}
+
+
+def test_a_load_that_nobody_answers_is_told() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        load = Load(f"http://127.0.0.1:{free.getsockname()[1]}", "m", "/", {})
+    assert not load.answers()
+    load.rate = 50
+    with load.coming_in(longest=5):
+        time.sleep(0.3)
+    assert load.failed == load.sent > 0
+    assert load.why() == f"ConnectionError ({load.sent})"
 
 
 def test_a_load_ends_by_itself_and_has_a_highest_rate() -> None:

@@ -264,7 +264,8 @@ def demo(example: Path, lab: Any, console: Console, output: Path, kept: Path | N
     found = rows(record)
     console.print()
     console.print(table(found))
-    console.print(f"{sum(record.sent)} requests, {sum(record.failed)} failed", highlight=False)
+    why = f": {load.why()}" if load.failed else ""
+    console.print(f"{sum(record.sent)} requests, {sum(record.failed)} failed{why}", highlight=False)
     output.write_text(page(record, scaled.name).html(), encoding="utf-8")
     console.print(f"the plot: {output}", highlight=False, soft_wrap=True)
     if kept is not None:

@@ -32,6 +32,7 @@ class Load:
         self._mine = threading.local()
         self._sent: Counter[int] = Counter()
         self._failed: Counter[int] = Counter()
+        self._why: Counter[str] = Counter()
         #: Of each second, how long its requests took that were answered.
         self._took: defaultdict[int, list[float]] = defaultdict(list)
 
@@ -59,12 +60,14 @@ class Load:
         with self._lock:
             return sum(self._failed.values())
 
+    def why(self) -> str:
+        """What became of those that failed, the most frequent first: ``status 503 (40), ConnectionError (2)``."""
+        with self._lock:
+            return ", ".join(f"{one} ({count})" for one, count in self._why.most_common(4))
+
     def answers(self) -> bool:
         """Whether the model answers one request, which is not counted."""
-        try:
-            return self._ask()
-        except requests.RequestException:
-            return False
+        return not self._ask()
 
     def by_second(self) -> tuple[list[int], list[int], list[float | None]]:
         """Of each whole second: requests sent in it, those that failed, and the mean milliseconds of the others."""
@@ -83,23 +86,26 @@ class Load:
         with self._lock:
             return sum(self._sent[second] for second in range(max(0, now - over), now)) / max(1, min(over, now))
 
-    def _ask(self) -> bool:
+    def _ask(self) -> str:
+        """Send one; why there was no good answer, or nothing."""
         if not hasattr(self._mine, "session"):
             self._mine.session = local()
         session: requests.Session = self._mine.session
-        return session.post(self.address, json=self.body, headers={"Host": self.host}, timeout=30).ok
+        try:
+            answer = session.post(self.address, json=self.body, headers={"Host": self.host}, timeout=30)
+        except requests.RequestException as error:
+            return type(error).__name__
+        return "" if answer.ok else f"status {answer.status_code}"
 
     def _once(self) -> None:
         begun = time.perf_counter()
         second = int(begun - self._begun)
         with self._lock:
             self._sent[second] += 1
-        try:
-            answered = self._ask()
-        except requests.RequestException:
-            answered = False
+        why = self._ask()
         with self._lock:
-            if answered:
-                self._took[second].append(time.perf_counter() - begun)
-            else:
+            if why:
                 self._failed[second] += 1
+                self._why[why] += 1
+            else:
+                self._took[second].append(time.perf_counter() - begun)
