@@ -64,7 +64,7 @@ def _where(row: Row) -> str:
 @click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
 @click.option("--kind", is_flag=True, help="Without NAME: also those that all kind clusters need.")
 def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
-    """Bring tools; without NAME not those of kind clusters, KEDA and Istio. Can be interrupted and goes on there.
+    """Bring tools; without NAME not those of kind clusters, KEDA and Istio. Interrupted, it goes on from there.
 
     Example: velagen tools install vela cue@0.14.1
     """
