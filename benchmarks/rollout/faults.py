@@ -50,6 +50,9 @@ FAULTS: Final = {
 BEFORE, AFTER = 10.0, 15.0
 #: Seconds after which a client goes, and the request is lost.
 TIMEOUT: Final = 10.0
+#: Of all ways together. Docker's proxy before the gateway's port takes two files for each, and ends for good where it
+#: may open no more, with a limit of 1024.
+CONNECTIONS: Final = 400
 #: Seconds above which an answer is late.
 LATE: Final = 1.0
 #: Seconds in which a version comes in without the step, if it ever does.
@@ -291,12 +294,16 @@ def _seen_enough(
     return all(now > came[which] + bound if which in came else now > begun + STARTS for which in plain)
 
 
+def connections(rate: float) -> int:
+    """How many requests of one way may be under way: all that are sent until a client goes, and some."""
+    return int(rate * TIMEOUT) + 10
+
+
 @contextmanager
 def _load(side: ByStep, rate: float) -> Iterator[Load]:
     client = side.client
     client.timeout = TIMEOUT
-    at_once = int(rate * TIMEOUT) + 10
-    with steady(client, PATH, BODY, rate, BEFORE + LONGEST + 300, at_once) as load:
+    with steady(client, PATH, BODY, rate, BEFORE + LONGEST + 300, connections(rate)) as load:
         yield load
 
 
@@ -370,6 +377,11 @@ def main(
     which: str, faults: tuple[str, ...], at_once: int, rate: float, seconds: float, results: Path | None, write: bool
 ) -> None:
     """Bring bad versions in on a kind lab in three ways, and count what clients get."""
+    if at_once * len(WAYS) * connections(rate) > CONNECTIONS:
+        raise click.UsageError(
+            f"--at-once {at_once} at {rate:.0f} requests a second may need more than {CONNECTIONS} connections, and "
+            "Docker's proxy would end: take less of one of them."
+        )
     reporter = Reporter()
     try:
         lab = standing(which)

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.kind import Load, Seen
 from benchmarks.rollout import faults, kills
 from benchmarks.rollout.live import QUICK, SETTINGS, settings_for
+from click.testing import CliRunner
 
 
 def answered(version: int, at: float, took: float = 0.1) -> Seen:
@@ -71,6 +72,13 @@ def test_a_table_has_the_faults_that_were_measured_in_all_ways() -> None:
     assert rows[2:] == [
         "| does not load | 120 | none; taken back after 60 s | none; version 1 serves | none; version 1 serves |"
     ]
+
+
+def test_more_connections_than_dockers_proxy_bears_are_refused() -> None:
+    done = CliRunner().invoke(faults.main, ["--at-once", "2", "--rate", "10"])
+    assert done.exit_code == 2
+    assert "Docker's proxy would end: take less of one of them." in " ".join(done.output.split())
+    assert len(faults.WAYS) * faults.connections(10) <= faults.CONNECTIONS
 
 
 def test_settings_name_the_namespace_and_leave_the_table_alone() -> None:
