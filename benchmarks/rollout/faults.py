@@ -50,8 +50,9 @@ FAULTS: Final = {
 BEFORE, AFTER = 10.0, 15.0
 #: Seconds after which a client goes, and the request is lost.
 TIMEOUT: Final = 10.0
-#: Of all ways together. Docker's proxy before the gateway's port takes two files for each, and ends for good where it
-#: may open no more, with a limit of 1024.
+#: Of all ways together. Docker's proxy before the gateway's port keeps the pipes of connections that have ended, and
+#: ends for good ("accept4: too many open files") where it may open no more: seen twice where 660 were allowed at once,
+#: beside other loads, with a limit of 20000 files.
 CONNECTIONS: Final = 400
 #: Seconds above which an answer is late.
 LATE: Final = 1.0
@@ -380,7 +381,7 @@ def main(
     if at_once * len(WAYS) * connections(rate) > CONNECTIONS:
         raise click.UsageError(
             f"--at-once {at_once} at {rate:.0f} requests a second may need more than {CONNECTIONS} connections, and "
-            "Docker's proxy would end: take less of one of them."
+            "Docker's proxy before the gateway may end: take less of one of them."
         )
     reporter = Reporter()
     try:

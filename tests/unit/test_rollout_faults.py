@@ -74,10 +74,10 @@ def test_a_table_has_the_faults_that_were_measured_in_all_ways() -> None:
     ]
 
 
-def test_more_connections_than_dockers_proxy_bears_are_refused() -> None:
+def test_more_connections_than_were_seen_to_end_dockers_proxy_are_refused() -> None:
     done = CliRunner().invoke(faults.main, ["--at-once", "2", "--rate", "10"])
     assert done.exit_code == 2
-    assert "Docker's proxy would end: take less of one of them." in " ".join(done.output.split())
+    assert "Docker's proxy before the gateway may end: take less of one of them." in " ".join(done.output.split())
     assert len(faults.WAYS) * faults.connections(10) <= faults.CONNECTIONS
 
 
