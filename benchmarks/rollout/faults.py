@@ -310,11 +310,12 @@ def _load(side: ByStep, rate: float) -> Iterator[Load]:
 
 def cell(one: Outcome) -> str:
     """What is said of one way."""
-    late = one.late if one.fault in ("good", "slow") else 0
+    late = one.late if one.fault == "slow" else 0
     counts = [(one.lost, "lost"), (one.wrong, "wrong"), (late, f"later than {LATE:.0f} s")]
     parts = [", ".join(f"{count} {what}" for count, what in counts if count) or "none"]
     if one.lasts:
-        parts.append("not over by itself")
+        # Late answers alone may be the machine's.
+        parts += ["not over by itself"] if one.lost or one.wrong else []
     elif one.first is not None and one.last is not None:
         parts.append(f"over within {one.last - one.first:.0f} s")
     if one.way == "step":
@@ -342,12 +343,18 @@ def text(outcomes: Iterable[Outcome], rate: float) -> str:
     all_of_them = list(found.values())
     busy = page.Spread.of([one.busy for one in all_of_them])
     behind = max(one.behind for one in all_of_them)
+    late = [one.late / one.requests for one in all_of_them if one.fault == "good"]
+    noise = (
+        f" Of the good version's answers {100 * max(late):.0f} % at most came after {LATE:.0f} s, in each way."
+        if late
+        else ""
+    )
     head = ["the new version", "requests each", *(way.title for way in WAYS.values())]
     return "\n".join(
         [
             f"{rate:.0f} requests a second for each, whatever becomes of them; lost is what has no answer of status "
             f"200 within {TIMEOUT:.0f} s. {os.cpu_count()} cores, load average {busy.low:.0f} to {busy.high:.0f}; the "
-            f"client itself sent 99 % of its requests within {behind:.2f} s of their moment.",
+            f"client itself sent 99 % of its requests within {behind:.2f} s of their moment.{noise}",
             "",
             page.table(head, rows, right=1),
         ]
