@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -156,7 +156,7 @@ class Rollout:
         client.host = self.host
         return client
 
-    def up(self, uri: str, *, plain: bool = False, **more: Any) -> None:
+    def up(self, uri: str, *, plain: bool = False, traits: Sequence[Mapping[str, Any]] = (), **more: Any) -> None:
         """Deploy a version, with more properties of its own; *plain* as `vela up` does without the step."""
         common = {"runtime": "triton", "modelName": MODEL, "minReplicas": 1, "resources": SMALL}
         properties = {**common, "modelUri": uri, **more}
@@ -170,7 +170,7 @@ class Rollout:
                 "properties": {"component": self.name, "tidy": True},
             },
         ]
-        component = {"name": self.name, "type": "kfserving", "properties": properties}
+        component = {"name": self.name, "type": "kfserving", "properties": properties, "traits": list(traits)}
         self.lab.api.apply(
             {
                 "apiVersion": "core.oam.dev/v1beta1",

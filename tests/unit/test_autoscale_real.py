@@ -8,7 +8,20 @@ from pathlib import Path
 
 import click
 import pytest
-from benchmarks.autoscale.real import MODEL_SECONDS, STEPS, TRAIT, apart, lags, main, setting, simulated, table, verdict
+from benchmarks.autoscale.real import (
+    KEPT,
+    MODEL_SECONDS,
+    STEPS,
+    TRAIT,
+    apart,
+    lags,
+    main,
+    of_the_record,
+    setting,
+    simulated,
+    table,
+    verdict,
+)
 from benchmarks.page import ROOT
 from click.testing import CliRunner
 
@@ -68,6 +81,15 @@ def test_the_page_has_the_error_as_it_is() -> None:
     apart_by = sorted(map(int, re.findall(r"(\d+) s (?:apart|with)", verdict(found))))
     assert len(apart_by) == 3
     assert f"the same pods at each step, {apart_by[0]} to {apart_by[-1]} s apart on average" in PAGE
+
+
+def test_the_page_has_the_recorded_run_as_it_is() -> None:
+    found = apart(Record.of(KEPT.read_text(encoding="utf-8")))
+    assert of_the_record(found) in PAGE
+    # Of three pods, a fifth of one: the page says that the simulator may be believed in this.
+    assert found.ready.high < 0.3
+    late = sorted(round(abs(took - lag.mean)) for _, took, lag in found.lags)
+    assert f"and {late[0]} to {late[-1]} s where a pod's start was measured" in PAGE
 
 
 def test_a_run_as_the_simulator_makes_it_is_not_apart_from_one_of_its_own(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from math import ceil
 from typing import Any
 
 import pytest
+from benchmarks.rollout.live import BODY as ROLLOUT_BODY
+from benchmarks.rollout.live import PATH as ROLLOUT_PATH
+from benchmarks.rollout.live import Rollout, put_version
 from tests import budget
 from tests.e2e.kind.serving import SMALL, Client, Load, down, pods, put_model, steady, triton_config, up, wait_ready
 
@@ -270,3 +273,42 @@ def told(lab: KindLab, space: str) -> str:
 def healthy(lab: KindLab, space: str) -> bool:
     found = services(lab, space)
     return bool(found) and all(one.get("healthy") for one in found)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.seconds(240)
+def test_a_rollout_has_the_pods_for_all_requests(with_keda: KindLab, space: str) -> None:
+    """By its share alone either version would have fewer: of 28 requests a second half are two pods' by the formula."""
+    lab, name, rate, wanted = with_keda, "grows", PLATEAUS[0], 3
+    lab.load(["tritonserver"])
+    rollout = Rollout(lab, space, name)
+    trait = {**TRAIT, "properties": {**TRAIT["properties"], "maxReplicas": 4}}
+    rollout.up(put_version(lab, space, 1), minReplicas=LEAST, traits=[trait])
+    rollout.wait("done", revision=1)
+    rollout.wait_answered()
+
+    def number(of: str) -> int:
+        found = lab.api.get("apps/v1", "Deployment", f"{of}-predictor", space) or {}
+        return int(found.get("spec", {}).get("replicas", 0))
+
+    #: With which weight, and how many pods the component and the candidate had: each once.
+    seen: dict[tuple[int, int, int], None] = {}
+
+    def look() -> bool:
+        seen[rollout.weight, number(name), number(f"{name}-canary")] = None
+        return rollout.phase in ("done", "failed") and not rollout.has_candidate
+
+    with steady(rollout.client, ROLLOUT_PATH, ROLLOUT_BODY, rate, 900) as load:
+        wait_until(lambda: number(name) >= wanted, what=f"{wanted} pods", timeout=PATIENCE, every=1)
+        rollout.up(put_version(lab, space, 2), minReplicas=LEAST, traits=[trait])
+        rollout.wait("prepare", "warm", "step", revision=2)
+        wait_until(look, what="the end of the rollout", timeout=600, every=0.5)
+        time.sleep(3)
+    print(f"{len(load.seen)} requests, {len(load.failed)} failed; weight, pods, candidate's: {list(seen)}")
+    assert rollout.phase == "done", rollout.state
+    assert not load.failed, load.failed[:5]
+    assert {weight for weight, _, _ in seen} == {0, 10, 50, 100}
+    assert all(pods_of_stable >= wanted for _, pods_of_stable, _ in seen), seen
+    assert all(pods_of_new >= wanted for weight, _, pods_of_new in seen if weight), seen
+    down(lab, space, name)
