@@ -54,7 +54,7 @@ BLIND = "KEDA gets no answer"
 #: Seconds without numbers: more than it takes to go down where they say so.
 OUTAGE = WINDOW + LULL + 30.0
 
-TRAIT = {
+TRAIT: dict[str, Any] = {
     "type": "autoscale",
     "properties": {
         "metric": "qps",
