@@ -45,6 +45,7 @@ ORDER = (
     "test_kind_registry",
     "test_kind_benchmark",
     "test_kind_teardown",
+    "test_kind_pipeline",
     # Thirteen minutes, and a KEDA that takes a quarter of an hour to build.
     "test_kind_autoscale",
 )
