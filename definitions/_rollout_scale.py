@@ -16,15 +16,18 @@ from velagen.template.expression import Expression, Value
 
 AUTOSCALE = "autoscale"
 properties = let(first_given(component.properties, {}))
+
+
+def _scales_predictor(trait: Reference) -> Expression:
+    return (first_given(trait.type, "") == AUTOSCALE) & (first_given(trait.properties.part, "predictor") == "predictor")
+
+
 _of_predictor = let(
     [
         each(
             first_given(component.traits, []),
             lambda trait: first_given(trait.properties, {}),
-            where=lambda trait: (
-                (first_given(trait.type, "") == AUTOSCALE)
-                & (first_given(trait.properties.part, "predictor") == "predictor")
-            ),
+            where=_scales_predictor,
         )
     ]
 )
@@ -56,11 +59,7 @@ def _with_pods(own: Reference) -> Value:
 
 def trait_of_candidate(trait: Reference) -> Value:
     """A trait of the component, as the candidate has it."""
-    is_meant = (
-        (begins_with > 0)
-        & (first_given(trait.type, "") == AUTOSCALE)
-        & (first_given(trait.properties.part, "predictor") == "predictor")
-    )
+    is_meant = (begins_with > 0) & _scales_predictor(trait)
     return {
         each(trait, where=lambda key, _: (key != "properties") | ~is_meant): lambda key, value: {key: value},
         when(is_meant): {"properties": _with_pods(trait.properties)},

@@ -160,10 +160,10 @@ def test_one_of_several_models_changes() -> None:
     ("text", "name", "words"),
     [
         (SEVERAL, None, "s has several models in one server: a, b"),
-        (SEVERAL, "c", "there is no model c in models of s"),
-        (SEVERAL.replace("name: b", "name: a"), "a", "models of s has two of the name a"),
+        (SEVERAL, "c", "s has no model named c"),
+        (SEVERAL.replace("name: b", "name: a"), "a", "s has two models named a"),
         (f"{HEAD}      properties: {{modelUri: {OLD}}}\n", "a", "s has one model, without a name"),
-        (f"{HEAD}      properties: {{models: 1}}\n", "a", "there is no model a in models of s"),
+        (f"{HEAD}      properties: {{models: 1}}\n", "a", "s has no model named a"),
     ],
 )
 def test_a_model_that_is_not_meant_is_left_alone(text: str, name: str | None, words: str) -> None:

@@ -91,3 +91,14 @@ def remove_application(api: Api, name: str, namespace: str) -> None:
         wait_until(
             lambda: api.get(*application, name, namespace) is None, what="the end of an earlier demo", timeout=180
         )
+
+
+def python_model_config(model: str) -> str:
+    """Triton's config.pbtxt of a model in Python with one number in, X, and one out, Y."""
+    return f"""name: "{model}"
+backend: "python"
+max_batch_size: 8
+input [{{ name: "X" data_type: TYPE_FP32 dims: [1] }}]
+output [{{ name: "Y" data_type: TYPE_FP32 dims: [1] }}]
+instance_group [{{ kind: KIND_CPU count: 1 }}]
+"""

@@ -70,7 +70,7 @@ def chosen(documents: list[Document], file: str, name: str | None) -> Component:
     listed = ", ".join(
         one.name if names.count(one.name) == 1 else f"{one.application}/{one.name}" for one in fits or there
     )
-    what = f"several components fit: {listed}" if fits else f"there is no component {name} with a modelUri or models"
+    what = f"several components fit: {listed}" if fits else f"there is no component {name} with modelUri or models"
     hint = "say which with --component" if fits else f"there is: {listed}"
     raise VelagenError(Problem(what, (fits or there)[0].document.place("/spec/components"), hint))
 
@@ -92,9 +92,9 @@ def place_of_model(component: Component, model: str | None) -> str:
         what = f"{component.name} has several models in one server: {names}"
         raise VelagenError(Problem(what, place, "say which with --model-name"))
     if models.count(model) != 1:
-        what = f"there is no model {model} in models of {component.name}"
+        what = f"{component.name} has no model named {model}"
         if model in models:
-            what = f"models of {component.name} has two of the name {model}"
+            what = f"{component.name} has two models named {model}"
         raise VelagenError(Problem(what, place, f"there is: {names}"))
     return f"{MODELS}/{models.index(model)}/uri"
 

@@ -27,7 +27,7 @@ from rich.text import Text
 
 from velagen.errors import Place, Problem, VelagenError
 from velagen.lab.api import Api, wait_until
-from velagen.lab.traffic import here, local, open_loop, put_model_file, remove_application
+from velagen.lab.traffic import here, local, open_loop, put_model_file, python_model_config, remove_application
 from velagen.monitoring.cluster import Cluster, prometheus_address
 from velagen.monitoring.models import Wanted
 from velagen.monitoring.prometheus import Prometheus
@@ -44,13 +44,6 @@ QUICK: Final = {"steps": [10, 50], "interval": 10, "checks": 1, "failureLimit": 
 #: Two cores that do other things too make a good version slow for a while: latency is left out.
 _ANALYSIS: Final = {"minimumRequests": 20, "latency": {"timesStable": 0}}
 _MODEL: Final = "which"
-_CONFIG: Final = f"""name: "{_MODEL}"
-backend: "python"
-max_batch_size: 8
-input [{{ name: "X" data_type: TYPE_FP32 dims: [1] }}]
-output [{{ name: "Y" data_type: TYPE_FP32 dims: [1] }}]
-instance_group [{{ kind: KIND_CPU count: 1 }}]
-"""
 _PROGRAM: Final = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -118,7 +111,7 @@ class OnKind:
         """A version for Triton that answers with its number, or with an error."""
         fault = 'raise RuntimeError("this version is broken")' if bad else "pass"
         program = _PROGRAM.format(version=version, fault=fault)
-        for name, content in (("config.pbtxt", _CONFIG), ("1/model.py", program)):
+        for name, content in (("config.pbtxt", python_model_config(_MODEL)), ("1/model.py", program)):
             put_model_file(self.lab.url("models"), f"rollout-demo/{version}/{_MODEL}/{name}", content)
         return {
             "runtime": "triton",

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from velagen.errors import Place, Problem, VelagenError
 from velagen.lab.api import Api, ApiError, condition, wait_until
-from velagen.lab.traffic import put_model_file, remove_application
+from velagen.lab.traffic import put_model_file, python_model_config, remove_application
 from velagen.lab.vela import vela
 from velagen.scaling.load import Load
 from velagen.scaling.page import page, settings
@@ -45,13 +45,6 @@ _HOLD: Final = 10.0
 #: Seconds until a new model answers.
 _PATIENCE: Final = 240.0
 _SERVICE: Final = ("serving.kserve.io/v1beta1", "InferenceService")
-_CONFIG: Final = """name: "{model}"
-backend: "python"
-max_batch_size: 8
-input [{{ name: "X" data_type: TYPE_FP32 dims: [1] }}]
-output [{{ name: "Y" data_type: TYPE_FP32 dims: [1] }}]
-instance_group [{{ kind: KIND_CPU count: 1 }}]
-"""
 _PROGRAM: Final = """
 import time
 import triton_python_backend_utils as pb_utils
@@ -150,7 +143,7 @@ def put_model(lab: Any, scaled: Scaled, *, seconds: float) -> None:
     """Put the model into the lab's store where the application looks for it: one that waits, and answers."""
     prefix = scaled.uri.removeprefix("s3://models/")
     for name, content in (
-        ("config.pbtxt", _CONFIG.format(model=scaled.model)),
+        ("config.pbtxt", python_model_config(scaled.model)),
         ("1/model.py", _PROGRAM.format(seconds=seconds)),
     ):
         put_model_file(lab.url("models"), f"{prefix}/{scaled.model}/{name}", content)
