@@ -233,7 +233,7 @@ def test_a_rollout_loses_nothing_from_its_shadow_to_its_end(
             assert client.ask(50, {"x-tester": "no", "cookie": "tester=12"}).answers == {V1: 50}
         for weight in (10, 50, 100):
             metrics.answer = GOOD
-            cluster.wait_for(lambda weight=weight: rollout.weight == weight, f"{weight} %", 60)  # type: ignore[misc]
+            cluster.wait_for(lambda weight=weight: rollout.weight == weight, f"{weight} %", 60)  # type: ignore[misc]  # bound now
             metrics.answer = {}
             mesh.wait_for_weight(weight)
             mesh.measure(weight, V2)

@@ -118,7 +118,7 @@ def test_it_is_killed_once_in_each_phase(monkeypatch: pytest.MonkeyPatch) -> Non
 
     ended: list[object] = []
     rollout = Fake()
-    rollout.lab = TheLab()  # type: ignore[assignment]
+    rollout.lab = TheLab()  # type: ignore[assignment]  # as much of it as is asked for
     monkeypatch.setattr(kills, "kill_vela_core", ended.append)
     killer = kills.Killer(rollout, "good-v2")  # type: ignore[arg-type]
     killer.look()
