@@ -1224,7 +1224,8 @@ def _named_once(loose: Expr, shown: Struct) -> tuple[Expr, Struct]:
     note = "The checks of _parameter say what these must be."
     patterns = [
         Field(Pattern(Unary("=~", Lit(either(names[value]), raw=True))), value, doc=(note,) if value == TOP else ())
-        for value in names
+        # Last the long one: cue fmt lines up what follows the widest label.
+        for value in sorted(names, key=lambda one: one == TOP)
         if value in worth
     ]
     kept = [one for one in decls if one not in moved.values()]

@@ -480,8 +480,8 @@ def to_re2(pattern: str) -> str:
 
 def either(texts: Iterable[str]) -> str:
     """A pattern (RE2) for *texts* and nothing else."""
-    escaped = (re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", text) for text in texts)
-    return f"^({'|'.join(escaped)})$"
+    escaped = [re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", text) for text in texts]
+    return f"^{escaped[0]}$" if len(escaped) == 1 else f"^({'|'.join(escaped)})$"
 
 
 def _print(tree: Pattern) -> str:
