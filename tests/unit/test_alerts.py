@@ -44,6 +44,12 @@ def scaler(name: str, values: str, of: str = "keda-hpa-m-autoscale", **labels: s
     return series(name, values, namespace="team", horizontalpodautoscaler=of, **labels)
 
 
+def chooses(of: str = "keda-hpa-m-autoscale") -> list[Input]:
+    """An autoscaler at one pod that may have three."""
+    numbers = ((CLUSTER.scaler_now, "1x60"), (CLUSTER.scaler_least, "1x60"), (CLUSTER.scaler_most, "3x60"))
+    return [scaler(name, values, of) for name, values in numbers]
+
+
 def rollout(values: str, phase: str, check: str = "none", of: str = "m") -> Input:
     told = {"component": of, "phase": phase, "check": check, "weight": "10"}
     labels = {f"label_rollout_velagen_{name}": value for name, value in told.items()}
@@ -87,6 +93,7 @@ def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
     failing = {"container": "kserve-container", "reason": "CrashLoopBackOff"}
     bringing = {"container": "storage-initializer", "reason": "Error"}
     gpu = {"container": "kserve-container", "resource": "nvidia_com_gpu"}
+    of_transformer = "keda-hpa-m-transformer-autoscale"
     stuck = {"condition": "Progressing", "status": "false"}
     silent = {"condition": "ScalingActive", "status": "false"}
     cases = {
@@ -148,9 +155,19 @@ def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
         "ModelScalerHasNoAnswer": seen(
             "ModelScalerHasNoAnswer",
             scaler(CLUSTER.scaler_condition, broken.format(0, 1), **silent),
-            scaler(CLUSTER.scaler_now, "1x60"),
-            scaler(CLUSTER.scaler_least, "1x60"),
-            scaler(CLUSTER.scaler_most, "3x60"),
+            *chooses(),
+            of_pod("nv_inference_request_success", "0+60x60"),
+        ),
+        "of a transformer": case(
+            [
+                *WELL,
+                scaler(CLUSTER.scaler_condition, broken.format(0, 1), of_transformer, **silent),
+                *chooses(of_transformer),
+                of_pod("nv_inference_request_success", "0+60x60"),
+            ],
+            rings("9m"),
+            rings("28m", "ModelScalerHasNoAnswer", version="m-transformer"),
+            rings("58m"),
         ),
         "ModelSaturated": seen(
             "ModelSaturated",
@@ -196,6 +213,29 @@ def test_what_looks_like_it_does_not_ring(tmp_path: Path) -> None:
                 scaler(CLUSTER.scaler_most, "3x60"),
             ],
             rings("30m"),
+        ),
+        "a model that nobody has asked yet, whose server counts or has no series": case(
+            [
+                *WELL,
+                scaler(CLUSTER.scaler_condition, "1x60", condition="ScalingActive", status="false"),
+                *chooses(),
+                of_pod("nv_inference_request_success", "0x60"),
+                scaler(
+                    CLUSTER.scaler_condition, "1x60", "keda-hpa-n-autoscale", condition="ScalingActive", status="false"
+                ),
+                *chooses("keda-hpa-n-autoscale"),
+            ],
+            rings("30m"),
+        ),
+        # Scaled by its latency, which is 0/0 a minute after the last request.
+        "a model that nobody asks at night": case(
+            [
+                *WELL,
+                scaler(CLUSTER.scaler_condition, "0x10 1x49", condition="ScalingActive", status="false"),
+                *chooses(),
+                of_pod("nv_inference_request_success", "0+60x9 540x50"),
+            ],
+            *(rings(f"{minute}m") for minute in range(11, 22)),
         ),
         "an autoscaler of KServe's own, for one pod": case(
             [

@@ -30,6 +30,8 @@ _ROLLOUT_MOVES: Final = "45m"
 #: So long ago a model must have been available, and wanted ever since: not one that is loaded, nor one that was scaled
 #: to zero and is called again. After that ModelNotReady has rung for a while.
 _BEFORE: Final = "10m"
+#: Requests came in, whoever counted them.
+_ASKED: Final = "max by (namespace, version) (model:requests:increase5m) > 0"
 #: Below this share a GPU counts as idle.
 IDLE: Final = 0.05
 
@@ -107,8 +109,9 @@ def alerts() -> Group:
             Alert(
                 "ModelScalerHasNoAnswer",
                 # One at zero does not scale by metrics. KServe makes one for each model, also where there is nothing to
-                # choose.
-                f"{_scaler(CLUSTER.scaler_condition, _SILENT)} > 0 unless {_scaler(CLUSTER.scaler_now)} == 0"
+                # choose. A model that nobody asks has no answer to give, and needs no other number of pods.
+                f"{_scaler(CLUSTER.scaler_condition, _SILENT)} > 0 and {_of_each_part(_ASKED)}"
+                f" unless {_scaler(CLUSTER.scaler_now)} == 0"
                 f" unless {_scaler(CLUSTER.scaler_most)} <= {_scaler(CLUSTER.scaler_least)}",
                 "5m",
                 "warning",
@@ -176,6 +179,14 @@ def _scaler(name: str, *where: str) -> str:
     matchers = ",".join((f'horizontalpodautoscaler=~"{_SCALER}"', *where))
     expr = _named(f"{name}{{{matchers}}}", "horizontalpodautoscaler", _SCALER)
     return f"max by (namespace, version) ({expr})"
+
+
+def _of_each_part(expr: str) -> str:
+    """A model's value, also by the name that `_scaler` tells where the trait scales its transformer or explainer."""
+    others = (
+        f'label_replace({expr}, "version", "$1-{part}", "version", "(.+)")' for part in ("transformer", "explainer")
+    )
+    return f"({' or '.join((expr, *others))})"
 
 
 def _phase(name: str, operator: str = "=") -> str:
