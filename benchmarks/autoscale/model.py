@@ -46,6 +46,8 @@ class Setting:
     phase: int = 0
     #: Requests that a pod answers in a second, where a request takes time elsewhere too; None: all of it in the pod.
     answers: float | None = None
+    #: In milliseconds, of the histogram by which a percentile is told; none: it is exact.
+    bounds: tuple[float, ...] = ()
 
     @property
     def capacity(self) -> float:
@@ -119,10 +121,25 @@ def _window(service: Service, seconds: int, now: int, every: int = 1) -> list[Se
     return past[max(0, len(past) - old - seconds) : len(past) - old]
 
 
-def _percentile(of: Sequence[Second], part: float) -> float | None:
+def percentile(of: Sequence[Second], part: float, bounds: Sequence[float] = ()) -> float | None:
+    """Milliseconds within which this part of the requests was answered; None where there was none.
+
+    Args:
+        bounds: of a histogram's buckets; within one Prometheus takes requests to be spread evenly
+            (promql/quantile.go, BucketQuantile).
+    """
     total = sum(one.served for one in of)
     if not total:
         return None
+    lower = 0.0
+    for upper in bounds:
+        until = sum(one.served for one in of if one.milliseconds <= upper)
+        before = sum(one.served for one in of if one.milliseconds <= lower)
+        if until >= part * total:
+            return lower + (upper - lower) * (part * total - before) / (until - before)
+        lower = upper
+    if bounds:
+        return lower
     seen = 0.0
     for one in sorted(of, key=lambda one: one.milliseconds):
         seen += one.served
@@ -188,14 +205,16 @@ def littles_law(utilization: float = autoscaling.UTILIZATION) -> Scaler:
     return Hpa(pods)
 
 
-def slo(objective: float = OBJECTIVE) -> Scaler:
+def slo(objective: float = OBJECTIVE, utilization: float = autoscaling.UTILIZATION) -> Scaler:
     """The trait's policy for an objective in milliseconds."""
 
     def pods(service: Service, now: int) -> float | None:
         found = _looked(service, now)
         if not found:
             return None
-        return autoscaling.slo(_in_system(found), _percentile(found, 0.95), objective, service.setting.at_once)
+        one = service.setting
+        late = percentile(found, 0.95, one.bounds)
+        return autoscaling.slo(_in_system(found), late, objective, one.at_once, utilization)
 
     return Hpa(pods)
 

@@ -16,6 +16,7 @@ from benchmarks.autoscale.model import Outcome, Scaler, Service, Setting, articl
 from benchmarks.page import ROOT, write
 
 from velagen import autoscaling
+from velagen.monitoring.sources import SOURCES
 from velagen.scaling.record import Record, Span, number_at, settled_milliseconds
 
 DOCS: Final = ROOT / "docs"
@@ -45,7 +46,10 @@ STEPS: Final = (
     Step(4, 120, (5, 4, 2), (39,)),
 )
 #: A run of `velagen demo autoscale --record`, on two cores that other work used too.
-KEPT: Final = Path(__file__).parent / "runs" / "article-steps.json"
+RUNS: Final = Path(__file__).parent / "runs"
+KEPT: Final = RUNS / "article-steps.json"
+#: Those of benchmarks.autoscale.policies that the simulator has the policy of.
+OTHERS: Final = ("littles-law", "slo", "crowd")
 #: Before the first of them hardly a request came.
 _QUIET: Final = Step(1, 60, (2,), ())
 #: The trait of that test, and what its model waits.
@@ -67,6 +71,7 @@ START_SECONDS: Final = (10, 20, 30)
 
 def setting(trait: Mapping[str, Any], model_seconds: float, milliseconds: float, start_seconds: float) -> Setting:
     """What was written and measured: the trait's numbers, what a pod bears, the time of a request, a pod's start."""
+    histogram = SOURCES["envoy"].histogram if trait.get("source") == "envoy" else None
     return Setting(
         at_once=trait.get("concurrencyPerReplica", 1),
         service_seconds=milliseconds / 1000,
@@ -78,15 +83,17 @@ def setting(trait: Mapping[str, Any], model_seconds: float, milliseconds: float,
         window_seconds=int(str(trait["window"]).removesuffix("s")),
         scale_down_seconds=int(trait["scaleDownSeconds"]),
         answers=1 / model_seconds,
+        bounds=histogram.bounds if histogram else (),
     )
 
 
 def scaler(trait: Mapping[str, Any]) -> Scaler:
     """The trait's policy."""
+    part = trait.get("utilization", autoscaling.UTILIZATION)
     make: dict[str, Callable[[], Scaler]] = {
         "article": lambda: article(trait["targetLatencyMilliseconds"]),
-        "littles-law": littles_law,
-        "slo": lambda: slo(trait["targetLatencyMilliseconds"]),
+        "littles-law": lambda: littles_law(part),
+        "slo": lambda: slo(trait["targetLatencyMilliseconds"], part),
     }
     return make[trait["policy"]]()
 
@@ -227,7 +234,7 @@ def apart(record: Record) -> Apart:
 
     Raises ClickException where it lacks what the simulator is set by.
     """
-    milliseconds = settled_milliseconds(record)
+    milliseconds = record.counted_milliseconds or settled_milliseconds(record)
     if milliseconds is None or not record.pod_seconds or not record.model_seconds:
         raise click.ClickException("the record has no time of a request, of a pod's start or of the model")
     found = setting(record.trait, record.model_seconds, milliseconds, statistics.median(record.pod_seconds))
@@ -260,6 +267,18 @@ def of_the_record(found: Apart) -> str:
     return "\n".join([*rows, "", said])
 
 
+def of_the_records(found: Mapping[str, Apart]) -> str:
+    """What the page says of the runs of other policies."""
+    head = ("run", "pods on average", "apart, asked for", "apart, ready", "requests a second", "settled after, run")
+    lines = [f"| {' | '.join(head)} | simulator |", "|---" * (len(head) + 1) + "|"]
+    for name, one in found.items():
+        own = [name, f"{one.pods:.1f}", str(one.asked), str(one.ready)]
+        for rate, took, made in one.lags:
+            lines.append(f"| {' | '.join(own)} | {rate:g} | {took:.0f} s | {made} s |")
+            own = [""] * len(own)
+    return "\n".join(lines)
+
+
 def _difference(real: Sequence[int], made: Sequence[int]) -> float:
     return statistics.fmean(abs(one - other) for one, other in zip(real, made, strict=True))
 
@@ -280,6 +299,8 @@ def main(records: tuple[Path, ...], *, writes: bool) -> None:
         write("real runs", content, DOCS / "autoscale.md")
         kept = apart(Record.of(KEPT.read_text(encoding="utf-8")))
         write("recorded run", of_the_record(kept), DOCS / "autoscale.md")
+        others = {name: apart(Record.of((RUNS / f"{name}.json").read_text(encoding="utf-8"))) for name in OTHERS}
+        write("recorded policies", of_the_records(others), DOCS / "autoscale.md")
 
 
 if __name__ == "__main__":

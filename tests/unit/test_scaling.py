@@ -126,7 +126,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
     again = Record.of(text)
     assert again.text() == text
     assert rows(again) == rows(made)
-    assert len(text.splitlines()) == 12
+    assert len(text.splitlines()) == 14
 
 
 # ---------------------------------------------------------------- as a table, a screen and a page
@@ -239,6 +239,22 @@ def test_a_load_ends_by_itself_and_has_a_highest_rate() -> None:
         time.sleep(1.0)
     assert 5 < len(calls) <= 0.5 * MOST + 1
     assert calls[-1] - calls[0] < 0.8
+
+
+def test_a_load_of_nothing_sends_nothing_and_begins_again() -> None:
+    calls: list[float] = []
+    rate = 50.0
+    begun = time.perf_counter()
+    with open_loop(lambda: calls.append(time.perf_counter() - begun), lambda: rate, longest=10):
+        time.sleep(0.3)
+        rate = 0.0
+        time.sleep(0.6)
+        before = len(calls)
+        rate = 50.0
+        time.sleep(0.5)
+    assert 10 <= before <= 17
+    assert not [at for at in calls if 0.4 < at < 0.9]
+    assert len(calls) - before >= 10
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +36,23 @@ def kind_up(
     gpu_replicas: int = 1,
     gpu_config: Path | None = None,
     kubevela: str | None = None,
-    keda: bool = False,
+    extra: Sequence[str] = (),
 ) -> None:
-    """Start a kind lab, with the project's addon enabled where there is a project that has one built."""
+    """Start a kind lab, with the project's addon enabled where there is a project that has one built.
+
+    Args:
+        extra: layers that are there only where they are asked for.
+    """
     from velagen.lab.kind import KindLab, KindOptions
     from velagen.lab.kind.gpus import shared
-    from velagen.lab.kind.options import LAYERS, layers_with
+    from velagen.lab.kind.options import layers_with
     from velagen.project import Project
 
     options = KindOptions(
         nodes=nodes,
         gpus=(f"{gpu_model.lower()}x{gpus_per_node}",) if gpus_per_node else (),
         gpu_config=gpu_config.read_text() if gpu_config else shared(gpu_replicas),
-        layers=layers_with("keda") if keda else LAYERS,
+        layers=layers_with(*extra),
     )
     if kubevela is not None:
         options = dataclasses.replace(options, kubevela=kubevela)

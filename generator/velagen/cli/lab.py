@@ -136,11 +136,19 @@ lab_group.add_command(lab_prune)
     help="With --kind: NVIDIA's device-plugin configuration, in the place of --gpu-replicas.",
 )
 @click.option("--keda", is_flag=True, help="With --kind: KEDA too, which the trait autoscale drives.")
+@click.option("--metrics-server", is_flag=True, help="With --kind: metrics-server too, for scaling on the CPU.")
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
 @click.option("--kubevela", type=click.Choice(VERSIONS), help="Release of KubeVela.  [default: the pinned one]")
 @click.option("--feature-gates", metavar="GATE=true,...", help="Kubernetes' own, such as DRAConsumableCapacity=true.")
 def lab_up(
-    name: str, folder: Path | None, *, kind: bool, gpu_config: Path | None, keda: bool, **given: int | str | None
+    name: str,
+    folder: Path | None,
+    *,
+    kind: bool,
+    gpu_config: Path | None,
+    keda: bool,
+    metrics_server: bool,
+    **given: int | str | None,
 ) -> None:
     """Start a lab; a running one is left as it is, what has died in it is started again.
 
@@ -148,18 +156,19 @@ def lab_up(
     """
     from velagen.lab import GPUS, LabOptions
 
+    extra = [layer for layer, wanted in (("keda", keda), ("metrics-server", metrics_server)) if wanted]
     chosen = {key: value for key, value in given.items() if value is not None}
     if kind:
         if "deployment_mode" in chosen:
             raise VelagenError(Problem("a kind cluster has no --mode", hint="Leave it out, or leave out --kind."))
         if "feature_gates" in chosen:
             raise VelagenError(Problem("--feature-gates are for the embedded lab", hint="Leave them or --kind out."))
-        kind_up(name, folder, gpu_config=gpu_config, keda=keda, **chosen)  # type: ignore[arg-type]  # click checked them
+        kind_up(name, folder, gpu_config=gpu_config, extra=extra, **chosen)  # type: ignore[arg-type]  # click checked them
         return
     if gpu_config is not None:
         raise VelagenError(Problem("--gpu-config is for kind clusters", hint="Add --kind, or write --gpu-replicas."))
-    if keda:
-        raise VelagenError(Problem("--keda is for kind clusters", hint="Add --kind, or leave out --keda."))
+    for layer in extra:
+        raise VelagenError(Problem(f"--{layer} is for kind clusters", hint=f"Add --kind, or leave out --{layer}."))
     model = chosen.get("gpu_model", "T4")
     if model not in GPUS:
         raise VelagenError(Problem(f"no GPU model is called {model!r}", hint=f"Known models: {', '.join(GPUS)}."))
@@ -372,7 +381,7 @@ def demo_autoscale(name: str, folder: Path | None, *, output: Path, record: Path
                     "cluster needs. Without one: python -m benchmarks.autoscale simulates the policies.",
                 )
             )
-        kind_up(name, folder, keda=True)
+        kind_up(name, folder, extra=["keda"])
         lab = kind_lab(name, folder)
     add_keda(lab)
     run(example, lab, Console(), output, record)

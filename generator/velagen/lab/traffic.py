@@ -17,6 +17,8 @@ from velagen.lab.api import Api, wait_until
 
 #: Requests a second at most: clients, gateway and models share a laptop's cores.
 MOST: Final = 100.0
+#: Seconds after which it is asked again whether calls come.
+_PAUSE: Final = 0.1
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 #: moto's server looks at the form of a signature, and takes any.
 _SIGNED: Final = {
@@ -39,7 +41,7 @@ def open_loop(
     """Call *send* at a rate while the block runs, whatever becomes of the calls.
 
     Args:
-        rate: a second; it is asked before each call, so it may change.
+        rate: a second; it is asked before each call, so it may change. At 0 nothing is called.
         longest: seconds after which it ends by itself.
         workers: how many calls may be under way; more of them wait, and are made late.
     """
@@ -48,8 +50,12 @@ def open_loop(
     def clock(pool: ThreadPoolExecutor) -> None:
         start = at = time.perf_counter()
         while not stop.wait(max(0.0, at - time.perf_counter())) and at - start < longest:
+            now = rate()
+            if not now:
+                at = time.perf_counter() + _PAUSE
+                continue
             pool.submit(send)
-            at += 1 / min(rate(), MOST)
+            at += 1 / min(now, MOST)
 
     with ThreadPoolExecutor(workers) as pool:
         thread = threading.Thread(target=clock, args=(pool,), daemon=True)

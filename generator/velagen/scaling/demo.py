@@ -51,10 +51,13 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        time.sleep({seconds})
+        {work}
         inputs = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", one.as_numpy())]) for one in inputs]
 """
+#: What it does with a request: nothing, or nothing but work, whatever share of a processor it has.
+_WAITS: Final = "time.sleep({seconds})"
+_BURNS: Final = "end = time.process_time() + {seconds}\n        while time.process_time() < end: pass"
 _BODY: Final = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 
 
@@ -139,12 +142,18 @@ class _Pods:
 # ---------------------------------------------------------------- the parts of it
 
 
-def put_model(lab: Any, scaled: Scaled, *, seconds: float) -> None:
-    """Put the model into the lab's store where the application looks for it: one that waits, and answers."""
+def put_model(lab: Any, scaled: Scaled, *, seconds: float, burns: bool = False) -> None:
+    """Put the model into the lab's store where the application looks for it: one that waits, and answers.
+
+    Args:
+        seconds: that it waits.
+        burns: it computes for so many seconds of a processor, and does not wait.
+    """
+    work = (_BURNS if burns else _WAITS).format(seconds=seconds)
     prefix = scaled.uri.removeprefix("s3://models/")
     for name, content in (
         ("config.pbtxt", python_model_config(scaled.model)),
-        ("1/model.py", _PROGRAM.format(seconds=seconds)),
+        ("1/model.py", _PROGRAM.format(work=work)),
     ):
         put_model_file(lab.url("models"), f"{prefix}/{scaled.model}/{name}", content)
 
@@ -190,7 +199,7 @@ def follow(
 ) -> Record:
     """Let the load come in, plateau by plateau, and keep what the pods do; it ends by itself.
 
-    A plateau ends when the pods have been the formula's for a while, or after its longest time.
+    A plateau ends when the pods have been those it is to end with for a while, or after its longest time.
     """
     pods = _Pods(lab.api, space, scaled.component)
     # As it is before the first request.
@@ -202,7 +211,8 @@ def follow(
     with load.coming_in(sum(one.longest for one in plateaus) + 60):
         for place, plateau in enumerate(plateaus):
             load.rate, start = plateau.rate, load.seconds
-            wanted, right = formula(scaled.trait, plateau.rate), None
+            wanted = formula(scaled.trait, plateau.rate) if plateau.pods is None else plateau.pods
+            right = None
             while (passed := load.seconds - start) < plateau.longest:
                 pods.look(load.seconds)
                 asked, ready = pods.asked[-1][1], pods.ready[-1][1]
@@ -212,16 +222,17 @@ def follow(
                 if passed >= plateau.least and right is not None and now - right >= _HOLD:
                     break
                 time.sleep(min(1.0, max(0.05, plateau.longest - passed)))
-            spans.append(Span(plateau.rate, round(start, 1), round(load.seconds, 1)))
+            end = round(load.seconds, 1)
+            spans.append(Span(plateau.rate, round(start, 1), end, plateau.pods, plateau.what))
     sent, failed, took = load.by_second()
-    end = int(spans[-1].end)
+    whole = int(spans[-1].end)
     return Record(
         begun,
         dict(scaled.trait),
         tuple(spans),
-        sent[:end],
-        failed[:end],
-        took[:end],
+        sent[:whole],
+        failed[:whole],
+        took[:whole],
         tuple(pods.asked),
         tuple(pods.ready),
         tuple(seconds for name, seconds in pods.took.items() if name not in before),

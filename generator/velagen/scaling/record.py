@@ -28,6 +28,10 @@ class Plateau:
     #: Seconds.
     least: float
     longest: float
+    #: What it ends with; None: what the trait's formula says.
+    pods: int | None = None
+    #: What happens in it beside the load.
+    what: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Span:
     rate: float
     start: float
     end: float
+    #: As in the plateau.
+    pods: int | None = None
+    what: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,11 @@ class Record:
     pod_seconds: Sequence[float] = field(default_factory=tuple)
     #: What a pod needs for one request, of which it works on one at once.
     model_seconds: float = 0.0
+    #: Milliseconds of a request by who counts it for the trait, in the quietest plateau; 0: nobody was asked.
+    counted_milliseconds: float = 0.0
+    #: Of each look at what Kubernetes' autoscaler has of the triggers: when, and the pods that each asks for before
+    #: rounding; None: it has no number.
+    answers: Sequence[tuple[float, Sequence[float | None]]] = field(default_factory=tuple)
 
     @property
     def seconds(self) -> int:
@@ -76,6 +88,7 @@ class Record:
         found["spans"] = tuple(Span(**one) for one in found["spans"])
         for name in ("asked", "ready"):
             found[name] = tuple((at, number) for at, number in found[name])
+        found["answers"] = tuple((at, tuple(pods)) for at, pods in found.get("answers", ()))
         return cls(**found)
 
 
@@ -173,7 +186,9 @@ def _row(record: Record, span: Span) -> Row:
     requests = sum(record.sent[first:last])
     rate = requests / max(1, last - first)
     settled = [one for one in record.milliseconds[max(first, last - _SETTLED) : last] if one is not None]
-    wanted = formula(record.trait, span.rate, statistics.mean(settled) if settled else None)
+    wanted = span.pods
+    if wanted is None:
+        wanted = formula(record.trait, span.rate, statistics.mean(settled) if settled else None)
     ready = numbers_in(record.ready, span)[-1]
     took = None
     if wanted in (None, ready) or (record.trait.get("policy") == "article" and tolerated(record.trait, rate, ready)):

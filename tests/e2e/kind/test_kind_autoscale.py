@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any
 
 import pytest
+from benchmarks.autoscale.policies import GATE, RUNS_OF, by_answers, counted, gate, holds, play
 from benchmarks.rollout.live import BODY as ROLLOUT_BODY
 from benchmarks.rollout.live import PATH as ROLLOUT_PATH
 from benchmarks.rollout.live import Rollout, put_version
@@ -24,6 +25,7 @@ from velagen.lab.api import Api
 from velagen.lab.kind import KindLab, keda, prometheus, stack
 from velagen.lab.kind.certs import Pair
 from velagen.lab.vela import vela
+from velagen.scaling.record import rows
 
 NAME = "scales"
 #: Takes a few milliseconds of no work: what limits the rate is the test's, not the machine.
@@ -312,3 +314,67 @@ def test_a_rollout_has_the_pods_for_all_requests(with_keda: KindLab, space: str)
     assert all(pods_of_stable >= wanted for _, pods_of_stable, _ in seen), seen
     assert all(pods_of_new >= wanted for weight, _, pods_of_new in seen if weight), seen
     down(lab, space, name)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.seconds(360)
+def test_of_several_metrics_and_the_clock_the_one_that_asks_for_most_is_followed(with_keda: KindLab) -> None:
+    """Requests a second by the gateway, Little's law by the model server, and a minute by the clock."""
+    with_keda.load(["tritonserver"])
+    record = play(with_keda, RUNS_OF["several"], print)
+    found = list(zip(record.spans, rows(record), strict=True))
+    print([(span.what, row.pods, row.ready, by_answers(record, span)) for span, row in found])
+    assert [row.ready for _, row in found] == [span.pods for span, _ in found]
+    assert all(holds(record, span, row) for span, row in found)
+    assert sum(record.failed) == 0
+    # Of 28 requests a second the first metric asks for two pods and the second for three, with and without the clock.
+    for place, by_clock in ((1, 1), (2, 6), (3, 1)):
+        *_, (first, second, clock) = [one for at, one in record.answers if at <= record.spans[place].end]
+        assert first is not None
+        assert second is not None
+        assert (ceil(first), ceil(second), clock) == (2, 3, by_clock)
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(540)
+def test_an_autoscaler_without_an_answer_rings_where_requests_come_in(with_keda: KindLab, space: str) -> None:
+    """One that nobody asks has no answer either, and is well."""
+    lab = with_keda
+    lab.load(["tritonserver"])
+    config = triton_config(NAME, "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]")
+    uri = put_model(lab, NAME, {f"{NAME}/config.pbtxt": config, f"{NAME}/1/model.py": MODEL})
+    query = f'kube_configmap_info{{namespace="{space}",configmap="{GATE}"}}'
+    custom = {"metric": "custom", "query": query, "target": 1, "maxReplicas": 2, "pollingSeconds": 5}
+    scaler = {"type": "autoscale", "properties": custom}
+    models = ("asked", "left")
+    for name in models:
+        up(lab, space, name, {"runtime": "triton", "modelUri": uri, "modelName": NAME, "resources": SMALL}, scaler)
+    for name in models:
+        wait_ready(lab, space, name)
+
+    def number(query: str, name: str) -> float | None:
+        matchers = query.replace("MODEL", name).replace("SPACE", space)
+        return counted(lab.url("prometheus"), matchers)
+
+    silent = (
+        "kube_horizontalpodautoscaler_status_condition{namespace='SPACE',condition='ScalingActive',status='false',"
+        "horizontalpodautoscaler='keda-hpa-MODEL-autoscale'}"
+    )
+    firing = "ALERTS{alertname='ModelScalerHasNoAnswer',namespace='SPACE',version='MODEL',alertstate='firing'}"
+    with steady(Client(lab, space, "asked"), PATH, BODY, 4, 900) as load:
+        began = time.monotonic()
+        wait_until(lambda: all(number(silent, one) == 1 for one in models), what="no numbers", timeout=90, every=2)
+        wait_until(lambda: number(firing, "asked") == 1, what="the alert", timeout=420, every=2)
+        print(f"it rings after {time.monotonic() - began:.0f} s")
+        # The other one has been without numbers as long: it would ring by now.
+        time.sleep(30)
+        assert number(silent, "left") == 1
+        assert number(f"{firing.partition(',alertstate')[0]}}}", "left") is None
+        gate(lab.api, space)
+        began = time.monotonic()
+        wait_until(lambda: number(firing, "asked") is None, what="the end of the alert", timeout=120, every=2)
+        print(f"it is over {time.monotonic() - began:.0f} s after there is an answer")
+    assert load.failed == []
+    for name in models:
+        down(lab, space, name)

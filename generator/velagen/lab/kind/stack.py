@@ -14,7 +14,7 @@ from velagen.errors import Problem, VelagenError
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
-from velagen.lab.kind import alerting, gateway, gpus, keda, kserve, kubevela, models, prometheus
+from velagen.lab.kind import alerting, gateway, gpus, keda, kserve, kubevela, metrics_server, models, prometheus
 from velagen.lab.kind.certs import issue
 from velagen.lab.kind.layer import Site
 from velagen.lab.kind.options import EXTRA, LAYERS, NODE_PORTS
@@ -224,12 +224,17 @@ def _keda(lab: Site) -> None:
     api.apply_all(things)
     for name in keda.IMAGES:
         lab.wait_deployment(keda.NAMESPACE, name)
+    _wait_available(api, keda.API_SERVICE)
 
-    def available() -> bool:
-        thing = api.get("apiregistration.k8s.io/v1", "APIService", keda.API_SERVICE)
-        return condition(thing, "Available") == "True"
 
-    wait_until(available, what=f"APIService {keda.API_SERVICE}", timeout=120, every=0.5)
+# -- metrics-server
+
+
+def _metrics_server(lab: Site) -> None:
+    lab.load([metrics_server.IMAGE])
+    lab.api.apply_all(metrics_server.objects())
+    lab.wait_deployment(metrics_server.NAMESPACE, metrics_server.NAME)
+    _wait_available(lab.api, metrics_server.API_SERVICE)
 
 
 # -- the addon
@@ -284,6 +289,15 @@ def _wait_served(api: Api, crd: KubernetesObject) -> None:
     wait_until(lambda: api.serves(f"{spec['group']}/{version}", kind), what=f"CRD {kind}", timeout=90, every=0.2)
 
 
+def _wait_available(api: Api, name: str) -> None:
+    """Wait until the API server reaches the server behind an APIService."""
+
+    def available() -> bool:
+        return condition(api.get("apiregistration.k8s.io/v1", "APIService", name), "Available") == "True"
+
+    wait_until(available, what=f"APIService {name}", timeout=120, every=0.5)
+
+
 def _wait_denied(api: Api, wrong: Mapping[str, Any], what: str) -> None:
     """Wait until a wrong object is refused by a webhook: the caches of API server and webhook are warm then."""
 
@@ -306,5 +320,6 @@ _INSTALL: dict[str, Callable[[Site], None]] = {
     "prometheus": _prometheus,
     "alerts": _alerts,
     "keda": _keda,
+    "metrics-server": _metrics_server,
     "servers": _servers,
 }
