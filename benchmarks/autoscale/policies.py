@@ -33,15 +33,17 @@ from velagen.scaling.record import Plateau, Record, Row, Span, least_of, rows
 DOCS: Final = ROOT / "docs" / "autoscale.md"
 RUNS: Final = Path(__file__).parent / "runs"
 NAME: Final = "waits"
-#: Seconds that the model waits with each request, of which a pod works on one at once: it bears 28 a second.
-MODEL_SECONDS: Final = 0.035
+#: Seconds that the model waits with each request, of which a pod works on so many at once: it bears 28 a second. What a
+#: busy machine adds to a request is little beside it.
+MODEL_SECONDS: Final = 0.14
+AT_ONCE: Final = 4
 LEAST, MOST = 2, 6
 #: One pod for each 10 requests a second, or nearly so, whatever the policy.
 EACH: Final = 10
 #: The shortest that the trait takes, so that a run is over in five minutes.
 SHORT: Final[Mapping[str, Any]] = {"window": "30s", "pollingSeconds": 5, "scaleDownSeconds": 30}
 BOUNDS: Final[Mapping[str, Any]] = {"minReplicas": LEAST, "maxReplicas": MOST}
-#: Of the time of a pod that Little's law plans with, so that a pod with this model bears ten and a half a second.
+#: The part of a pod that Little's law plans with, so that it stands for eleven requests a second.
 PART: Final = 0.4
 #: A pod that can't have more of a processor than it asks for: what it uses is at most all of it.
 QUARTER: Final = {"requests": {"cpu": "250m", "memory": "192Mi"}, "limits": {"cpu": "250m", "memory": "1Gi"}}
@@ -73,6 +75,7 @@ class Run:
     model_seconds: float = MODEL_SECONDS
     #: Whether that is a processor's time, which needs metrics-server.
     burns: bool = False
+    at_once: int = AT_ONCE
     resources: Mapping[str, Any] = field(default_factory=lambda: SMALL)
     #: By plateau: what is done at its beginning.
     events: Mapping[int, Callable[[Api, str], None]] = field(default_factory=dict)
@@ -105,6 +108,7 @@ def full_minute(seconds: float) -> float:
 LAW: Final[Mapping[str, Any]] = {
     "metric": "concurrency",
     "policy": "littles-law",
+    "concurrencyPerReplica": AT_ONCE,
     "utilization": PART,
     "source": "envoy",
     **BOUNDS,
@@ -114,8 +118,8 @@ SLO: Final[Mapping[str, Any]] = {
     **LAW,
     "metric": "latency",
     "policy": "slo",
-    "targetLatencyMilliseconds": 30,
-    "utilization": 0.6,
+    "targetLatencyMilliseconds": 120,
+    "utilization": 0.7,
 }
 
 
@@ -126,12 +130,13 @@ def custom(query: str, **more: Any) -> dict[str, Any]:
 
 def several(_: str, now: float) -> dict[str, Any]:
     """Two metrics, of which the second asks for more, and a minute in which the clock asks for most."""
+    law = {"policy": "littles-law", "concurrencyPerReplica": AT_ONCE, "utilization": PART}
     begins = full_minute(now + 150)
     return {
         "metric": "qps",
         "source": "envoy",
         "target": 14,
-        "triggers": [{"metric": "concurrency", "source": "triton", "policy": "littles-law", "utilization": PART}],
+        "triggers": [{"metric": "concurrency", "source": "triton", **law}],
         "schedule": [{"start": at(begins), "end": at(begins + MINUTE), "replicas": MOST}],
         **BOUNDS,
         **SHORT,
@@ -181,8 +186,8 @@ RUNS_OF: Final = {
     one.name: one
     for one in (
         Run("littles-law", "Little's law", lambda *_: LAW, steps(2, 3, 5, 2)),
-        # The gateway's histogram knows 25 and 50 ms: what takes 37 counts as 49 at its 95th percentile.
-        Run("slo", "an objective of 30 ms, which no number of pods reaches", lambda *_: SLO, steps(2, 3, 5, 2)),
+        # The gateway's histogram knows 100 and 250 ms: what takes 145 counts as 243 at its 95th percentile.
+        Run("slo", "an objective of 120 ms, which no number of pods reaches", lambda *_: SLO, steps(2, 3, 5, 2)),
         Run(
             "crowd",
             "4 requests a second, 48 at once, and 4 again; Little's law at its default of 0.8",
@@ -193,7 +198,7 @@ RUNS_OF: Final = {
                 Plateau(48, 120, 200, 3, "the crowd"),
                 Plateau(4, 45, 120, 2, "it is over"),
             ),
-            model_seconds=0.045,
+            model_seconds=0.18,
         ),
         Run(
             "custom",
@@ -280,6 +285,7 @@ RUNS_OF: Final = {
             ),
             model_seconds=0.02,
             burns=True,
+            at_once=1,
             resources=QUARTER,
         ),
         Run(
@@ -298,6 +304,7 @@ RUNS_OF: Final = {
             ),
             model_seconds=0.02,
             burns=True,
+            at_once=1,
             resources=QUARTER,
         ),
     )
@@ -410,7 +417,7 @@ def play(lab: KindLab, run: Run, say: Callable[[str], None]) -> Record:
             return Scaled.of(app, run.name)
 
         scaled = Scaled.of(application(run.trait(space, time.time()), run.resources, run.name), run.name)
-        put_model(lab, scaled, seconds=run.model_seconds, burns=run.burns)
+        put_model(lab, scaled, seconds=run.model_seconds, burns=run.burns, at_once=run.at_once)
         # Until the model is up, nothing is to change by the clock.
         put(_AHEAD if run.by_clock else 0)
         load: Load = load_of(lab, scaled, space)

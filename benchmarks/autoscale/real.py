@@ -72,8 +72,9 @@ START_SECONDS: Final = (10, 20, 30)
 def setting(trait: Mapping[str, Any], model_seconds: float, milliseconds: float, start_seconds: float) -> Setting:
     """What was written and measured: the trait's numbers, what a pod bears, the time of a request, a pod's start."""
     histogram = SOURCES["envoy"].histogram if trait.get("source") == "envoy" else None
+    at_once = trait.get("concurrencyPerReplica", 1)
     return Setting(
-        at_once=trait.get("concurrencyPerReplica", 1),
+        at_once=at_once,
         service_seconds=milliseconds / 1000,
         start_seconds=start_seconds,
         patience_seconds=PATIENCE_SECONDS,
@@ -82,7 +83,7 @@ def setting(trait: Mapping[str, Any], model_seconds: float, milliseconds: float,
         scrape_seconds=SCRAPE_SECONDS,
         window_seconds=int(str(trait["window"]).removesuffix("s")),
         scale_down_seconds=int(trait["scaleDownSeconds"]),
-        answers=1 / model_seconds,
+        answers=at_once / model_seconds,
         bounds=histogram.bounds if histogram else (),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from benchmarks.autoscale.model import Second, percentile
 from benchmarks.autoscale.policies import (
+    AT_ONCE,
     LAW,
     MODEL_SECONDS,
     MOST,
@@ -41,19 +42,19 @@ def test_the_pods_to_be_are_those_of_littles_law(name: str) -> None:
     run = RUNS_OF[name]
     trait = run.trait("space", 0)
     for plateau in run.plateaus:
-        # A request takes a little longer than the model's wait: the pods are the same up to two milliseconds more.
-        for more in (0, 2):
+        # A request takes a little longer than the model's wait: the pods are the same up to ten milliseconds more.
+        for more in (0, 10):
             assert formula(trait, plateau.rate, 1000 * run.model_seconds + more) == plateau.pods
 
 
 def test_the_pods_to_be_of_an_objective_are_those_by_the_gateways_buckets() -> None:
     histogram = SOURCES["envoy"].histogram
     assert histogram is not None
-    took = 1000 * MODEL_SECONDS + 2
+    took = 1000 * MODEL_SECONDS + 5
     late = percentile([Second(8, took, 0, 0)], 0.95, histogram.bounds)
-    assert late == pytest.approx(48.75)
+    assert late == pytest.approx(242.5)
     for plateau in RUNS_OF["slo"].plateaus:
-        pods = autoscaling.slo(plateau.rate * took / 1000, late, 30, 1, SLO["utilization"])
+        pods = autoscaling.slo(plateau.rate * took / 1000, late, 120, AT_ONCE, SLO["utilization"])
         assert max(2, math.ceil(pods)) == plateau.pods
 
 

@@ -142,17 +142,18 @@ class _Pods:
 # ---------------------------------------------------------------- the parts of it
 
 
-def put_model(lab: Any, scaled: Scaled, *, seconds: float, burns: bool = False) -> None:
+def put_model(lab: Any, scaled: Scaled, *, seconds: float, burns: bool = False, at_once: int = 1) -> None:
     """Put the model into the lab's store where the application looks for it: one that waits, and answers.
 
     Args:
         seconds: that it waits.
         burns: it computes for so many seconds of a processor, and does not wait.
+        at_once: requests that it works on at the same time.
     """
     work = (_BURNS if burns else _WAITS).format(seconds=seconds)
     prefix = scaled.uri.removeprefix("s3://models/")
     for name, content in (
-        ("config.pbtxt", python_model_config(scaled.model)),
+        ("config.pbtxt", python_model_config(scaled.model, at_once)),
         ("1/model.py", _PROGRAM.format(work=work)),
     ):
         put_model_file(lab.url("models"), f"{prefix}/{scaled.model}/{name}", content)
