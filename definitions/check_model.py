@@ -124,7 +124,10 @@ not_created = let(
         give=lambda condition: f"{first_given(condition.type, '')}: {first_given(condition.message, 'no reason')}",
     )
 )
-is_ready = (length(ready_conditions) > 0) & (length(failed) == 0) & (loading == "UpToDate")
+#: No pod runs of a model that is Ready where minReplicas is 0 and nobody asks: for KServe it is one not loaded yet.
+state = let(first_given(status.modelStatus.states.targetModelState, ""))
+is_loaded = (loading == "UpToDate") | (state == "Pending")
+is_ready = (length(ready_conditions) > 0) & (length(failed) == 0) & is_loaded
 
 check_model = WorkflowStep(
     name="check-model",

@@ -667,7 +667,8 @@ def reason_in(text: Value) -> Expression:
 
 
 failure_seen = first_given(f"{observed.modelStatus.lastFailureInfo.reason}: {reason_in(log_seen)}", "")
-transition = let(transition_seen)
+#: A model that is Ready and has no pod (minReplicas 0, nobody asks) is Pending for KServe, as one that has none yet is.
+settled = matches(first_given(observed.modelStatus.states.targetModelState, "Loaded"), "^(Loaded|Pending)$")
 #: The message comes after the details and the verdict, and is given both.
 seen = context.status.details
 url, failure, model_state = seen.url, seen.failure, seen.modelState
@@ -689,7 +690,7 @@ is_healthy = let(
         & (length(ready_conditions) > 0)
         & (length(companions_failed) == 0)
         & (length(rolling_out) == 0)
-        & (transition == "UpToDate")
+        & settled
         & (revision_created == revision_ready)
     )
 )
@@ -987,7 +988,9 @@ uneven = let(
     )
 )
 
-#: What pods say to Prometheus where they don't say it in pod.annotations.
+#: What pods say to Prometheus where they don't say it in pod.annotations. In Knative mode KServe's webhook writes the
+#: port of Knative's proxy over it, and does not say that there is something to scrape
+#: (pkg/webhook/admission/pod/metrics_aggregate_injector.go).
 SCRAPED: dict[str, Value] = {
     "prometheus.io/scrape": "true",
     "prometheus.io/port": choose(family, METRICS_PORTS, f"{HTTP_PORT}"),
@@ -1048,7 +1051,7 @@ kfserving = Component(
                 },
                 **labels("predictor", "labels", still_labels),
                 **labels("predictor", "annotations", still_annotations),
-                when(p.scrape & ~is_knative & (family != "tensorflow") & (family != "other")): {
+                when(p.scrape & (is_knative | ~matches(family, "^(tensorflow|other)$"))): {
                     "annotations": {
                         when(missing(p.pod.annotations[key])): {key: value} for key, value in SCRAPED.items()
                     },

@@ -156,13 +156,17 @@ class Rollout:
         client.host = self.host
         return client
 
+    @property
+    def step(self) -> dict[str, Any]:
+        """What is written of the step."""
+        return {"component": self.name, "route": {"hosts": [self.host]}, **QUICK, **self.settings}
+
     def up(self, uri: str, *, plain: bool = False, traits: Sequence[Mapping[str, Any]] = (), **more: Any) -> None:
         """Deploy a version, with more properties of its own; *plain* as `vela up` does without the step."""
         common = {"runtime": "triton", "modelName": MODEL, "minReplicas": 1, "resources": SMALL}
         properties = {**common, "modelUri": uri, **more}
-        step = {"component": self.name, "route": {"hosts": [self.host]}, **QUICK, **self.settings}
         steps = [
-            {"name": "rollout", "type": "rollout-model", "properties": step},
+            {"name": "rollout", "type": "rollout-model", "properties": self.step},
             {
                 "name": "tidy",
                 "type": "rollout-model",

@@ -1061,6 +1061,11 @@ def service(status: dict[str, Any] | None) -> Context:
 READY = {"type": "Ready", "status": "True"}
 NOT_READY = {"type": "PredictorReady", "status": "False", "reason": "MinimumReplicasUnavailable"}
 LOADED = {"transitionStatus": "UpToDate", "states": {"activeModelState": "Loaded", "targetModelState": "Loaded"}}
+AT_ZERO = {
+    "transitionStatus": "InProgress",
+    "states": {"activeModelState": "Loaded", "targetModelState": "Pending"},
+    "copies": {"failedCopies": 0, "totalCopies": 0},
+}
 FAILED = {
     "transitionStatus": "BlockedByFailedLoad",
     "states": {"activeModelState": "", "targetModelState": "FailedToLoad"},
@@ -1102,6 +1107,9 @@ REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision"
         ({"conditions": []}, False, "Waiting for KServe, model Unknown"),
         ({"conditions": [READY], "url": "http://m.example.com"}, True, "Ready at http://m.example.com"),
         ({"conditions": [READY], "modelStatus": LOADED, "address": {"url": "http://m"}}, True, "Ready at http://m"),
+        # No pod runs, and none is wanted: KServe counts it as one that is not loaded yet.
+        ({"conditions": [READY], "modelStatus": AT_ZERO, "url": "http://m"}, True, "Ready at http://m"),
+        ({"conditions": [], "modelStatus": AT_ZERO}, False, "Waiting for KServe, model Pending"),
         (
             {"conditions": [{**READY, "status": "Unknown"}], "modelStatus": LOADED},
             False,

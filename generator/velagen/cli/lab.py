@@ -64,7 +64,7 @@ def _where(row: Row) -> str:
 @click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
 @click.option("--kind", is_flag=True, help="Without NAME: also those that all kind clusters need.")
 def tools_install(names: tuple[str, ...], *, kind: bool) -> None:
-    """Bring tools; without NAME not those of kind clusters, KEDA and Istio. Interrupted, it goes on from there.
+    """Bring tools; without NAME not those of kind clusters, KEDA, Knative and Istio. Interrupted, it goes on.
 
     Example: velagen tools install vela cue@0.14.1
     """
@@ -137,6 +137,7 @@ lab_group.add_command(lab_prune)
 )
 @click.option("--keda", is_flag=True, help="With --kind: KEDA too, which the trait autoscale drives.")
 @click.option("--metrics-server", is_flag=True, help="With --kind: metrics-server too, for scaling on the CPU.")
+@click.option("--knative", is_flag=True, help="With --kind: Knative Serving too, for deploymentMode: knative.")
 @click.option("--mode", "deployment_mode", type=click.Choice(["Standard", "Knative"]), help="KServe's default mode.")
 @click.option("--kubevela", type=click.Choice(VERSIONS), help="Release of KubeVela.  [default: the pinned one]")
 @click.option("--feature-gates", metavar="GATE=true,...", help="Kubernetes' own, such as DRAConsumableCapacity=true.")
@@ -148,6 +149,7 @@ def lab_up(
     gpu_config: Path | None,
     keda: bool,
     metrics_server: bool,
+    knative: bool,
     **given: int | str | None,
 ) -> None:
     """Start a lab; a running one is left as it is, what has died in it is started again.
@@ -156,7 +158,8 @@ def lab_up(
     """
     from velagen.lab import GPUS, LabOptions
 
-    extra = [layer for layer, wanted in (("keda", keda), ("metrics-server", metrics_server)) if wanted]
+    asked = (("keda", keda), ("metrics-server", metrics_server), ("knative", knative))
+    extra = [layer for layer, wanted in asked if wanted]
     chosen = {key: value for key, value in given.items() if value is not None}
     if kind:
         if "deployment_mode" in chosen:

@@ -100,8 +100,8 @@ class Row:
     build: Build | None = field(compare=False)
     #: Needed for kind clusters only: brought when one starts, not with the others.
     kind: bool = field(default=False, compare=False)
-    #: Needed for this alone (keda: a layer of a kind cluster; istio: tests of its routes): brought where it is asked
-    #: for, not with the others.
+    #: Needed for this alone (keda, knative: layers of a kind cluster; istio: tests of its routes): brought where it
+    #: is asked for, not with the others.
     layer: str = field(default="", compare=False)
 
     def __str__(self) -> str:

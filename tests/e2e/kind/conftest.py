@@ -48,6 +48,8 @@ ORDER = (
     "test_kind_pipeline",
     # Thirteen minutes, and a KEDA that takes a quarter of an hour to build.
     "test_kind_autoscale",
+    # A Knative that takes ten minutes to build.
+    "test_kind_knative",
 )
 #: A lab that is up already, and stays up.
 STANDING = "VELAGEN_TEST_KIND"

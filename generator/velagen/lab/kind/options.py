@@ -10,7 +10,7 @@ from velagen.tools import table
 #: All layers over bare Kubernetes, in the order they stand on each other.
 LAYERS = ("kubevela", "gateway", "kserve", "gpu", "models", "prometheus", "alerts", "servers", "addon")
 #: Layers that are there only where they are asked for: without a registry their images take long to make.
-EXTRA = ("keda", "metrics-server")
+EXTRA = ("keda", "metrics-server", "knative")
 #: What can be reached from this machine on 127.0.0.1, and the NodePort behind it.
 NODE_PORTS = {"gateway": 30080, "models": 30086, "prometheus": 30090, "alertmanager": 30093, "open": 30085}
 #: NVIDIA's configuration of a device plugin that shares nothing.

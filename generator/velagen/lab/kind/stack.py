@@ -14,7 +14,18 @@ from velagen.errors import Problem, VelagenError
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.api import Api, ApiError, condition, wait_until
-from velagen.lab.kind import alerting, gateway, gpus, keda, kserve, kubevela, metrics_server, models, prometheus
+from velagen.lab.kind import (
+    alerting,
+    gateway,
+    gpus,
+    keda,
+    knative,
+    kserve,
+    kubevela,
+    metrics_server,
+    models,
+    prometheus,
+)
 from velagen.lab.kind.certs import issue
 from velagen.lab.kind.layer import Site
 from velagen.lab.kind.options import EXTRA, LAYERS, NODE_PORTS
@@ -237,6 +248,31 @@ def _metrics_server(lab: Site) -> None:
     _wait_available(lab.api, metrics_server.API_SERVICE)
 
 
+# -- Knative
+
+
+def _knative(lab: Site) -> None:
+    lab.load([*knative.IMAGES.values(), knative.PROXY, "envoy"])
+    api = lab.api
+    _crds(api, knative.crds())
+    things, late = knative.objects(gateway.envoy_image(lab))
+    api.apply_all([thing for thing in things if thing["kind"] == "Namespace"])
+    first = [thing for thing in things if thing["kind"] not in {"Namespace", "Deployment"}]
+    api.apply_all(first)
+    api.apply_all([thing for thing in things if thing["kind"] == "Deployment"])
+    for name in knative.IMAGES:
+        lab.wait_deployment(knative.NAMESPACE, name)
+    lab.wait_deployment(knative.KOURIER_NAMESPACE, knative.ENVOY)
+    wrong = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "velagen-probe", "namespace": "default"},
+        "spec": {"template": {"spec": {"containers": []}}},
+    }
+    _wait_denied(api, wrong, "Knative's webhooks")
+    api.apply_all(late)
+
+
 # -- the addon
 
 
@@ -321,5 +357,6 @@ _INSTALL: dict[str, Callable[[Site], None]] = {
     "alerts": _alerts,
     "keda": _keda,
     "metrics-server": _metrics_server,
+    "knative": _knative,
     "servers": _servers,
 }
