@@ -186,7 +186,7 @@ def measured(name: Value) -> Expression:
     return join(found, " and ")
 
 
-def count(name: str, of: Value, route: Value) -> Expression:
+def count(name: Value, of: Value, route: Value) -> Expression:
     """A count of one version by one that counts, as text."""
     found = [
         each(
@@ -202,34 +202,65 @@ def count(name: str, of: Value, route: Value) -> Expression:
     return join(found, " and ")
 
 
-def counts(bad: str, every: str) -> Reference:
-    """Both versions' counts by the first that counts both."""
-    by_route = [
-        let(
-            {
-                "bad": count(bad, candidate_name, route),
-                "all": count(every, candidate_name, route),
-                "stableBad": count(bad, stable_version, route),
-                "stableAll": count(every, stable_version, route),
-            }
+#: What is bad, of which requests, and who counts.
+COMPARED = [
+    {"bad": bad, "all": every, "route": route}
+    for bad, every in {"failed": "all", "slower": "timed", "slowest": "timed"}.items()
+    for route in ROUTES
+]
+pairs = let(
+    [
+        each(
+            COMPARED,
+            lambda what: {
+                "of": what.bad,
+                "bad": count(what.bad, candidate_name, what.route),
+                "all": count(what["all"], candidate_name, what.route),
+                "stableBad": count(what.bad, stable_version, what.route),
+                "stableAll": count(what["all"], stable_version, what.route),
+            },
         )
-        for route in ROUTES
     ]
-    *others, last = by_route
-    return let(cases(*((verdict.is_counted(one), one) for one in others), otherwise=last))
-
-
-looks = length(rules.steps) * rules.checks * verdict.LOOKS_OF_A_CHECK
+)
+amounts = let(
+    [
+        each(
+            pairs,
+            lambda pair: {"of": pair.of, "words": verdict.failures_in_words(pair), **verdict.numbers(pair)},
+            where=verdict.is_counted,
+        )
+    ]
+)
+looks = let(length(rules.steps) * rules.checks * verdict.LOOKS_OF_A_CHECK)
 evidence = let(verdict.enough_evidence(looks, p.analysis.relative.falseAlarms))
-failures = counts("failed", "all")
-slower_ones, slowest_ones = counts("slower", "timed"), counts("slowest", "timed")
+differences = let(
+    [
+        each(
+            amounts,
+            lambda one: {
+                "of": one.of,
+                "words": one.words,
+                "beyondChance": verdict.is_beyond_chance(verdict.counts(one), evidence),
+                "beyondMargin": verdict.is_beyond_margin(verdict.counts(one), p.analysis.relative.successMargin),
+            },
+        )
+    ]
+)
+
+
+def difference(name: str) -> Expression:
+    """Both versions' by each that counts both: the first is believed."""
+    return Literal([each(differences, lambda one: one, where=lambda one: one.of == name)])
+
+
+failed, slower_ones, slowest_ones = let(difference("failed")), let(difference("slower")), let(difference("slowest"))
 #: What breaks a bound and is not more than chance, or than the stable version's own, says nothing.
-fails_by_chance = let(is_relative & verdict.is_counted(failures) & ~verdict.is_worse(failures, evidence, 0))
+fails_by_chance = let(is_relative & ~first_given(failed[0].beyondChance, True))
 slow_by_chance = let(
     is_relative
-    & (verdict.is_counted(slower_ones) | verdict.is_counted(slowest_ones))
-    & ~verdict.is_worse(slower_ones, evidence, 0)
-    & ~verdict.is_worse(slowest_ones, evidence, 0)
+    & (given(slower_ones[0]) | given(slowest_ones[0]))
+    & ~first_given(slower_ones[0].beyondChance, False)
+    & ~first_given(slowest_ones[0].beyondChance, False)
 )
 
 
@@ -285,9 +316,13 @@ bounds = let(
     ]
 )
 requests_seen = let(measured("requests"))
-more_failures = if_else(
-    is_relative, verdict.more_failures(failures, evidence, p.analysis.relative.successMargin), Literal([])
-)
+more_failures: Value = [
+    each(
+        failed,
+        lambda _, one: one.words,
+        where=lambda number, one: (number == 0) & is_relative & one.beyondChance & one.beyondMargin,
+    )
+]
 broken = let(concat(verdict.broken(bounds), more_failures, broken_webhooks))
 unmeasured = let(concat(verdict.unmeasured(bounds), silent_webhooks))
 judged = (broken, unmeasured, requests_seen, p.analysis.minimumRequests)

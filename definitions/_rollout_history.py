@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from _rollout_seen import rules, stable_name
+from _rollout_seen import stable_name
 
 from velagen import Reference, cases, concat, each, join, length, let, split
-from velagen.rollout import transitions
 from velagen.template.expression import Expression, Value
 
 #: So many lines are kept, the last ones: one of a check has some 300 characters, and an object may have a megabyte.
@@ -23,12 +22,12 @@ def appended(history: Expression, line: Value) -> Expression:
     return join(concat([kept], [line]), "\n")
 
 
-def labels(of: Reference) -> dict[object, Value]:
-    """What kube-state-metrics can tell of the state *of*, for alerts and dashboards."""
+def labels(of: Reference, weight: Expression) -> dict[object, Value]:
+    """What kube-state-metrics can tell of the state *of* with this *weight*, for alerts and dashboards."""
     return {
         "rollout.velagen/component": stable_name,
         "rollout.velagen/phase": of.phase,
-        "rollout.velagen/weight": f"{transitions.weight(of, rules)}",
+        "rollout.velagen/weight": f"{weight}",
         "rollout.velagen/check": _last_check(of),
     }
 

@@ -100,7 +100,7 @@ hosts_of_rollouts = flatten([each(rollouts, lambda one: first_given(one.properti
 traits_of_others = flatten(
     [
         each(
-            first_given(answer("seen", "components").value, {}),
+            first_given(answer("objects", "components").value, {}),
             lambda _, one: first_given(one.traits, []),
             where=lambda name, _: name != p.component,
         )

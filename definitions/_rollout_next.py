@@ -118,12 +118,12 @@ KEPT = ("stable", "stableComponent", "target", "revision", "session", "settings"
 KEPT_BY_KSERVE = ("before", "pinned")
 
 
-def state_object(of: Reference, data: Value) -> Value:
-    """The ConfigMap that holds the state *of*."""
+def state_object(of: Reference, weight: Expression, data: Value) -> Value:
+    """The ConfigMap that holds the state *of*, with the candidate's *weight* in it."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": state_name, "namespace": namespace, "labels": labels(of)},
+        "metadata": {"name": state_name, "namespace": namespace, "labels": labels(of, weight)},
         "data": data,
     }
 

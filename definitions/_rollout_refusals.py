@@ -81,7 +81,8 @@ blind_alerts = let(
 )
 #: What the API server said of reads that this account may not do: "... is forbidden: User ... cannot get ...".
 READS = {
-    "seen": ("state", "leases", "live", "httpRoute", "virtualService"),
+    "seen": ("state", "leases"),
+    "objects": ("live", "httpRoute", "virtualService"),
     "more": ("kserveRoute", "gateway", "routes", "app", "event", "liveDeployment"),
 }
 denied = let(

@@ -96,8 +96,8 @@ headers_matched = let(
 # ---------------------------------------------------------------- drift
 
 found_version = first_given(
-    answer("seen", "httpRoute").value.metadata.resourceVersion,
-    answer("seen", "virtualService").value.metadata.resourceVersion,
+    answer("objects", "httpRoute").value.metadata.resourceVersion,
+    answer("objects", "virtualService").value.metadata.resourceVersion,
     "",
 )
 
@@ -191,7 +191,7 @@ gateway_spec = let(
 SUM = "rollout.velagen/sum"
 sum_of_route = let(sha256(to_json({"session": context.stepSessionID, "spec": gateway_spec})))
 is_route_written = ~has_drifted & (
-    first_given(answer("seen", "httpRoute").value.metadata.annotations[SUM], "") == sum_of_route
+    first_given(answer("objects", "httpRoute").value.metadata.annotations[SUM], "") == sum_of_route
 )
 gateway_route: Value = {
     "apiVersion": "gateway.networking.k8s.io/v1",

@@ -79,7 +79,7 @@ state_then = let(from_json(first_given(stored.state, "{}")))
 phase_then = let(first_given(state_then.phase, ""))
 stable_target = let(first_given(stored.stable, ""))
 settings_then = let(from_json(first_given(stored.settings, "{}")))
-component = let(first_given(answer("seen", "components").value[p.component], {}))
+component = let(first_given(answer("objects", "components").value[p.component], {}))
 is_knative = let(first_given(component.properties.deploymentMode, "") == "knative")
 SETTINGS = (
     "steps",
@@ -150,8 +150,8 @@ version = let(
 )
 target = let(sha256(to_json(version)))
 
-live = answer("seen", "live").value
-candidate = answer("seen", "candidate").value
+live = answer("objects", "live").value
+candidate = answer("objects", "candidate").value
 
 
 def one_line(text: Expression) -> Expression:
@@ -190,11 +190,18 @@ def revision_of(model: Reference) -> Expression:
     return first_given(model.metadata.labels["app.oam.dev/appRevision"], "")
 
 
-live_is_absent = let(contains_text(first_given(answer("seen", "live").err, ""), "not found"))
-failure = candidate.status.modelStatus.lastFailureInfo
-#: A server's last words may be a page long: their end is what went wrong.
-last_words = replace_pattern(one_line(first_given(failure.message, "")), r"^.+(.{200})$", "… ${1}")
-trouble = let(first_given(f": {failure.reason}: {last_words}", ""))
+live_is_absent = let(contains_text(first_given(answer("objects", "live").err, ""), "not found"))
+
+
+def trouble_of(model: Reference) -> Expression:
+    """Why a model is not ready, where KServe says so."""
+    failure = model.status.modelStatus.lastFailureInfo
+    # A server's last words may be a page long: their end is what went wrong.
+    last_words = replace_pattern(one_line(first_given(failure.message, "")), r"^.+(.{200})$", "… ${1}")
+    return first_given(f": {failure.reason}: {last_words}", "")
+
+
+trouble = let(trouble_of(candidate))
 candidate_is_ready = let(is_ready(candidate))
 
 
@@ -203,13 +210,24 @@ candidate_is_ready = let(is_ready(candidate))
 of_predictor = live.status.components.predictor
 created = let(first_given(of_predictor.latestCreatedRevision, ""))
 latest_ready = let(first_given(of_predictor.latestReadyRevision, ""))
-#: The one that KServe pins what the newest does not get to (reconcilers/knative/ksvc_reconciler.go).
-rolled_out = let(first_given(of_predictor.latestRolledoutRevision, ""))
+
+
+def rolled_out_of(model: Reference) -> Expression:
+    """The one that KServe pins what the newest does not get to (reconcilers/knative/ksvc_reconciler.go)."""
+    return first_given(model.status.components.predictor.latestRolledoutRevision, "")
+
+
+def percent_of(model: Reference) -> Expression:
+    """What the newest revision gets, as it is written; -1 where nothing is."""
+    return first_given(model.spec.predictor.canaryTrafficPercent, -1)
+
+
+rolled_out = let(rolled_out_of(live))
 #: The newest when the phase began: another one was made since. KServe's status has no generation of its own.
 is_new = let((created != "") & (created != first_given(stored.before, "")))
 has_all = let((created != "") & (created == latest_ready) & (created == rolled_out))
 is_of_this_revision = revision_of(live) == context.appRevision
-percent_written = let(first_given(live.spec.predictor.canaryTrafficPercent, -1))
+percent_written = let(percent_of(live))
 stable_has_all = let(
     length(
         [
@@ -275,7 +293,7 @@ waited = let(cases((written_at != "", seconds_of(now_at) - seconds_of(written_at
 # ---------------------------------------------------------------- the route, as it is
 
 
-found_route = answer("seen", "httpRoute").value
+found_route = answer("objects", "httpRoute").value
 generation = first_given(found_route.metadata.generation, 0)
 #: Controllers that have not seen the route as it is now: Gateway API's status says of which generation it is.
 behind = let(
@@ -296,7 +314,7 @@ behind = let(
 )
 
 
-found_routes = let(first_given(found_route.spec.rules, answer("seen", "virtualService").value.spec.http, []))
+found_routes = let(first_given(found_route.spec.rules, answer("objects", "virtualService").value.spec.http, []))
 
 
 def weights(of: Reference) -> Expression:

@@ -125,6 +125,6 @@ before_check = let(
 )
 is_due = let(is_fit & ~is_changed & ~p.tidy & transitions.due(had, before_check, rules))
 #: At which share it is paused.
-paused_at = transitions.weight(had, rules)
+paused_at = let(transitions.weight(had, rules))
 marked = let(transitions.asking(had, before_check, rules))
 begin = let({name: if_else(is_due, marked[name], had[name]) for name in transitions.BLANK})

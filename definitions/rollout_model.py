@@ -34,6 +34,7 @@ from _rollout_next import (
     following,
     is_back,
     is_named,
+    is_of_revision,
     is_over,
     is_shadow,
     itself_with_pods,
@@ -50,7 +51,7 @@ from _rollout_next import (
     weight,
     with_percent,
 )
-from _rollout_quiet import is_candidate_written, is_quiet, quiet_message, wait_in_words
+from _rollout_quiet import glance, is_quiet, may_be_quiet, quiet_message, wait_in_words
 from _rollout_refusals import is_fit, refusal, webhooks
 from _rollout_route import gateway_route, is_route_written, route_name, service_of_istio, split_wanted, stable_host
 from _rollout_seen import (
@@ -72,6 +73,7 @@ from _rollout_seen import (
     stable_name,
     state_name,
     stored,
+    trouble,
 )
 from _rollout_state import begin, is_due, is_paused, is_run_again, paused_at, shortage
 from _rollout_webhooks import bodies, is_asked, requests
@@ -129,9 +131,8 @@ said_of_phase = let(
         default=phase,
     )
 )
-message = let(
-    f"{said_of_phase}{if_else(phase == 'prepare', shortage, '')}{if_else(row == '', wait_in_words(phase), '')}"
-)
+while_waiting = if_else(row == "", wait_in_words(phase, trouble, rules.interval), "")
+message = let(f"{said_of_phase}{if_else(phase == 'prepare', shortage, '')}{while_waiting}")
 
 #: Without the stable version's objects among those of this revision, a success would delete them.
 fails = ~is_fit | ((phase == "failed") & ~p.tidy & ((p.afterRollback == "fail") | ~knows_stable | ~is_back))
@@ -142,6 +143,7 @@ rest = {
     when(is_fit): {
         "state": state_object(
             following,
+            weight,
             {
                 each(kept): lambda key, value: {key: value},
                 "said": said_of_phase,
@@ -208,6 +210,7 @@ asking: dict[object, Value] = {
             "mark": echo(
                 state_object(
                     begin,
+                    paused_at,
                     {
                         **{key: first_given(stored[key], "") for key in KEPT},
                         when(is_kserve): {key: first_given(stored[key], "") for key in KEPT_BY_KSERVE},
@@ -356,17 +359,10 @@ rollout_model = WorkflowStep(
                     },
                 },
             ),
-            "components": operation("vela/oam", "#LoadComponets", {}),
-            "live": read("serving.kserve.io/v1beta1", "InferenceService", stable_name),
-            when(is_istio): {"virtualService": read("networking.istio.io/v1beta1", "VirtualService", route_name)},
-            when(~is_istio): {"httpRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", route_name)},
-            "candidate": read(
-                "serving.kserve.io/v1beta1", "InferenceService", if_else(is_kserve, stable_name, candidate_object)
-            ),
-            "all": echo({}),
         },
         # Below, nothing is worked out before that is read, and little where there is only to wait.
-        when(given(answer("seen", "all").str)): {
+        when(given(answer("seen", "leases"))): {
+            "glance": glance,
             when(is_quiet): {
                 "quietly": {
                     "told": echo({"message": quiet_message}),
@@ -377,44 +373,60 @@ rollout_model = WorkflowStep(
                     ),
                 },
             },
-            when(~is_quiet): {
-                "more": {
-                    when(~is_istio & ~is_kserve): {
-                        "kserveRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", stable_name),
+            when((~may_be_quiet | given(answer("glance", "model"))) & ~is_quiet): {
+                "objects": {
+                    "components": operation("vela/oam", "#LoadComponets", {}),
+                    "live": read("serving.kserve.io/v1beta1", "InferenceService", stable_name),
+                    when(is_istio): {
+                        "virtualService": read("networking.istio.io/v1beta1", "VirtualService", route_name),
                     },
-                    when(missing(stored.target) & ~is_istio & ~is_kserve): {
-                        "gateway": read("gateway.networking.k8s.io/v1", "Gateway", gateway_name, gateway_namespace),
-                        "routes": operation(
-                            "vela/kube",
-                            "#List",
-                            {
-                                "resource": {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"},
-                                "filter": {"namespace": namespace},
-                            },
-                        ),
-                    },
-                    when(first_given(stored.revision, "") != context.appRevision): {
-                        "app": read("core.oam.dev/v1beta1", "Application", context.appName)
-                    },
-                    # Before a rollout they only show whether this account may read them.
-                    when(one_of(phase_then, "", *transitions.ENDS)): {"event": read("v1", "Event", state_name)},
-                    when(
-                        ~is_kserve
-                        & (
-                            one_of(phase_then, "", *transitions.ENDS, "deploy", "promote", "settle")
-                            | ~is_candidate_written
-                        )
-                    ): {
-                        "liveDeployment": read("apps/v1", "Deployment", f"{stable_name}-predictor"),
-                    },
-                    when(one_of(phase_then, "prepare", "warm", "pause") & ~is_kserve): {
-                        "candidateDeployment": read("apps/v1", "Deployment", f"{candidate_object}-predictor")
-                    },
+                    when(~is_istio): {"httpRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", route_name)},
+                    "candidate": read(
+                        "serving.kserve.io/v1beta1",
+                        "InferenceService",
+                        if_else(is_kserve, stable_name, candidate_object),
+                    ),
+                    "all": echo({}),
                 },
-                "read": {"all": echo({})},
-                when(given(answer("read", "all").str)): {
-                    **asking,
-                    when(is_answered): acting,
+                when(given(answer("objects", "all").str)): {
+                    "more": {
+                        when(~is_istio & ~is_kserve): {
+                            "kserveRoute": read("gateway.networking.k8s.io/v1", "HTTPRoute", stable_name),
+                        },
+                        when(missing(stored.target) & ~is_istio & ~is_kserve): {
+                            "gateway": read("gateway.networking.k8s.io/v1", "Gateway", gateway_name, gateway_namespace),
+                            "routes": operation(
+                                "vela/kube",
+                                "#List",
+                                {
+                                    "resource": {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"},
+                                    "filter": {"namespace": namespace},
+                                },
+                            ),
+                        },
+                        when(first_given(stored.revision, "") != context.appRevision): {
+                            "app": read("core.oam.dev/v1beta1", "Application", context.appName)
+                        },
+                        # Before a rollout they only show whether this account may read them.
+                        when(one_of(phase_then, "", *transitions.ENDS)): {"event": read("v1", "Event", state_name)},
+                        when(
+                            ~is_kserve
+                            & (
+                                one_of(phase_then, "", *transitions.ENDS, "deploy", "promote", "settle")
+                                | ~is_of_revision
+                            )
+                        ): {
+                            "liveDeployment": read("apps/v1", "Deployment", f"{stable_name}-predictor"),
+                        },
+                        when(one_of(phase_then, "prepare", "warm", "pause") & ~is_kserve): {
+                            "candidateDeployment": read("apps/v1", "Deployment", f"{candidate_object}-predictor")
+                        },
+                    },
+                    "read": {"all": echo({})},
+                    when(given(answer("read", "all").str)): {
+                        **asking,
+                        when(is_answered): acting,
+                    },
                 },
             },
         },

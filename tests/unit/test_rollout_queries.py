@@ -27,13 +27,13 @@ ANALYSIS: dict[str, Any] = {
 
 
 def question(monkeypatch: pytest.MonkeyPatch, *, seen: dict[str, Any] | None = None, **analysis: Any) -> str:
-    """The query of a check, for the component m in the namespace team; *seen* are the step's reads."""
+    """The query of a check, for the component m in the namespace team; *seen* are the step's reads, group by group."""
     monkeypatch.syspath_prepend(str(ROOT / "definitions"))
     for name in [one for one in sys.modules if one.startswith(("rollout_model", "_rollout", "_routes"))]:
         sys.modules.pop(name)
     module = importlib.import_module("_rollout_analysis")
     parameter = {"component": "m", "tidy": False, "analysis": {**ANALYSIS, **analysis}}
-    given = {"parameter": parameter, "context": {"namespace": "team"}, "seen": seen or {}}
+    given = {"parameter": parameter, "context": {"namespace": "team"}, "seen": {}, "objects": {}, **(seen or {})}
     return str(evaluate(module.question, given))
 
 
@@ -84,23 +84,25 @@ def test_one_query_answers_all_that_is_looked_at(tmp_path: Path, monkeypatch: py
 
 
 #: What a run sees of a model in knative mode, whose revision 2 is being looked at.
-SPLIT = {
-    "components": {"$returns": {"value": {"m": {"properties": {"deploymentMode": "knative"}}}}},
-    "state": {"$returns": {"value": {"data": {"before": "m-predictor-00001"}}}},
-    "live": {
-        "$returns": {
-            "value": {
-                "status": {
-                    "components": {
-                        "predictor": {
-                            "latestCreatedRevision": "m-predictor-00002",
-                            "latestReadyRevision": "m-predictor-00002",
-                            "latestRolledoutRevision": "m-predictor-00001",
+SPLIT: dict[str, Any] = {
+    "seen": {"state": {"$returns": {"value": {"data": {"before": "m-predictor-00001"}}}}},
+    "objects": {
+        "components": {"$returns": {"value": {"m": {"properties": {"deploymentMode": "knative"}}}}},
+        "live": {
+            "$returns": {
+                "value": {
+                    "status": {
+                        "components": {
+                            "predictor": {
+                                "latestCreatedRevision": "m-predictor-00002",
+                                "latestReadyRevision": "m-predictor-00002",
+                                "latestRolledoutRevision": "m-predictor-00001",
+                            }
                         }
                     }
                 }
             }
-        }
+        },
     },
 }
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from velagen.template import expression as e
 from velagen.template.evaluate import evaluate
-from velagen.template.functions import cases, contains, first_given, if_else, length, minimum, one_of
+from velagen.template.functions import cases, contains, first_given, if_else, length, let, minimum, one_of
 
 #: Of the state as it is stored; a later table reads the states of this one.
 VERSION: Final = 1
@@ -121,7 +121,7 @@ class Row:
 
 def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Row, ...]:
     """The rows in their order: the first that holds is taken; where none does, the state stays."""
-    now = weight(state, rules)
+    now = let(weight(state, rules), name="now")
     fresh = {name: value for name, value in BLANK.items() if name != "phase"}
     verdict = {"asked": 0, "silent": 0, "held": 0}
     new_step = {**verdict, "passed": 0, "failed": 0}
@@ -130,9 +130,12 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
     unanswered = (state.asked == 1) & (seen.check == "none")
     no_verdict = (seen.check == "inconclusive") | unanswered
     gives_up = (rules.onInconclusive == "rollback") & (state.silent + 1 >= rules.inconclusiveLimit)
+    next_step = state.step + 1
+    another_silent = state.silent + 1
     enough = state.passed + 1 >= rules.checks
-    is_last = state.step + 1 >= length(rules.steps)
+    is_last = next_step >= length(rules.steps)
     pauses = contains(rules.pauseAt, now)
+    idle = (now == 0) & (rules.shadow == 0)
     overdue = seen.waited >= rules.deadline
     why = if_else(unanswered, f"{seen.asks} does not answer", seen.why)
 
@@ -176,11 +179,11 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
             fails(f"the gateway did not say within {rules.deadline} s that it knows the route to it"),
         ),
         # Nobody's requests go to it, so only a person can say that it is good.
-        Row("paused without traffic", ("step",), _is_idle(state, rules) & pauses, {**new_step, "phase": "pause"}),
+        Row("paused without traffic", ("step",), idle & pauses, {**new_step, "phase": "pause"}),
         Row(
             "never measured",
             ("step",),
-            _is_idle(state, rules),
+            idle,
             fails("a step of 0 % has nothing that could be measured, and nobody who lets it pass: see pauseAt"),
         ),
         Row("last pause over", ("pause",), seen.resumed & seen.ready & is_last, {**new_step, "phase": "promote"}),
@@ -188,7 +191,7 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
             "pause over",
             ("pause",),
             seen.resumed & seen.ready,
-            {**new_step, "phase": "step", "step": state.step + 1},
+            {**new_step, "phase": "step", "step": next_step},
         ),
         # A failed check never leads to more traffic: from here up a step is only reached by passed ones in a row.
         Row(
@@ -200,7 +203,7 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
         Row("check failed", ("step",), bad, {**verdict, "passed": 0, "failed": state.failed + 1}),
         Row("paused", ("step",), good & enough & pauses, {**new_step, "phase": "pause"}),
         Row("last step passed", ("step",), good & enough & is_last, {**new_step, "phase": "promote"}),
-        Row("step passed", ("step",), good & enough, {**new_step, "step": state.step + 1}),
+        Row("step passed", ("step",), good & enough, {**new_step, "step": next_step}),
         Row("check passed", ("step",), good, {**verdict, "passed": state.passed + 1}),
         Row(
             "no verdict in time",
@@ -218,9 +221,9 @@ def table(state: e.Reference, seen: e.Reference, rules: e.Reference) -> tuple[Ro
             "no answer",
             ("step",),
             unanswered,
-            {"asked": 0, "silent": state.silent + 1, "errors": state.errors + 1},
+            {"asked": 0, "silent": another_silent, "errors": state.errors + 1},
         ),
-        Row("no verdict", ("step",), no_verdict, {"asked": 0, "silent": state.silent + 1}),
+        Row("no verdict", ("step",), no_verdict, {"asked": 0, "silent": another_silent}),
         Row(
             "not asked any more",
             ("step",),
@@ -288,8 +291,19 @@ def following(row: e.Expression, state: e.Reference, seen: e.Reference, rules: e
     rows = table(state, seen, rules)
 
     def field(name: str) -> e.Value:
-        changes = {one.name: one.then[name] for one in rows if name in one.then}
-        return cases(*((row == one, value) for one, value in changes.items()), otherwise=state[name])
+        # Most rows set a field to one of a few values: one question for all that set it to the same.
+        changes: dict[object, tuple[e.Value, list[str]]] = {}
+        for one in rows:
+            if name in one.then:
+                value = one.then[name]
+                changes.setdefault(repr(value) if _is_constant(value) else id(value), (value, []))[1].append(one.name)
+        return cases(
+            *(
+                (contains(names, row) if len(names) > 1 else row == names[0], value)
+                for value, names in changes.values()
+            ),
+            otherwise=state[name],
+        )
 
     return {**{name: field(name) for name in BLANK}, "version": VERSION}
 
@@ -306,6 +320,10 @@ def weight(state: e.Reference, rules: e.Reference) -> e.Expression:
 def is_shadow(state: e.Reference, rules: e.Reference) -> e.Expression:
     """Whether the candidate gets copies of the requests, and no request of its own."""
     return one_of(state.phase, "step", "pause") & (weight(state, rules) == 0) & (rules.shadow > 0)
+
+
+def _is_constant(value: e.Value) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and e.is_constant(value))
 
 
 def _is_idle(state: e.Reference, rules: e.Reference) -> e.Expression:

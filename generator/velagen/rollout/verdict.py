@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from velagen.template import expression as e
@@ -29,6 +30,9 @@ from velagen.template.functions import cases, concat, if_else, join, length, let
 
 #: A number as Prometheus writes it; NaN and +Inf are not numbers.
 NUMBER: Final = r"^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$"
+
+#: Where nothing is compared.
+NO_PAIR: Final[Mapping[str, str]] = {"bad": "", "all": "", "stableBad": "", "stableAll": ""}
 
 #: The rates of false alarms that may be asked for: of the rollouts of a version that is as good as the stable one, the
 #: share in which chance fails a check at all.
@@ -86,33 +90,60 @@ def is_counted(pair: e.Reference) -> e.Expression:
     return cases((known, (to_number(pair.all) > 0) & (to_number(pair.stableAll) > 0)), otherwise=False)
 
 
-def is_worse(pair: e.Reference, evidence: e.Value, margin: e.Value) -> e.Expression:
-    """Whether the candidate's share of bad requests is above the stable version's by more than *margin* and chance.
+@dataclass(frozen=True)
+class Counts:
+    """A pair of counts as numbers."""
 
-    *evidence* is what :func:`enough_evidence` gives. False where a count is missing.
-    """
-    bad, every = to_number(pair.bad), to_number(pair.all)
-    stable_bad, stable_every = to_number(pair.stableBad), to_number(pair.stableAll)
-    # n t, and n² v: without division, so that both worlds compute the same.
-    beyond = bad * stable_every - stable_bad * every
-    spread = (bad + stable_bad) * every * stable_every
+    bad: e.Expression
+    all: e.Expression
+    stable_bad: e.Expression
+    stable_all: e.Expression
+
+
+def numbers(pair: e.Reference) -> dict[object, e.Value]:
+    """A pair that :func:`is_counted`, as numbers, for :func:`counts`."""
+    return {name: to_number(pair[name]) for name in NO_PAIR}
+
+
+def counts(of: e.Reference) -> Counts:
+    """What :func:`numbers` gave."""
+    return Counts(of.bad, of.all, of.stableBad, of.stableAll)
+
+
+def is_beyond_margin(of: Counts, margin: e.Value) -> e.Expression:
+    """Whether the candidate's share of bad requests is above the stable version's by more than *margin*."""
+    return _beyond(of) > margin * (of.all * of.stable_all)
+
+
+def is_beyond_chance(of: Counts, evidence: e.Value) -> e.Expression:
+    """Whether it is above that by more than chance; *evidence* is what :func:`enough_evidence` gives."""
+    beyond = _beyond(of)
+    spread = (of.bad + of.stable_bad) * of.all * of.stable_all
+    return (beyond > 0) & (beyond * beyond > 2 * evidence * (spread + beyond * of.stable_all / 3))
+
+
+def _beyond(of: Counts) -> e.Expression:
+    """This is n t, and spread above n² v: without division, so that both worlds compute the same."""
+    return of.bad * of.stable_all - of.stable_bad * of.all
+
+
+def is_worse(pair: e.Reference, evidence: e.Value, margin: e.Value) -> e.Expression:
+    """Whether a pair of texts is beyond *margin* and beyond chance. False where a count is missing."""
+    of = Counts(*(to_number(pair[name]) for name in NO_PAIR))
     return cases(
-        (
-            is_counted(pair),
-            (beyond > margin * (every * stable_every))
-            & (beyond > 0)
-            & (beyond * beyond > 2 * evidence * (spread + beyond * stable_every / 3)),
-        ),
+        (is_counted(pair), is_beyond_margin(of, margin) & is_beyond_chance(of, evidence)),
         otherwise=False,
     )
 
 
+def failures_in_words(pair: e.Reference) -> e.Value:
+    """What :func:`broken` says of bounds, of the failures of both versions."""
+    return f"{pair.bad} of {pair.all} requests failed, and {pair.stableBad} of {pair.stableAll} of the stable version's"
+
+
 def more_failures(pair: e.Reference, evidence: e.Value, margin: e.Value) -> e.Expression:
-    """What :func:`broken` says of bounds, of the failures of both versions: one text or none."""
-    words = (
-        f"{pair.bad} of {pair.all} requests failed, and {pair.stableBad} of {pair.stableAll} of the stable version's"
-    )
-    return if_else(is_worse(pair, evidence, margin), e.Literal([words]), e.Literal([]))
+    """The failures in words where the candidate is worse: one text or none."""
+    return if_else(is_worse(pair, evidence, margin), e.Literal([failures_in_words(pair)]), e.Literal([]))
 
 
 def unmeasured(bounds: e.Expression) -> e.Expression:
@@ -163,9 +194,6 @@ _JUDGED = e.Literal([verdict(*_WORDS), reason(*_WORDS)])
 _EVIDENCE, _COUNTED = enough_evidence(_LOOKS, _RATE), is_counted(pair)
 _WORSE = is_worse(pair, evidence, margin)
 
-#: Where nothing is compared.
-NO_PAIR: Final[Mapping[str, str]] = {"bad": "", "all": "", "stableBad": "", "stableAll": ""}
-
 
 def judge(
     measured: Sequence[Mapping[str, Any]],
@@ -208,14 +236,20 @@ __all__ = [
     "LOOKS_OF_A_CHECK",
     "NO_PAIR",
     "NUMBER",
+    "Counts",
     "broken",
     "counted",
+    "counts",
     "enough_evidence",
     "evidence_of",
+    "failures_in_words",
+    "is_beyond_chance",
+    "is_beyond_margin",
     "is_counted",
     "is_worse",
     "judge",
     "more_failures",
+    "numbers",
     "reason",
     "unmeasured",
     "verdict",
