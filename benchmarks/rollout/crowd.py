@@ -10,6 +10,8 @@ import json
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -48,6 +50,17 @@ class _Prometheus(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
         pass
+
+
+@contextmanager
+def prometheus() -> Iterator[str]:
+    """A stand-in for Prometheus while it is needed; gives its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prometheus)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
 
 
 def application(number: int, version: int, prometheus: str) -> dict[str, Any]:
@@ -135,15 +148,12 @@ def main(rollouts: int, kubevela: str | None, write: bool) -> None:
     """Measure many rollouts at once on an embedded lab of its own."""
     reporter = Reporter()
     version = kubevela or table().row("vela-core").version
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prometheus)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="velagen-benchmark-") as folder:
+    with prometheus() as metrics, tempfile.TemporaryDirectory(prefix="velagen-benchmark-") as folder:
         options = LabOptions(kubevela=version, gpus_per_node=0)
         with Lab("benchmark", folder=Path(folder) / "lab", options=options, reporter=reporter) as lab:
             vela(lab.kubeconfig, "addon", "enable", page.ROOT / "addon" / "kfserving", "-y")
             lab.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            rows = measure(lab, Core(lab), rollouts, f"http://127.0.0.1:{server.server_port}", reporter)
-    server.shutdown()
+            rows = measure(lab, Core(lab), rollouts, metrics, reporter)
     text = f"`python -m benchmarks.rollout.crowd --rollouts {rollouts}` on KubeVela {version}:\n\n"
     text += page.table(["", ""], rows)
     click.echo(text)
