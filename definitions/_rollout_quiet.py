@@ -46,15 +46,16 @@ def wait_in_words(phase: Expression, trouble: Expression, interval: Expression) 
 
 
 span = let(pace.span(waited))
+via_then = let(first_given(settings_then.via, ""))
 #: The engine makes a new session of each revision, and of each start of a workflow. In the same revision the component
-#: and these settings are what the last run saw.
+#: and these settings are what the last run saw. An earlier release wrote no via.
 is_settled = let(
     same_session
     & ~p.tidy
     & (first_given(stored.revision, "") == context.appRevision)
     & (first_given(stored.said, "") != "")
+    & one_of(via_then, "route", "kserve")
 )
-via_then = let(first_given(settings_then.via, ""))
 may_be_quiet = let(
     cases(
         (~is_settled, False),
