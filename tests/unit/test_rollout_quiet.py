@@ -113,8 +113,8 @@ def of_model(run: Run, found: dict[str, Any], **parameter: Any) -> Run:
 
 
 #: While KServe splits.
-SPLIT = {"status": {"components": {"predictor": {"latestRolledoutRevision": "m-00001"}}}}
-PERCENT = {"spec": {"predictor": {"canaryTrafficPercent": 20}}}
+SPLIT: dict[str, Any] = {"status": {"components": {"predictor": {"latestRolledoutRevision": "m-00001"}}}}
+PERCENT: dict[str, Any] = {"spec": {"predictor": {"canaryTrafficPercent": 20}}}
 FAILURE = {"modelStatus": {"lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no\n such   file"}}}
 CASES = {
     "between two checks": (Run("step"), ("m-rollout, m-canary", "as before")),

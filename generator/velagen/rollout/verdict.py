@@ -112,14 +112,14 @@ def counts(of: e.Reference) -> Counts:
 
 def is_beyond_margin(of: Counts, margin: e.Value) -> e.Expression:
     """Whether the candidate's share of bad requests is above the stable version's by more than *margin*."""
-    return _beyond(of) > margin * (of.all * of.stable_all)
+    return _beyond(of) > e.wrap(margin) * (of.all * of.stable_all)
 
 
 def is_beyond_chance(of: Counts, evidence: e.Value) -> e.Expression:
     """Whether it is above that by more than chance; *evidence* is what :func:`enough_evidence` gives."""
     beyond = _beyond(of)
     spread = (of.bad + of.stable_bad) * of.all * of.stable_all
-    return (beyond > 0) & (beyond * beyond > 2 * evidence * (spread + beyond * of.stable_all / 3))
+    return (beyond > 0) & (beyond * beyond > 2 * e.wrap(evidence) * (spread + beyond * of.stable_all / 3))
 
 
 def _beyond(of: Counts) -> e.Expression:
