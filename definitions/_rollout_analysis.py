@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from _prometheus import vector
 from _rollout_refusals import queries
 from _rollout_seen import (
@@ -43,22 +45,27 @@ ROUTES = (let(if_else(is_kserve, "knative", "envoy")), "istio", "server")
 RECORDS = let(if_else(is_kserve, "revision", "model"))
 
 
+def of_version(name: Value) -> Value:
+    """The labels by which a version's records are known."""
+    return f'namespace="{namespace}",version="{name}"'
+
+
+OF_CANDIDATE, OF_STABLE = let(of_version(candidate_name)), let(of_version(stable_version))
+OF_BOTH = let(f'namespace="{namespace}",version=~"{stable_version}|{candidate_name}"')
+
+
 def record(name: str, of: Value, route: Value) -> Value:
     """A record of one version, by one that counts (docs/monitoring.md)."""
-    return f'{RECORDS}:{name}{{namespace="{namespace}",version="{of}",route="{route}"}}'
+    return f'{RECORDS}:{name}{{{of},route="{route}"}}'
 
 
-def first_of(*queries: Value) -> Value:
-    """The first query that has an answer, without labels."""
-    parts = [f"max({one})" for one in queries]
-    text = parts[0]
-    for part in parts[1:]:
-        text = f"{text} or {part}"
-    return text
+def first_of(query: Callable[[Value], Value]) -> Expression:
+    """The first query that has an answer, without labels; one for each that counts."""
+    return join([each(list(ROUTES), lambda route: f"max({query(route)})")], " or ")
 
 
 percentile = p.analysis.latency.percentile
-tail = choose(percentile, {"p95": 0.95, "p99": 0.99}, default=0.5)
+tail = let(choose(percentile, {"p95": 0.95, "p99": 0.99}, default=0.5))
 is_relative = p.analysis.relative.falseAlarms > 0
 
 
@@ -72,24 +79,26 @@ def mean(of: Value, route: Value) -> Value:
     return record("latency_seconds:mean", of, route)
 
 
-#: The second is for rules of an earlier release.
-COUNTED = first_of(
-    *(record("requests:increase5m", candidate_name, one) for one in ROUTES),
-    *(f"avg_over_time({record('requests:rate1m', candidate_name, one)}[5m]) * {WINDOW_SECONDS}" for one in ROUTES),
+COUNTED = first_of(lambda route: record("requests:increase5m", OF_CANDIDATE, route))
+#: By the rules of an earlier release.
+COUNTED_BY_RATE = first_of(
+    lambda route: f"avg_over_time({record('requests:rate1m', OF_CANDIDATE, route)}[5m]) * {WINDOW_SECONDS}"
 )
 #: Windows of five minutes speak long after the last scrape, and a version whose metrics vanish would pass its checks.
-OF_CANDIDATE = f'namespace="{namespace}",version="{candidate_name}"'
-REQUESTS = f"({COUNTED}) and on () count({RECORDS}:requests:rate1m{{{OF_CANDIDATE}}})"
-SUCCESS = first_of(*(f"1 - {record('errors:ratio5m', candidate_name, one)}" for one in ROUTES))
-LATENCY = first_of(*(f"1000 * {latency(candidate_name, one)}" for one in ROUTES))
-#: Like with like: both versions by the same counter, and where one has no percentile by the mean.
-BESIDE_STABLE = first_of(
-    *(f"max({of(candidate_name, one)}) / max({of(stable_version, one)})" for of in (latency, mean) for one in ROUTES)
-)
+REQUESTS = f"({COUNTED} or {COUNTED_BY_RATE}) and on () count({RECORDS}:requests:rate1m{{{OF_CANDIDATE}}})"
+SUCCESS = first_of(lambda route: f"1 - {record('errors:ratio5m', OF_CANDIDATE, route)}")
+LATENCY = first_of(lambda route: f"1000 * {latency(OF_CANDIDATE, route)}")
 
 
-#: Of both versions, by each that counts.
-BOTH = f'namespace="{namespace}",version=~"{stable_version}|{candidate_name}"'
+def beside_stable(of: Callable[[Value, Value], Value]) -> Expression:
+    """Like with like: both versions by the same counter."""
+    return first_of(lambda route: f"max({of(OF_CANDIDATE, route)}) / max({of(OF_STABLE, route)})")
+
+
+#: Where one has no percentile by the mean.
+BESIDE_STABLE = f"{beside_stable(latency)} or {beside_stable(mean)}"
+
+
 BUCKETS = let(f"{RECORDS}:latency_seconds_bucket:increase5m")
 
 
@@ -100,10 +109,10 @@ def per_version(query: Value) -> Value:
 
 def slower(pick: Value, comparison: str) -> Value:
     """Each version's requests above a bucket's bound: the last, or the first, with so many of all requests below it."""
-    every = per_version(f'{BUCKETS}{{{BOTH},le="+Inf"}}')
-    part = f'on (route) group_left () ({tail} * sum by (route) ({BUCKETS}{{{BOTH},le="+Inf"}}))'
-    at = f'{pick} by (route) (1, sum by (route, le) ({BUCKETS}{{{BOTH},le!="+Inf"}}) {comparison} {part})'
-    return f"{every} - {per_version(f'{BUCKETS}{{{BOTH}}} and on (route, le) {at}')}"
+    every = per_version(f'{BUCKETS}{{{OF_BOTH},le="+Inf"}}')
+    part = f'on (route) group_left () ({tail} * sum by (route) ({BUCKETS}{{{OF_BOTH},le="+Inf"}}))'
+    at = f'{pick} by (route) (1, sum by (route, le) ({BUCKETS}{{{OF_BOTH},le!="+Inf"}}) {comparison} {part})'
+    return f"{every} - {per_version(f'{BUCKETS}{{{OF_BOTH}}} and on (route, le) {at}')}"
 
 
 def named(name: Value, query: Value) -> Value:
@@ -149,8 +158,8 @@ question = let(
                 is_relative & (p.analysis.successRatio > 0),
                 join(
                     [
-                        named("all", rounded(per_version(f"{RECORDS}:requests:increase5m{{{BOTH}}}"), "1")),
-                        named("failed", rounded(per_version(f"{RECORDS}:errors:increase5m{{{BOTH}}}"), "1")),
+                        named("all", rounded(per_version(f"{RECORDS}:requests:increase5m{{{OF_BOTH}}}"), "1")),
+                        named("failed", rounded(per_version(f"{RECORDS}:errors:increase5m{{{OF_BOTH}}}"), "1")),
                     ],
                     " or ",
                 ),
@@ -159,7 +168,7 @@ question = let(
                 is_relative & (bounded.timesStable > 0),
                 join(
                     [
-                        named("timed", rounded(per_version(f'{BUCKETS}{{{BOTH},le="+Inf"}}'), "1")),
+                        named("timed", rounded(per_version(f'{BUCKETS}{{{OF_BOTH},le="+Inf"}}'), "1")),
                         named("slower", rounded(slower("topk", "<"), "1")),
                         named("slowest", rounded(slower("bottomk", ">="), "1")),
                     ],
