@@ -56,31 +56,30 @@ is_settled = let(
     & (first_given(stored.said, "") != "")
     & one_of(via_then, "route", "kserve")
 )
-may_be_quiet = let(
+#: By the state alone.
+is_patient = let(
     cases(
         (~is_settled, False),
         (
             phase_then == "step",
             (first_given(state_then.asked, 1) == 0)
             & (first_given(state_then.errors, 1) == 0)
-            & (waited < p.interval)
             & ~one_of(first_given(stored.weight, "0"), "0"),
         ),
-        (phase_then == "prepare", waited < p.deadline),
-        (one_of(phase_then, "deploy", "promote"), (via_then == "route") & (waited < p.deadline)),
-        otherwise=False,
+        (one_of(phase_then, "deploy", "promote"), via_then == "route"),
+        otherwise=phase_then == "prepare",
     )
 )
 #: What is read where nothing else is: the split while there is one, and the version that is waited for.
 glance: dict[object, Value] = {
-    when(may_be_quiet & (phase_then == "step") & (via_then == "route")): {
+    when(is_patient & (phase_then == "step") & (via_then == "route")): {
         "route": read(
             if_else(is_istio, "networking.istio.io/v1beta1", "gateway.networking.k8s.io/v1"),
             if_else(is_istio, "VirtualService", "HTTPRoute"),
             route_name,
         ),
     },
-    when(may_be_quiet): {
+    when(is_patient): {
         "model": read(
             "serving.kserve.io/v1beta1",
             "InferenceService",
@@ -97,7 +96,8 @@ split_found = if_else(
     to_json([each(first_given(route.spec.rules, route.spec["http"], []), weights)]),
 )
 is_quiet = let(
-    may_be_quiet
+    is_patient
+    & (waited < if_else(phase_then == "step", p.interval, p.deadline))
     & (revision_of(model) == context.appRevision)
     & one_of(first_given(stored.pinned, ""), "", rolled_out_of(model))
     & cases((phase_then == "step", split_found == first_given(stored.routed, "")), otherwise=~is_ready(model))

@@ -81,7 +81,8 @@ blind_alerts = let(
 )
 #: What the API server said of reads that this account may not do: "... is forbidden: User ... cannot get ...".
 READS = {
-    "seen": ("state", "leases"),
+    "seen": ("state",),
+    "clock": ("leases",),
     "objects": ("live", "httpRoute", "virtualService"),
     "more": ("kserveRoute", "gateway", "routes", "app", "event", "liveDeployment"),
 }

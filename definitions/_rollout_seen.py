@@ -25,7 +25,6 @@ from velagen import (
     replace_pattern,
     result_of,
     sha256,
-    sort_by,
     split,
     to_bytes,
     to_json,
@@ -43,7 +42,7 @@ namespace = context.namespace
 # ---------------------------------------------------------------- what there is
 
 
-def read(api_version: str, kind: str, name: Value, where: Value = namespace) -> Expression:
+def read(api_version: Value, kind: Value, name: Value, where: Value = namespace) -> Expression:
     """An object as it is on the cluster."""
     metadata = {"name": name} if where is None else {"name": name, "namespace": where}
     return operation("vela/kube", "#Read", {"value": {"apiVersion": api_version, "kind": kind, "metadata": metadata}})
@@ -255,7 +254,7 @@ stable_version = let(if_else(is_kserve & (rolled_out != ""), rolled_out, stable_
 times_of_leases = let(
     [
         each(
-            first_given(answer("seen", "leases")["values"]["items"], []),
+            first_given(answer("clock", "leases")["values"]["items"], []),
             lambda lease: first_given(lease.spec.renewTime, ""),
         )
     ]
@@ -268,8 +267,17 @@ times_of_state = let(
         )
     ]
 )
-written_at = let(first_given(sort_by(times_of_state, descending=True)[0], ""))
-now_at = let(first_given(sort_by(concat(times_of_leases, times_of_state), descending=True)[0], ""))
+times = let(concat(times_of_leases, times_of_state))
+
+
+def latest(of: Reference) -> Expression:
+    """The last of some times; empty where there is none."""
+    # Compared by CUE's own library: by an expression each time would cost a run that waits a fifth more.
+    return first_given(let(raw_cue(f"list.SortStrings({of})", imports=("list",)), name="sorted")[length(of) - 1], "")
+
+
+written_at = let(latest(times_of_state))
+now_at = let(latest(times))
 
 
 def seconds_of(time: Reference) -> Expression:

@@ -51,7 +51,7 @@ from _rollout_next import (
     weight,
     with_percent,
 )
-from _rollout_quiet import glance, is_quiet, may_be_quiet, quiet_message, wait_in_words
+from _rollout_quiet import glance, is_patient, is_quiet, quiet_message, wait_in_words
 from _rollout_refusals import is_fit, refusal, webhooks
 from _rollout_route import gateway_route, is_route_written, route_name, service_of_istio, split_wanted, stable_host
 from _rollout_seen import (
@@ -166,7 +166,6 @@ rest = {
     when(is_fit & ~is_istio & (length(hosts) > 0) & ~is_route_written): {"http": gateway_route},
 }
 echoed_rest = let(echoed("rest", "echo"))
-echoed_quietly = let(echoed("quietly", "told"))
 said = echoed_rest.said
 
 event: Value = {
@@ -346,8 +345,8 @@ rollout_model = WorkflowStep(
     description="Brings a new version of a model in step by step, by what is measured of it, and takes a bad one back.",
     category="Application Delivery",
     body={
-        "seen": {
-            "state": read("v1", "ConfigMap", state_name),
+        "seen": {"state": read("v1", "ConfigMap", state_name)},
+        "clock": {
             "leases": operation(
                 "vela/kube",
                 "#List",
@@ -360,20 +359,14 @@ rollout_model = WorkflowStep(
                 },
             ),
         },
+        "glance": glance,
         # Below, nothing is worked out before that is read, and little where there is only to wait.
-        when(given(answer("seen", "leases"))): {
-            "glance": glance,
+        when(given(answer("clock", "leases")) & (~is_patient | given(answer("glance", "model")))): {
             when(is_quiet): {
-                "quietly": {
-                    "told": echo({"message": quiet_message}),
-                    "wait": operation(
-                        "vela/builtin",
-                        "#ConditionalWait",
-                        {"continue": False, "message": first_given(echoed_quietly.message, "")},
-                    ),
-                },
+                # No echo here: what this says is made of so little that it can be written out.
+                "quietly": operation("vela/builtin", "#ConditionalWait", {"continue": False, "message": quiet_message}),
             },
-            when((~may_be_quiet | given(answer("glance", "model"))) & ~is_quiet): {
+            when(~is_quiet): {
                 "objects": {
                     "components": operation("vela/oam", "#LoadComponets", {}),
                     "live": read("serving.kserve.io/v1beta1", "InferenceService", stable_name),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterator
@@ -73,7 +72,7 @@ class Run:
         state = {"metadata": {"managedFields": written}, "data": self.data}
         answers = {
             "seen: state": {"value": state},
-            "seen: leases": {"values": {"items": [{"spec": {"renewTime": self.now}}]}},
+            "clock: leases": {"values": {"items": [{"spec": {"renewTime": self.now}}]}},
         }
         glance = self._field(oracle, text, answers, "glance") or {}
         found = {"route": {"value": self.route}, "model": {"value": self.model}}
@@ -81,7 +80,7 @@ class Run:
         if self._field(oracle, text, answers, "objects") is not None:
             return "objects", ""
         quietly = self._field(oracle, text, answers, "quietly") or {}
-        message: str = json.loads(base64.b64decode(quietly["told"]["$params"]["bt"]))["message"]
+        message: str = quietly["$params"]["message"]
         reads = [one["$params"]["value"]["metadata"]["name"] for one in glance.values()]
         return ", ".join(reads), message
 
