@@ -201,7 +201,14 @@ def trouble_of(model: Reference) -> Expression:
 
 
 trouble = let(trouble_of(candidate))
-candidate_is_ready = let(is_ready(candidate))
+#: Of a revision its own word: Ready is the route's too, and is Unknown for as long as the ingress takes in each share.
+candidate_is_ready = let(
+    if_else(
+        is_kserve,
+        length(conditions(candidate.status.conditions, "PredictorConfigurationReady", "True")) > 0,
+        is_ready(candidate),
+    )
+)
 
 
 # ---------------------------------------------------------------- Knative's revisions

@@ -73,7 +73,7 @@ class Knative:
             "latestRolledoutRevision": self.rolled_out,
             "traffic": traffic,
         }
-        names = ("PredictorReady", "IngressReady", "Ready")
+        names = ("PredictorReady", "PredictorConfigurationReady", "IngressReady", "Ready")
         status = {
             "conditions": [{"type": one, "status": ready, "lastTransitionTime": None} for one in names],
             "components": {"predictor": {key: value for key, value in found.items() if value}},

@@ -26,15 +26,20 @@ ANALYSIS: dict[str, Any] = {
 }
 
 
-def question(monkeypatch: pytest.MonkeyPatch, *, seen: dict[str, Any] | None = None, **analysis: Any) -> str:
-    """The query of a check, for the component m in the namespace team; *seen* are the step's reads, group by group."""
+def worked_out(monkeypatch: pytest.MonkeyPatch, what: str, seen: dict[str, Any], analysis: dict[str, Any]) -> Any:
+    """A value of the analysis, for the component m in the namespace team; *seen* are the step's reads by group."""
     monkeypatch.syspath_prepend(str(ROOT / "definitions"))
     for name in [one for one in sys.modules if one.startswith(("rollout_model", "_rollout", "_routes"))]:
         sys.modules.pop(name)
     module = importlib.import_module("_rollout_analysis")
-    parameter = {"component": "m", "tidy": False, "analysis": {**ANALYSIS, **analysis}}
-    given = {"parameter": parameter, "context": {"namespace": "team"}, "seen": {}, "objects": {}, **(seen or {})}
-    return str(evaluate(module.question, given))
+    parameter = {"component": "m", "tidy": False, "analysis": analysis}
+    given = {"parameter": parameter, "context": {"namespace": "team"}, "seen": {}, "objects": {}, **seen}
+    return evaluate(getattr(module, what), given)
+
+
+def question(monkeypatch: pytest.MonkeyPatch, *, seen: dict[str, Any] | None = None, **analysis: Any) -> str:
+    """The query of a check."""
+    return str(worked_out(monkeypatch, "question", seen or {}, {**ANALYSIS, **analysis}))
 
 
 def mlserver(version: str, good: int, bad: int, seconds: float) -> list[dict[str, str]]:
@@ -129,6 +134,21 @@ def test_two_revisions_of_one_model_are_told_apart(tmp_path: Path, monkeypatch: 
     )
     group = {"interval": "15s", "input_series": both, "promql_expr_test": [seen]}
     holds(tmp_path, rules_file((*recording_rules(), *revision_rules())), group)
+
+
+@pytest.mark.parametrize(("mode", "ready"), [("knative", True), ("standard", False)])
+def test_a_revision_is_ready_while_the_ingress_takes_in_its_share(
+    monkeypatch: pytest.MonkeyPatch, mode: str, ready: bool
+) -> None:
+    """As seen on Knative: for seconds after each change of the shares the model is not Ready."""
+    told = {"Ready": "Unknown", "PredictorReady": "Unknown", "PredictorConfigurationReady": "True"}
+    found = {"status": {"conditions": [{"type": name, "status": said} for name, said in told.items()]}}
+    components = {"m": {"name": "m", "properties": {"deploymentMode": mode}}}
+    seen = {
+        "components": {"$returns": {"value": components}},
+        "candidate": {"$returns": {"value": found}},
+    }
+    assert worked_out(monkeypatch, "candidate_is_ready", {"objects": seen}, ANALYSIS) is ready
 
 
 def test_without_requests_or_without_the_stable_version_there_is_no_number(

@@ -5,16 +5,26 @@ Requests come through the lab's gateway at a fixed rate, whatever becomes of the
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import pytest
+import requests
+from benchmarks.rollout.live import BODY as ROLLOUT_BODY
+from benchmarks.rollout.live import PATH as ROLLOUT_PATH
+from benchmarks.rollout.live import QUICK, Rollout, answer_of, put_version
 from tests import budget
 from tests.e2e.kind.serving import (
     ISVC,
     SMALL,
     Client,
+    Load,
+    Seen,
     down,
     pods,
     put_model,
@@ -44,6 +54,14 @@ class TritonPythonModel:
 """
 PATH = f"/v2/models/{NAME}/infer"
 BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
+#: Seconds of the average by which Knative scales: the shortest that it takes, and its own default.
+SHORTEST, WINDOW = 6, 60
+#: Knative's own target: this part of what one pod is to bear (config-autoscaler,
+#: requests-per-second-target-default and container-concurrency-target-percentage).
+UTILIZATION = 0.7
+#: Seconds Knative waits at least before the last pod goes (config-autoscaler, scale-to-zero-grace-period).
+GRACE = 30
+PATIENCE = 240.0
 
 
 @pytest.fixture
@@ -92,6 +110,12 @@ def deploy(lab: KindLab, space: str, *traits: Mapping[str, Any], **more: Any) ->
     return client
 
 
+def ready(lab: KindLab, space: str, name: str = NAME) -> int:
+    """Pods that take requests."""
+    found = pods(lab, space, name)
+    return sum(condition(pod, "Ready") == "True" and "deletionTimestamp" not in pod["metadata"] for pod in found)
+
+
 def answered(lab: KindLab, query: str) -> float:
     """A number that the lab's Prometheus gives; 0 where it has none."""
     answer = stack.local().get(f"{lab.url('prometheus')}/api/v1/query", params={"query": query}, timeout=10)
@@ -129,3 +153,154 @@ def test_a_model_answers_and_says_so(with_knative: KindLab, space: str) -> None:
     wait_answered(lab, f"revision:requests:increase5m{revision}", 1)
     wait_answered(lab, f"revision:latency_seconds:p95{revision}", 0.001)
     down(lab, space, NAME)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.seconds(300)
+def test_no_pod_without_requests_and_none_is_lost(with_knative: KindLab, space: str) -> None:
+    """Three rounds: nobody asks and the last pod goes; then somebody does, and waits for a pod."""
+    lab = with_knative
+    trait = {
+        "type": "autoscale",
+        "properties": {"engine": "kpa", "metric": "concurrency", "target": 4, "minReplicas": 0, "maxReplicas": 2},
+    }
+    window = {"annotations": {"autoscaling.knative.dev/window": f"{SHORTEST}s"}}
+    client = deploy(lab, space, trait, pod=window)
+    client.timeout = 150
+    wait_healthy(lab, space, NAME)
+    for _ in range(3):
+        start = time.monotonic()
+        wait_for(lab, space, NAME, lambda: not pods(lab, space, NAME), "no pod", PATIENCE)
+        gone = time.monotonic() - start
+        # It serves nobody, and nothing is wrong with it.
+        time.sleep(5)
+        wait_healthy(lab, space, NAME)
+        with steady(client, PATH, BODY, 2, 300, at_once=128) as load:
+            wait_for(lab, space, NAME, lambda: ready(lab, space) > 0, "a pod", PATIENCE)
+            time.sleep(15)
+        waited = [one for one in load.seen if one.took > 1]
+        print(
+            f"no pod after {gone:.0f} s; {len(load.seen)} requests, {len(load.failed)} failed; "
+            f"the first took {load.seen[0].took:.1f} s, {len(waited)} waited over a second, "
+            f"the last ones {quickest(load.seen[-10:]):.0f} ms"
+        )
+        assert gone >= GRACE or _ == 0
+        assert load.failed == [], load.failed[:3]
+        assert load.seen[0].took > 1, "somebody had to wait for a pod"
+    down(lab, space, NAME)
+
+
+def quickest(seen: list[Seen]) -> float:
+    """Milliseconds of the quickest of these."""
+    return 1000 * min(one.took for one in seen)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.seconds(400)
+def test_pods_follow_the_load(with_knative: KindLab, space: str) -> None:
+    """By Knative's formula: the average over its window, by what one pod is to bear and the part of that it aims at."""
+    lab, target = with_knative, 8
+    trait = {
+        "type": "autoscale",
+        "properties": {"engine": "kpa", "metric": "qps", "target": target, "minReplicas": 1, "maxReplicas": 4},
+    }
+    client = deploy(lab, space, trait)
+    wait_until(lambda: client.send("/v2/health/ready").ok, what="an answer", timeout=60, every=0.25)
+    loads = []
+    for rate in (4.0, 14.0, 20.0, 9.0):
+        wanted = ceil(rate / (target * UTILIZATION))
+        start = time.monotonic()
+        with steady(client, PATH, BODY, rate, PATIENCE + WINDOW) as load:
+            wait_for(lab, space, NAME, lambda wanted=wanted: ready(lab, space) == wanted, f"{wanted} pods", PATIENCE)
+            took = time.monotonic() - start
+            # As long as Knative looks back it could change its mind.
+            end = time.monotonic() + WINDOW
+            seen = Counter[int]()
+            while time.monotonic() < end:
+                seen[ready(lab, space)] += 1
+                time.sleep(1)
+        print(f"{rate:.0f} requests a second: {wanted} pods after {took:.0f} s; then {dict(seen)}")
+        assert seen.most_common(1)[0][0] == wanted
+        loads.append(load)
+    failed = [one for load in loads for one in load.failed]
+    print(f"{sum(len(load.seen) for load in loads)} requests, {len(failed)} failed")
+    assert failed == []
+    down(lab, space, NAME)
+
+
+@dataclass
+class OfKnative(Rollout):
+    """As a user writes it: the mode of the component says that KServe splits."""
+
+    @property
+    def host(self) -> str:
+        return f"{self.name}-predictor-{self.space}.{knative.DOMAIN}"
+
+    @property
+    def step(self) -> dict[str, Any]:
+        return {"component": self.name, **QUICK, **self.settings}
+
+    @property
+    def weight(self) -> int:
+        """What the newest revision gets, as Knative says."""
+        return int(self.traffic[0].get("percent", 0)) if self.traffic else 0
+
+    @property
+    def traffic(self) -> list[dict[str, Any]]:
+        """Knative's own words, the newest first."""
+        found = self.lab.api.get("serving.knative.dev/v1", "Service", f"{self.name}-predictor", self.space) or {}
+        return list(found.get("status", {}).get("traffic") or [])
+
+    def up(self, uri: str, **more: Any) -> None:
+        super().up(uri, **{"deploymentMode": "knative", **more})
+
+
+#: Requests a second.
+RATE = 10.0
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.seconds(400)
+def test_a_good_version_is_promoted_and_a_bad_one_goes_back(with_knative: KindLab, space: str) -> None:
+    lab = with_knative
+    rollout = OfKnative(lab, space, "rolls")
+    rollout.up(put_version(lab, space, 1))
+    rollout.wait("done", revision=1)
+    rollout.wait_answered()
+
+    with steady(rollout.client, ROLLOUT_PATH, ROLLOUT_BODY, RATE, 900) as load:
+        rollout.up(put_version(lab, space, 2))
+        rollout.wait("done", "failed", revision=2)
+        time.sleep(5)
+        at_end = time.perf_counter() - load.start - 3
+    told(rollout, load)
+    assert rollout.phase == "done", rollout.state
+    assert load.failed == [], load.failed[:3]
+    assert list(dict.fromkeys(one["weight"] for one in rollout.history)) == [0, 10, 50, 100]
+    versions = [(one.at, answer_of(one.text)) for one in load.seen]
+    assert {version for _, version in versions} == {1, 2}
+    assert {version for at, version in versions if at > at_end} == {2}
+
+    with steady(rollout.client, ROLLOUT_PATH, ROLLOUT_BODY, RATE, 900) as load:
+        rollout.up(put_version(lab, space, 3, "error"))
+        rollout.wait("done", "failed", revision=3)
+        back = time.perf_counter() - load.start
+        time.sleep(10)
+    told(rollout, load)
+    assert rollout.phase == "failed", rollout.state
+    assert re.search(r"success ratio 0(\.\d+)? < 0\.99.* in 2 checks at 10 %", rollout.state["reason"])
+    assert 0 < len(load.failed) <= 0.2 * len(load.seen)
+    # It serves version 2 again, and nobody else failed.
+    assert {(one.status, answer_of(one.text)) for one in load.seen if one.at > back + 5} == {(200, 2)}
+    assert {answer_of(one.text) for one in load.seen if one.status == requests.codes.ok} == {2}
+    down(lab, space, "rolls")
+
+
+def told(rollout: OfKnative, load: Load) -> None:
+    """What the run was, for who reads it."""
+    shown = Counter(answer_of(one.text) if one.status == requests.codes.ok else one.status for one in load.seen)
+    print(f"{rollout.phase}: {len(load.seen)} requests, {len(load.failed)} failed, by version {dict(shown)}")
+    print(f"{rollout.state.get('reason', '')} {[(one['row'], one['weight']) for one in rollout.history]}")
