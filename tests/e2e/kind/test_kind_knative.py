@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import pytest
@@ -54,11 +53,8 @@ class TritonPythonModel:
 """
 PATH = f"/v2/models/{NAME}/infer"
 BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
-#: Seconds of the average by which Knative scales: the shortest that it takes, and its own default.
-SHORTEST, WINDOW = 6, 60
-#: Knative's own target: this part of what one pod is to bear (config-autoscaler,
-#: requests-per-second-target-default and container-concurrency-target-percentage).
-UTILIZATION = 0.7
+#: Seconds of the average by which Knative scales: the shortest that it takes.
+SHORTEST = 6
 #: Seconds Knative waits at least before the last pod goes (config-autoscaler, scale-to-zero-grace-period).
 GRACE = 30
 PATIENCE = 240.0
@@ -169,7 +165,7 @@ def test_no_pod_without_requests_and_none_is_lost(with_knative: KindLab, space: 
     client = deploy(lab, space, trait, pod=window)
     client.timeout = 150
     wait_healthy(lab, space, NAME)
-    for _ in range(3):
+    for number in range(3):
         start = time.monotonic()
         wait_for(lab, space, NAME, lambda: not pods(lab, space, NAME), "no pod", PATIENCE)
         gone = time.monotonic() - start
@@ -185,7 +181,8 @@ def test_no_pod_without_requests_and_none_is_lost(with_knative: KindLab, space: 
             f"the first took {load.seen[0].took:.1f} s, {len(waited)} waited over a second, "
             f"the last ones {quickest(load.seen[-10:]):.0f} ms"
         )
-        assert gone >= GRACE or _ == 0
+        # The first time from Ready on, when it had looked for a while.
+        assert number == 0 or gone >= GRACE
         assert load.failed == [], load.failed[:3]
         assert load.seen[0].took > 1, "somebody had to wait for a pod"
     down(lab, space, NAME)
@@ -194,40 +191,6 @@ def test_no_pod_without_requests_and_none_is_lost(with_knative: KindLab, space: 
 def quickest(seen: list[Seen]) -> float:
     """Milliseconds of the quickest of these."""
     return 1000 * min(one.took for one in seen)
-
-
-@pytest.mark.alone
-@pytest.mark.slow
-@pytest.mark.seconds(400)
-def test_pods_follow_the_load(with_knative: KindLab, space: str) -> None:
-    """By Knative's formula: the average over its window, by what one pod is to bear and the part of that it aims at."""
-    lab, target = with_knative, 8
-    trait = {
-        "type": "autoscale",
-        "properties": {"engine": "kpa", "metric": "qps", "target": target, "minReplicas": 1, "maxReplicas": 4},
-    }
-    client = deploy(lab, space, trait)
-    wait_until(lambda: client.send("/v2/health/ready").ok, what="an answer", timeout=60, every=0.25)
-    loads = []
-    for rate in (4.0, 14.0, 20.0, 9.0):
-        wanted = ceil(rate / (target * UTILIZATION))
-        start = time.monotonic()
-        with steady(client, PATH, BODY, rate, PATIENCE + WINDOW) as load:
-            wait_for(lab, space, NAME, lambda wanted=wanted: ready(lab, space) == wanted, f"{wanted} pods", PATIENCE)
-            took = time.monotonic() - start
-            # As long as Knative looks back it could change its mind.
-            end = time.monotonic() + WINDOW
-            seen = Counter[int]()
-            while time.monotonic() < end:
-                seen[ready(lab, space)] += 1
-                time.sleep(1)
-        print(f"{rate:.0f} requests a second: {wanted} pods after {took:.0f} s; then {dict(seen)}")
-        assert seen.most_common(1)[0][0] == wanted
-        loads.append(load)
-    failed = [one for load in loads for one in load.failed]
-    print(f"{sum(len(load.seen) for load in loads)} requests, {len(failed)} failed")
-    assert failed == []
-    down(lab, space, NAME)
 
 
 @dataclass
@@ -241,17 +204,6 @@ class OfKnative(Rollout):
     @property
     def step(self) -> dict[str, Any]:
         return {"component": self.name, **QUICK, **self.settings}
-
-    @property
-    def weight(self) -> int:
-        """What the newest revision gets, as Knative says."""
-        return int(self.traffic[0].get("percent", 0)) if self.traffic else 0
-
-    @property
-    def traffic(self) -> list[dict[str, Any]]:
-        """Knative's own words, the newest first."""
-        found = self.lab.api.get("serving.knative.dev/v1", "Service", f"{self.name}-predictor", self.space) or {}
-        return list(found.get("status", {}).get("traffic") or [])
 
     def up(self, uri: str, **more: Any) -> None:
         super().up(uri, **{"deploymentMode": "knative", **more})
