@@ -48,6 +48,9 @@ class Setting:
     answers: float | None = None
     #: In milliseconds, of the histogram by which a percentile is told; none: it is exact.
     bounds: tuple[float, ...] = ()
+    #: By second, the seconds of a request as they were measured, where pods are not what it waits for; none: they are
+    #: what `service_seconds` and the queue make.
+    times: tuple[float, ...] = ()
 
     @property
     def capacity(self) -> float:
@@ -104,8 +107,9 @@ class Service:
         left = offered - served
         lost = max(0.0, left - can * one.patience_seconds)
         self.waiting = left - lost
-        seconds = one.service_seconds + self.waiting / can
-        found = Second(served, seconds * 1000, served * one.service_seconds + self.waiting, served / can)
+        seconds = one.times[now] if one.times else one.service_seconds + self.waiting / can
+        in_system = served * seconds if one.times else served * one.service_seconds + self.waiting
+        found = Second(served, seconds * 1000, in_system, served / can)
         self.past.append(found)
         return found, lost
 

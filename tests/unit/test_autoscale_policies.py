@@ -12,8 +12,8 @@ from benchmarks.autoscale.model import Second, percentile
 from benchmarks.autoscale.policies import (
     AT_ONCE,
     LAW,
-    MODEL_SECONDS,
     MOST,
+    PART,
     RUNS_OF,
     SLO,
     Answers,
@@ -37,24 +37,24 @@ from velagen.scaling.record import Record, Span, formula, rows
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["littles-law", "crowd"])
-def test_the_pods_to_be_are_those_of_littles_law(name: str) -> None:
+@pytest.mark.parametrize(("name", "pods"), [("littles-law", [2, 3, 5, 2]), ("crowd", [2, 3, 2])])
+def test_the_pods_of_littles_law_are_the_same_on_a_busy_machine(name: str, pods: list[int]) -> None:
     run = RUNS_OF[name]
     trait = run.trait("space", 0)
-    for plateau in run.plateaus:
-        # A request takes a little longer than the model's wait: the pods are the same up to ten milliseconds more.
-        for more in (0, 10):
-            assert formula(trait, plateau.rate, 1000 * run.model_seconds + more) == plateau.pods
+    for more in (0, 100):
+        took = 1000 * run.model_seconds + more
+        assert [formula(trait, plateau.rate, took) for plateau in run.plateaus] == pods
 
 
 def test_the_pods_to_be_of_an_objective_are_those_by_the_gateways_buckets() -> None:
     histogram = SOURCES["envoy"].histogram
     assert histogram is not None
-    took = 1000 * MODEL_SECONDS + 5
+    run = RUNS_OF["slo"]
+    took = 1000 * run.model_seconds + 5
     late = percentile([Second(8, took, 0, 0)], 0.95, histogram.bounds)
-    assert late == pytest.approx(242.5)
-    for plateau in RUNS_OF["slo"].plateaus:
-        pods = autoscaling.slo(plateau.rate * took / 1000, late, 120, AT_ONCE, SLO["utilization"])
+    assert late == pytest.approx(975)
+    for plateau in run.plateaus:
+        pods = autoscaling.slo(plateau.rate * took / 1000, late, SLO["targetLatencyMilliseconds"], AT_ONCE, PART)
         assert max(2, math.ceil(pods)) == plateau.pods
 
 
@@ -68,10 +68,10 @@ def test_a_percentile_is_exact_or_as_a_histogram_tells_it() -> None:
     assert percentile([Second(0, 1, 0, 0)], 0.95, (10,)) is None
 
 
-def test_no_run_is_longer_than_twelve_minutes() -> None:
+def test_no_run_is_longer_than_eleven_minutes() -> None:
     for run in RUNS_OF.values():
-        assert all(one.least <= one.longest and one.pods is not None for one in run.plateaus), run.name
-        assert sum(one.longest for one in run.plateaus) <= 720, run.name
+        assert all(one.least <= one.longest for one in run.plateaus), run.name
+        assert sum(one.longest for one in run.plateaus) <= 660, run.name
 
 
 def test_the_clocks_times_are_full_minutes_ahead() -> None:
@@ -91,7 +91,7 @@ def test_every_trait_is_one_that_the_schema_takes() -> None:
     for run in RUNS_OF.values():
         trait = run.trait("space", 0.0)
         assert list(Draft202012Validator(schema).iter_errors(trait)) == [], run.name
-        assert application(trait)["spec"]["components"][0]["traits"][0]["properties"] == trait
+        assert application(run, trait)["spec"]["components"][0]["traits"][0]["properties"] == trait
 
 
 @pytest.mark.parametrize(("quantity", "value"), [("3", 3), ("2800m", 2.8), ("12k", 12_000), ("250u", 0.00025)])
@@ -166,7 +166,8 @@ def test_the_table_says_what_was_asked_for_and_whether_it_was_right() -> None:
     assert "|  | 28: more | 2.60 | 3 | 2, 3 | 3 | 30 s | 3 of 1120 |" in text
     said = page({"law": right})
     assert "2 of 2 plateaus ended with the pods that they were to have." in said
-    assert "alone in 2. 1,440 requests, 3 not answered." in said
+    assert "In 2 Kubernetes had a number of each trigger, and left the pods as they were by the greatest in 2." in said
+    assert "in 2. 1,440 requests, 3 not answered." in said
 
 
 def test_pods_that_kedas_numbers_would_change_are_told() -> None:

@@ -17,6 +17,8 @@ from benchmarks.autoscale.real import (
     lags,
     main,
     of_the_record,
+    of_the_records,
+    others,
     setting,
     simulated,
     table,
@@ -90,6 +92,22 @@ def test_the_page_has_the_recorded_run_as_it_is() -> None:
     assert found.ready.high < 0.3
     late = sorted(round(abs(took - lag.mean)) for _, took, lag in found.lags)
     assert f"and {late[0]} to {late[-1]} s where a pod's start was measured" in PAGE
+
+
+def test_the_page_has_the_recorded_policies_as_they_are() -> None:
+    found = others()
+    assert of_the_records(found) in PAGE
+    # Of three pods on average a quarter of one, with each second's time of a request as it was.
+    assert found["littles-law"].asked.mean < 0.25
+    assert found["littles-law"].ready.mean < 0.25
+
+
+def test_the_time_of_a_request_as_it_was_measured_is_what_is_counted() -> None:
+    """Twice as long from a second on is twice as much in the system, and as many pods."""
+    law = {**TRAIT, "policy": "littles-law", "utilization": 0.5}
+    slow = replace(RUN, trait=law, milliseconds=[50.0] * 60 + [50.0, None] * 15 + [100.0] * 60)
+    times = apart(slow, measured=True)
+    assert times.asked.mean > apart(slow).asked.mean
 
 
 def test_a_run_as_the_simulator_makes_it_is_not_apart_from_one_of_its_own(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from velagen.cli import main
 from velagen.kubernetes.crds import crd_store
 from velagen.lab.images import recipes
 from velagen.lab.kind import LAYERS, KindLab, KindOptions, metrics_server
+from velagen.lab.kind.certs import issue
 from velagen.lab.kind.options import layers_with
 from velagen.tools import source, table, wanted
 
 
 @pytest.fixture(scope="module")
 def rendered() -> list[dict[str, Any]]:
-    return metrics_server.objects()
+    return metrics_server.objects(issue(metrics_server.served()))
 
 
 def test_what_is_applied_is_what_kubernetes_takes(rendered: list[dict[str, Any]]) -> None:
@@ -28,6 +29,10 @@ def test_what_is_applied_is_what_kubernetes_takes(rendered: list[dict[str, Any]]
     # Discovery asks for the API from the moment it is there.
     assert [thing["kind"] for thing in rendered][-2:] == ["Deployment", "APIService"]
     assert rendered[-1]["metadata"]["name"] == metrics_server.API_SERVICE
+    # It is the one that is asked, and no other that answers at its address.
+    assert "insecureSkipTLSVerify" not in rendered[-1]["spec"]
+    (secret,) = [thing for thing in rendered if thing["kind"] == "Secret"]
+    assert rendered[-1]["spec"]["caBundle"] == secret["data"]["tls.crt"]
     assert {thing["metadata"].get("namespace", metrics_server.NAMESPACE) for thing in rendered} == {"kube-system"}
 
 

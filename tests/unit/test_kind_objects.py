@@ -96,6 +96,7 @@ def test_routes_are_a_script_that_can_run_twice() -> None:
     assert "ip route replace 10.244.2.0/24 via 172.18.0.4\n" in script
     # Each pod's own route and those to other nodes are closer than this one.
     assert "ip route replace unreachable 10.244.0.0/16\n" in script
+    assert "iptables -w -A OUTPUT -d 10.96.0.0/16 -p tcp -j REJECT --reject-with tcp-reset\n" in script
     assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
     check, add = script.strip().splitlines()[-1].split("||")
     assert check.replace(" -C ", " -A ").replace("2>/dev/null", "").split() == add.split()

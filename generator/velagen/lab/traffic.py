@@ -99,16 +99,12 @@ def remove_application(api: Api, name: str, namespace: str) -> None:
         )
 
 
-def python_model_config(model: str, at_once: int = 1) -> str:
-    """Triton's config.pbtxt of a model in Python with one number in, X, and one out, Y.
-
-    Args:
-        at_once: requests that it works on at the same time.
-    """
+def python_model_config(model: str) -> str:
+    """Triton's config.pbtxt of a model in Python with one number in, X, and one out, Y."""
     return f"""name: "{model}"
 backend: "python"
 max_batch_size: 8
 input [{{ name: "X" data_type: TYPE_FP32 dims: [1] }}]
 output [{{ name: "Y" data_type: TYPE_FP32 dims: [1] }}]
-instance_group [{{ kind: KIND_CPU count: {at_once} }}]
+instance_group [{{ kind: KIND_CPU count: 1 }}]
 """

@@ -27,7 +27,7 @@ from velagen.lab.traffic import put_model_file, python_model_config, remove_appl
 from velagen.lab.vela import vela
 from velagen.scaling.load import Load
 from velagen.scaling.page import page, settings
-from velagen.scaling.record import HEAD, Plateau, Record, Row, Span, formula, rows
+from velagen.scaling.record import HEAD, Plateau, Record, Row, Span, formula, rows, tolerated
 
 NAMESPACE: Final = "autoscale-demo"
 #: Rates that are far from where Kubernetes' tolerance begins: 2, 3, 5 pods by the example's formula, and 2 again.
@@ -51,13 +51,10 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        {work}
+        time.sleep({seconds})
         inputs = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", one.as_numpy())]) for one in inputs]
 """
-#: What it does with a request: nothing, or nothing but work, whatever share of a processor it has.
-_WAITS: Final = "time.sleep({seconds})"
-_BURNS: Final = "end = time.process_time() + {seconds}\n        while time.process_time() < end: pass"
 _BODY: Final = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 
 
@@ -142,19 +139,12 @@ class _Pods:
 # ---------------------------------------------------------------- the parts of it
 
 
-def put_model(lab: Any, scaled: Scaled, *, seconds: float, burns: bool = False, at_once: int = 1) -> None:
-    """Put the model into the lab's store where the application looks for it: one that waits, and answers.
-
-    Args:
-        seconds: that it waits.
-        burns: it computes for so many seconds of a processor, and does not wait.
-        at_once: requests that it works on at the same time.
-    """
-    work = (_BURNS if burns else _WAITS).format(seconds=seconds)
+def put_model(lab: Any, scaled: Scaled, *, seconds: float) -> None:
+    """Put the model into the lab's store where the application looks for it: one that waits, and answers."""
     prefix = scaled.uri.removeprefix("s3://models/")
     for name, content in (
-        ("config.pbtxt", python_model_config(scaled.model, at_once)),
-        ("1/model.py", _PROGRAM.format(work=work)),
+        ("config.pbtxt", python_model_config(scaled.model)),
+        ("1/model.py", _PROGRAM.format(seconds=seconds)),
     ):
         put_model_file(lab.url("models"), f"{prefix}/{scaled.model}/{name}", content)
 
@@ -212,13 +202,17 @@ def follow(
     with load.coming_in(sum(one.longest for one in plateaus) + 60):
         for place, plateau in enumerate(plateaus):
             load.rate, start = plateau.rate, load.seconds
-            wanted = formula(scaled.trait, plateau.rate) if plateau.pods is None else plateau.pods
             right = None
             while (passed := load.seconds - start) < plateau.longest:
                 pods.look(load.seconds)
                 asked, ready = pods.asked[-1][1], pods.ready[-1][1]
                 now = load.seconds
-                right = (right if right is not None else now) if wanted == asked == ready else None
+                wanted, fits = plateau.pods, False
+                if wanted is None:
+                    each = load.milliseconds()
+                    wanted = formula(scaled.trait, plateau.rate, each)
+                    fits = tolerated(scaled.trait, plateau.rate, asked, each)
+                right = (right if right is not None else now) if asked == ready and (fits or wanted == asked) else None
                 draw(Now(place, plateau.rate, load.recent(), wanted, asked, ready, load.sent, load.failed, now))
                 if passed >= plateau.least and right is not None and now - right >= _HOLD:
                     break

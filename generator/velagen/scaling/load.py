@@ -86,6 +86,13 @@ class Load:
         with self._lock:
             return sum(self._sent[second] for second in range(max(0, now - over), now)) / max(1, min(over, now))
 
+    def milliseconds(self, over: int = 30) -> float | None:
+        """How long requests took that were sent in the last seconds, their mean; None where none was answered."""
+        now = int(self.seconds)
+        with self._lock:
+            took = [one for second in range(max(0, now - over), now) for one in self._took.get(second, ())]
+        return 1000 * statistics.fmean(took) if took else None
+
     def _ask(self) -> str:
         """Send one; why there was no good answer, or nothing."""
         if not hasattr(self._mine, "session"):

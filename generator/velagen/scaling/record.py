@@ -16,8 +16,9 @@ from velagen import autoscaling
 
 #: A number that changes: the seconds since the beginning at which it did, and what it then was.
 Changes = Sequence[tuple[float, int]]
-#: Latency is taken from so many seconds at a plateau's end, when all that waited has been answered.
-_SETTLED: Final = 15
+#: Latency is taken from so many seconds at a plateau's end, when all that waited has been answered: of the shortest
+#: window that the trait takes.
+_SETTLED: Final = 30
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def numbers_in(changes: Changes, span: Span) -> list[int]:
 # ---------------------------------------------------------------- the formula
 
 
-def formula(trait: Mapping[str, Any], rate: float, milliseconds: float | None = None) -> int | None:
-    """The pods that a trait's policy wants at a rate; None where that can't be said from these figures.
+def asked_for(trait: Mapping[str, Any], rate: float, milliseconds: float | None = None) -> float | None:
+    """The pods that a trait's policy wants at a rate, before rounding; None where these figures don't say that.
 
     Args:
         milliseconds: how long a request takes, which the policies need that count the requests in the system.
@@ -116,14 +117,21 @@ def formula(trait: Mapping[str, Any], rate: float, milliseconds: float | None = 
     part = trait.get("utilization", autoscaling.UTILIZATION)
     match trait.get("policy", "littles-law"):
         case "article":
-            pods = autoscaling.article(rate, trait["targetLatencyMilliseconds"])
+            return autoscaling.article(rate, trait["targetLatencyMilliseconds"])
         case "littles-law" if in_system is not None:
-            pods = autoscaling.littles_law(in_system, at_once, part)
+            return autoscaling.littles_law(in_system, at_once, part)
         case "slo" if in_system is not None:
             objective = trait["targetLatencyMilliseconds"]
-            pods = autoscaling.slo(in_system, milliseconds, objective, at_once, part)
+            return autoscaling.slo(in_system, milliseconds, objective, at_once, part)
         case _:
             return None
+
+
+def formula(trait: Mapping[str, Any], rate: float, milliseconds: float | None = None) -> int | None:
+    """The same as a number of pods that may run."""
+    pods = asked_for(trait, rate, milliseconds)
+    if pods is None:
+        return None
     return min(max(autoscaling.wanted(pods, 0), least_of(trait)), int(trait["maxReplicas"]))
 
 
@@ -132,10 +140,10 @@ def least_of(trait: Mapping[str, Any]) -> int:
     return int(trait.get("minReplicas", 1))
 
 
-def tolerated(trait: Mapping[str, Any], rate: float, pods: int) -> bool:
-    """Whether the article's formula leaves this number of pods alone: Kubernetes tolerates a tenth."""
-    wanted = autoscaling.article(rate, trait["targetLatencyMilliseconds"])
-    return bool(pods) and abs(wanted / pods - 1) <= autoscaling.TOLERANCE
+def tolerated(trait: Mapping[str, Any], rate: float, pods: int, milliseconds: float | None = None) -> bool:
+    """Whether Kubernetes leaves this number of pods alone, since the formula's is within a tenth of it."""
+    wanted = asked_for(trait, rate, milliseconds)
+    return bool(pods) and wanted is not None and abs(wanted / pods - 1) <= autoscaling.TOLERANCE
 
 
 # ---------------------------------------------------------------- the table
@@ -186,12 +194,11 @@ def _row(record: Record, span: Span) -> Row:
     requests = sum(record.sent[first:last])
     rate = requests / max(1, last - first)
     settled = [one for one in record.milliseconds[max(first, last - _SETTLED) : last] if one is not None]
-    wanted = span.pods
-    if wanted is None:
-        wanted = formula(record.trait, span.rate, statistics.mean(settled) if settled else None)
+    milliseconds = statistics.mean(settled) if settled else None
+    wanted = formula(record.trait, span.rate, milliseconds) if span.pods is None else span.pods
     ready = numbers_in(record.ready, span)[-1]
     took = None
-    if wanted in (None, ready) or (record.trait.get("policy") == "article" and tolerated(record.trait, rate, ready)):
+    if wanted in (None, ready) or (span.pods is None and tolerated(record.trait, rate, ready, milliseconds)):
         changes = [at for at, _ in record.ready if span.start < at < span.end]
         took = changes[-1] - span.start if changes else 0.0
     pods = numbers_in(record.asked, span)

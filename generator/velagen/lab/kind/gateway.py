@@ -77,6 +77,8 @@ def contour(envoy: str, node_port: int) -> list[KubernetesObject]:
                         port.pop("hostPort", None)
                     # There is one Envoy: taken out for a slow answer, all models are out.
                     container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 2, **_PATIENT}
+                    # Upstream asks for nothing: on a busy machine it had what all others left, and answers took 20 s.
+                    container["resources"] = {"requests": {"cpu": "50m"}}
             pod["spec"]["terminationGracePeriodSeconds"] = 30
             pod["metadata"].setdefault("annotations", {}).update(
                 {

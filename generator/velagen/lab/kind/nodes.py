@@ -122,7 +122,8 @@ def routes(others: Iterable[tuple[str, str]]) -> str:
     """Give the script that joins a node to the others: routes to their pods, and an address for what leaves.
 
     The address of a pod that is gone can't be reached. By the default route it would leave the machine, and whatever
-    answers there, such as a proxy, would be taken for the pod: kube-apiserver kept such a connection to KEDA's.
+    answers there, such as a proxy, would be taken for the pod: kube-apiserver kept such a connection to KEDA's. So
+    would the address of a Service that kube-proxy has not taken in yet: it kept one of those too, to metrics-server's.
 
     Args:
         others: (pod range, node address) of each other node.
@@ -131,6 +132,9 @@ def routes(others: Iterable[tuple[str, str]]) -> str:
     lines = [f"ip route replace unreachable {POD_RANGE}"]
     lines += [f"ip route replace {pods} via {via}" for pods, via in others]
     lines.append(f"iptables -w -t nat -C {rule} 2>/dev/null || iptables -w -t nat -A {rule}")
+    # By then an address of a Service has become a pod's, where there is one.
+    rule = f"OUTPUT -d {SERVICE_RANGE} -p tcp -j REJECT --reject-with tcp-reset"
+    lines.append(f"iptables -w -C {rule} 2>/dev/null || iptables -w -A {rule}")
     return "set -eu\n" + "\n".join(lines) + "\n"
 
 

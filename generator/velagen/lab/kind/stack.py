@@ -243,8 +243,12 @@ def _keda(lab: Site) -> None:
 
 def _metrics_server(lab: Site) -> None:
     lab.load([metrics_server.IMAGE])
-    lab.api.apply_all(metrics_server.objects())
+    *things, service = metrics_server.objects(issue(metrics_server.served()))
+    lab.api.apply_all(things)
     lab.wait_deployment(metrics_server.NAMESPACE, metrics_server.NAME)
+    # Only now: the API server looks at once, by an address that leads out of the cluster until kube-proxy has the
+    # Service, and keeps the connection to whatever answers there (its check trusts anybody).
+    lab.api.apply(service)
     _wait_available(lab.api, metrics_server.API_SERVICE)
 
 
