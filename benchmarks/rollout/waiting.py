@@ -70,6 +70,7 @@ def application(kind: str, number: int, version: int, metrics: str) -> dict[str,
         "route": {"hosts": [f"{name}.example.com"]},
         "steps": [20],
         "interval": INTERVAL,
+        "checks": 1,
         "deadline": 2 * INTERVAL,
         "settle": 0,
     }
