@@ -2,8 +2,8 @@
 
 ``vela dry-run`` renders no steps. So a step's template is evaluated with its properties and the application's
 components, as :func:`velagen.operation` ``#LoadComponets`` would give them, and with the application itself where it is
-read; no other operation is answered but those that only compute. A ``#Fail`` that is reached so is certain, and its
-message is told.
+read; a list has an answer with nothing in it, and no other operation is answered but those that only compute. A
+``#Fail`` that is reached so is certain, and its message is told.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _STAND_INS: Final[Mapping[str, str]] = {
     "builtin.#Fail": "{$fails: true, ...}",
 }
 _UNANSWERED: Final = "{$returns?: {...}, ...}"
+#: The end of a list that is written out (velagen.template.operations). It is answered, and nothing is in it: else what
+#: a step looks at once it knows the time would not be looked at here.
+_LIST: Final = re.compile(r'(#do: +"list"\n.*?\$returns)\?: \{\.\.\.\}', re.DOTALL)
 
 
 def check_steps(document: Document, catalog: Catalog, kubevela: str | None = None) -> list[Problem]:
@@ -87,6 +90,7 @@ def _offline(text: str) -> str | None:
         return None
     named = re.compile(rf"\b(?:{'|'.join(packages)})\.#\w+")
     inside = named.sub(lambda name: f"({_STAND_INS.get(name[0], _UNANSWERED)})", body[1])
+    inside = _LIST.sub(r"\1: {}", inside)
     head = _IMPORT.sub("", text[: text.index(")\n") + 2]) if re.search(r"^import \(", text, re.MULTILINE) else ""
     return f"{head}\n{inside}\n_components: {{...}}\n_application: {{...}}\n"
 
