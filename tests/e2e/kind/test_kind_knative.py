@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.e2e.kind.serving import (
     Client,
     Load,
     Seen,
+    crowd,
     down,
     pods,
     put_model,
@@ -55,6 +57,11 @@ PATH = f"/v2/models/{NAME}/infer"
 BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 #: Seconds of the average by which Knative scales: the shortest that it takes.
 SHORTEST = 6
+#: Seconds without a change after which a number of pods is believed.
+STEADY = 30
+#: Knative's own target: this part of what one pod is to bear (config-autoscaler,
+#: requests-per-second-target-default and container-concurrency-target-percentage).
+UTILIZATION = 0.7
 #: Seconds Knative waits at least before the last pod goes (config-autoscaler, scale-to-zero-grace-period).
 GRACE = 30
 PATIENCE = 240.0
@@ -193,6 +200,54 @@ def quickest(seen: list[Seen]) -> float:
     return 1000 * min(one.took for one in seen)
 
 
+def follow(lab: KindLab, space: str, wanted: int) -> tuple[list[int], float]:
+    """Wait until there have been so many pods for half a minute; give the numbers before, and the seconds until then.
+
+    A load that doubles makes Knative panic: it goes by six seconds then, which may ask for more, and takes no pod away
+    before its window is over without another reason.
+    """
+    start = since = time.monotonic()
+    numbers: list[int] = []
+
+    def settled() -> bool:
+        nonlocal since
+        now = ready(lab, space)
+        if not numbers or numbers[-1] != now:
+            numbers.append(now)
+            since = time.monotonic()
+        return now == wanted and time.monotonic() - since > STEADY
+
+    wait_for(lab, space, NAME, settled, f"{wanted} pods", PATIENCE + STEADY)
+    return numbers, since - start
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.seconds(400)
+def test_pods_follow_the_load(with_knative: KindLab, space: str) -> None:
+    """By Knative's formula: the average over its window, by what one pod is to bear and the part of that it aims at."""
+    lab, target = with_knative, 8
+    trait = {
+        "type": "autoscale",
+        "properties": {"engine": "kpa", "metric": "qps", "target": target, "minReplicas": 1, "maxReplicas": 4},
+    }
+    client = deploy(lab, space, trait)
+    wait_until(lambda: client.send("/v2/health/ready").ok, what="an answer", timeout=60, every=0.25)
+    loads = []
+    for rate in (4.0, 14.0):
+        wanted = ceil(rate / (target * UTILIZATION))
+        with steady(client, PATH, BODY, rate, 2 * PATIENCE) as load:
+            numbers, took = follow(lab, space, wanted)
+        print(
+            f"{rate:.0f} requests a second: {wanted} pods, and no other number any more, after {took:.0f} s: {numbers}"
+        )
+        loads.append(load)
+    failed = [one for load in loads for one in load.failed]
+    print(f"{sum(len(load.seen) for load in loads)} requests, {len(failed)} failed")
+    assert failed == []
+    down(lab, space, NAME)
+
+
 @dataclass
 class OfKnative(Rollout):
     """As a user writes it: the mode of the component says that KServe splits."""
@@ -256,3 +311,46 @@ def told(rollout: OfKnative, load: Load) -> None:
     shown = Counter(answer_of(one.text) if one.status == requests.codes.ok else one.status for one in load.seen)
     print(f"{rollout.phase}: {len(load.seen)} requests, {len(load.failed)} failed, by version {dict(shown)}")
     print(f"{rollout.state.get('reason', '')} {[(one['row'], one['weight']) for one in rollout.history]}")
+
+
+def shares(lab: KindLab, space: str, name: str) -> dict[str, int]:
+    """What each revision gets, as Knative says."""
+    found = lab.api.get("serving.knative.dev/v1", "Service", f"{name}-predictor", space) or {}
+    traffic = found.get("status", {}).get("traffic") or []
+    return {str(one["revisionName"]): int(one.get("percent", 0)) for one in traffic}
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.seconds(200)
+def test_a_canary_gets_its_weight(with_knative: KindLab, space: str) -> None:
+    lab, name, weight, number = with_knative, "split", 30, 1000
+    common = {"runtime": "triton", "modelName": "which", "minReplicas": 1, "resources": SMALL}
+    properties = {**common, "deploymentMode": "knative", "modelUri": put_version(lab, space, 1)}
+    canary = {"type": "canary", "properties": {"weight": weight, "modelUri": put_version(lab, space, 2)}}
+    up(lab, space, name, properties)
+    client = Client(lab, space, name)
+    client.host = f"{name}-predictor-{space}.{knative.DOMAIN}"
+    wait_for(lab, space, name, lambda: client.send(ROLLOUT_PATH, ROLLOUT_BODY).ok, "an answer")
+    old, new = (f"{name}-predictor-0000{one}" for one in (1, 2))
+    with steady(client, ROLLOUT_PATH, ROLLOUT_BODY, RATE, 600) as load:
+        up(lab, space, name, properties, canary)
+        asked = {new: weight, old: 100 - weight}
+        wait_for(lab, space, name, lambda: shares(lab, space, name) == asked, f"{weight} % for the new version")
+        # The ingress may be seconds behind what is written.
+        wait_until(
+            lambda: answer_of(client.send(ROLLOUT_PATH, ROLLOUT_BODY).text) == 2,
+            what="version 2",
+            timeout=120,
+            every=0.05,
+        )
+        time.sleep(3)
+        split = crowd(client, ROLLOUT_PATH, lambda _: ROLLOUT_BODY, number, 8)
+        wait_healthy(lab, space, name)
+    shown = Counter(answer_of(one.text) for one in split.seen if one.status == requests.codes.ok)
+    print(f"{len(load.seen)} requests, {len(load.failed)} failed; {shown[2]} of {number} by the new version")
+    assert load.failed == []
+    assert split.failed == []
+    # Envoy draws lots: 6 points are four standard deviations.
+    assert abs(100 * shown[2] / number - weight) <= 6, shown
+    down(lab, space, name)
