@@ -115,6 +115,22 @@ def test_what_kubernetes_tolerates_is_right() -> None:
     assert (row.formula, row.ready, row.took) == (4, 3, 31.5)
 
 
+def test_a_plateau_may_say_what_it_ends_with() -> None:
+    clock = record(
+        trait={"metric": "schedule", "maxReplicas": 6}, spans=(Span(8, 0, 40, 2), Span(28, 40, 80, 5, "noon"))
+    )
+    assert [(row.formula, row.ready, row.took) for row in rows(clock)] == [(2, 2, 0.0), (5, 3, None)]
+
+
+def test_littles_law_takes_the_time_that_requests_took() -> None:
+    law = {**LAW, "maxReplicas": 9}
+    # 28 a second of 80 ms are 2.24 at once, which are 2.8 pods' worth; of 84 ms 2.94; three are within a tenth of 3.15.
+    for milliseconds, wanted in ((80.0, 3), (84.0, 3), (90.0, 4)):
+        row = rows(record(trait=law, milliseconds=[milliseconds] * 80))[1]
+        assert (row.formula, row.ready, row.took) == (wanted, 3, 31.5)
+    assert rows(record(trait=law, milliseconds=[200.0] * 80))[1].took is None
+
+
 def test_the_time_of_one_request_is_of_the_quietest_plateau() -> None:
     assert settled_milliseconds(record()) == 10.0
     assert settled_milliseconds(record(milliseconds=[None] * 80)) is None
@@ -218,6 +234,9 @@ def test_a_load_is_counted_by_the_second(model: str) -> None:
     assert sum(failed) <= load.failed
     assert load.why() == f"status 500 ({load.failed})"
     assert all(one is not None and one >= 10 for one in took[:2])
+    each = load.milliseconds()
+    assert each is not None
+    assert 10 <= each < 1000
     assert set(Model.hosts) == {"m.example.com"}
 
 
@@ -230,6 +249,7 @@ def test_a_load_that_nobody_answers_is_told() -> None:
     with load.coming_in(longest=5):
         time.sleep(0.3)
     assert load.failed == load.sent > 0
+    assert load.milliseconds() is None
     assert load.why() == f"ConnectionError ({load.sent})"
 
 
