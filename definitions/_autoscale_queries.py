@@ -109,6 +109,18 @@ def began_before(series: str, where: str) -> str:
     return f"count(count_over_time({series}{selector(where)}[{WINDOW}] offset {WINDOW}))"
 
 
+def stalled(source: Source) -> str:
+    """Excludes an answer where requests were counted and not one of their times.
+
+    A proxy short of processor time adds to its histograms late (Envoy merges them at its own pace; its counters go on).
+    No growth of the times would mean nobody in the system, and pods would go under full load.
+    """
+    mean, answered = source.mean, source.answered
+    if not mean or (mean.count, mean.where) == (answered.name, answered.where):
+        return ""
+    return f" unless ({per_second(mean.count, mean.where)} == 0 and {per_second(answered.name, answered.where)} > 0)"
+
+
 def requests(source: Source) -> str:
     """Answered requests in a second."""
     return per_second(source.answered.name, source.answered.where)
@@ -163,7 +175,7 @@ LATENCY = {source.name: latency(source) for source in READ}
 #: What must have an answer too where the rate of requests, or the number in the system, is read.
 FULL_QPS = {source.name: f" and {began_before(source.answered.name, source.answered.where)}" for source in READ}
 FULL_CONCURRENCY = {
-    source.name: f" and {began_before(source.mean.total, source.mean.where)}"
+    source.name: f" and {began_before(source.mean.total, source.mean.where)}{stalled(source)}"
     for source in READ
     if source.mean and not counts_itself(source)
 }

@@ -162,6 +162,29 @@ def test_after_an_outage_there_is_no_answer_until_the_window_is_full(tmp_path: P
     holds(tmp_path, EMPTY, *cases)
 
 
+def test_requests_whose_times_are_not_counted_are_no_answer_and_no_requests_are(tmp_path: Path) -> None:
+    """Seen on Envoy: short of processor time its histograms stood still for half a minute, and its counters did not."""
+    query = of_golden("autoscale-slo")[0]["metadata"]["query"]
+    envoy = {"envoy_cluster_name": "default_autoscale-slo-predictor_80"}
+    times = "envoy_cluster_upstream_rq_time"
+
+    def counted(total: str, count: str, completed: str) -> list[dict[str, str]]:
+        series_of = (
+            (f"{times}_sum", total),
+            (f"{times}_count", count),
+            ("envoy_cluster_upstream_rq_completed", completed),
+        )
+        return [series(name, values, **envoy) for name, values in series_of]
+
+    grow, stand = "0+15000x20", "300000x20"
+    holds(
+        tmp_path,
+        EMPTY,
+        case(counted(f"{grow} {stand}", "0+300x20 6000x20", "0+300x40"), asks(query, 1, at="5m"), asks(query, at="8m")),
+        case(counted(f"{grow} {stand}", "0+300x20 6000x20", "0+300x20 6000x20"), asks(query, 0, at="8m")),
+    )
+
+
 def test_gpus_are_read_whole_or_in_mig_mode_in_parts(tmp_path: Path) -> None:
     query = filled(queries.GPUS, "triton")
     holds(
