@@ -12,7 +12,7 @@ from _rollout_route import route_name
 from _rollout_seen import (
     answer,
     candidate_object,
-    is_ready,
+    new_version_is_ready,
     percent_of,
     phase_then,
     read,
@@ -100,6 +100,9 @@ is_quiet = let(
     & (waited < if_else(phase_then == "step", p.interval, p.deadline))
     & (revision_of(model) == context.appRevision)
     & one_of(first_given(stored.pinned, ""), "", rolled_out_of(model))
-    & cases((phase_then == "step", split_found == first_given(stored.routed, "")), otherwise=~is_ready(model))
+    & cases(
+        (phase_then == "step", split_found == first_given(stored.routed, "")),
+        otherwise=~new_version_is_ready(model, via_then == "kserve"),
+    )
 )
 quiet_message = f"{first_given(stored.said, '')}{wait_in_words(phase_then, trouble_of(model), p.interval)}"

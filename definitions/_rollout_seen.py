@@ -201,14 +201,22 @@ def trouble_of(model: Reference) -> Expression:
 
 
 trouble = let(trouble_of(candidate))
-#: Of a revision its own word: Ready is the route's too, and is Unknown for as long as the ingress takes in each share.
-candidate_is_ready = let(
-    if_else(
-        is_kserve,
-        length(conditions(candidate.status.conditions, "PredictorConfigurationReady", "True")) > 0,
-        is_ready(candidate),
+
+
+def new_version_is_ready(model: Reference, by_kserve: Expression) -> Expression:
+    """Whether the version that is brought in is ready, where KServe splits or where we do.
+
+    Of a revision its own word counts: Ready is the route's too, and is Unknown for as long as the ingress takes in each
+    share.
+    """
+    return if_else(
+        by_kserve,
+        length(conditions(model.status.conditions, "PredictorConfigurationReady", "True")) > 0,
+        is_ready(model),
     )
-)
+
+
+candidate_is_ready = let(new_version_is_ready(candidate, is_kserve))
 
 
 # ---------------------------------------------------------------- Knative's revisions

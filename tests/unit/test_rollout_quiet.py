@@ -115,6 +115,7 @@ def of_model(run: Run, found: dict[str, Any], **parameter: Any) -> Run:
 SPLIT: dict[str, Any] = {"status": {"components": {"predictor": {"latestRolledoutRevision": "m-00001"}}}}
 PERCENT: dict[str, Any] = {"spec": {"predictor": {"canaryTrafficPercent": 20}}}
 FAILURE = {"modelStatus": {"lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no\n such   file"}}}
+REVISION_READY = SPLIT["status"] | {"conditions": [{"type": "PredictorConfigurationReady", "status": "True"}]}
 CASES = {
     "between two checks": (Run("step"), ("m-rollout, m-canary", "as before")),
     "a check comes near": (Run("step", waited=40), ("m-rollout, m-canary", "as before, the next one is due")),
@@ -148,6 +149,10 @@ CASES = {
     ),
     "KServe pins another version": (
         of_model(Run("step", via="kserve", routed="20", pinned="m-00002"), model(**SPLIT, **PERCENT)),
+        ("objects", ""),
+    ),
+    "a revision is ready and its route is not": (
+        of_model(Run("prepare", via="kserve", pinned="m-00001"), {**model(ready=False), "status": REVISION_READY}),
         ("objects", ""),
     ),
     "KServe deploys": (of_model(Run("deploy", via="kserve"), model(ready=False)), ("objects", "")),
