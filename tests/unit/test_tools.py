@@ -193,7 +193,7 @@ def test_an_unknown_tool_is_told_the_known_ones() -> None:
     with pytest.raises(VelagenError, match=r"Pinned versions: 0\.9\.2, 0\.14\.1"):
         tool("cue", "0.1.0")
     with pytest.raises(VelagenError, match="Known sources: kserve"):
-        source("knative")
+        source("nonesuch")
     with pytest.raises(VelagenError, match=r"Pinned versions: 1\.11\.0, 1\.10\.9"):
         source("kubevela", "1.9.0")
 
