@@ -30,8 +30,10 @@ from velagen.lab.kind import KindLab
 
 __all__ = [
     "ISVC",
+    "ONE_NUMBER",
     "PATIENCE",
     "SMALL",
+    "WAITING_MODEL",
     "Client",
     "Load",
     "Seen",
@@ -53,6 +55,20 @@ __all__ = [
     "wait_ready",
     "wait_rolled",
 ]
+
+#: Takes a few milliseconds of no work: what limits the rate is the test's, not the machine.
+WAITING_MODEL = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.005)
+        inputs = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", one.as_numpy())]) for one in inputs]
+"""
+#: What it is asked.
+ONE_NUMBER = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 
 
 def run_in_image(lab: KindLab, space: str, image: str, code: str) -> dict[str, Any]:

@@ -17,7 +17,20 @@ from benchmarks.rollout.live import BODY as ROLLOUT_BODY
 from benchmarks.rollout.live import PATH as ROLLOUT_PATH
 from benchmarks.rollout.live import Rollout, put_version
 from tests import budget
-from tests.e2e.kind.serving import SMALL, Client, Load, down, pods, put_model, steady, triton_config, up, wait_ready
+from tests.e2e.kind.serving import (
+    ONE_NUMBER,
+    SMALL,
+    WAITING_MODEL,
+    Client,
+    Load,
+    down,
+    pods,
+    put_model,
+    steady,
+    triton_config,
+    up,
+    wait_ready,
+)
 
 from velagen.autoscaling import TOLERANCE, article
 from velagen.lab import condition, wait_until
@@ -28,19 +41,7 @@ from velagen.lab.vela import vela
 from velagen.scaling.record import rows
 
 NAME = "scales"
-#: Takes a few milliseconds of no work: what limits the rate is the test's, not the machine.
-MODEL = """
-import time
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        time.sleep(0.005)
-        inputs = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", one.as_numpy())]) for one in inputs]
-"""
 PATH = f"/v2/models/{NAME}/infer"
-BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 #: One pod for each 10 requests a second.
 MILLISECONDS = 8
 LEAST, MOST = 2, 6
@@ -165,7 +166,7 @@ def test_pods_follow_the_load_and_hold_without_numbers(with_keda: KindLab, space
     lab = with_keda
     lab.load(["tritonserver"])
     config = triton_config(NAME, "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]")
-    uri = put_model(lab, NAME, {f"{NAME}/config.pbtxt": config, f"{NAME}/1/model.py": MODEL})
+    uri = put_model(lab, NAME, {f"{NAME}/config.pbtxt": config, f"{NAME}/1/model.py": WAITING_MODEL})
     up(lab, space, NAME, {"runtime": "triton", "modelUri": uri, "modelName": NAME, "resources": SMALL}, TRAIT)
     wait_ready(lab, space, NAME)
     watch = Watch(lab, space)
@@ -174,10 +175,10 @@ def test_pods_follow_the_load_and_hold_without_numbers(with_keda: KindLab, space
     watch.until(lambda: healthy(lab, space), "a healthy application", 60)
 
     # Up, by two steps, each with the time in which it could change its mind.
-    with steady(client, PATH, BODY, PLATEAUS[0], 2 * PATIENCE) as load:
+    with steady(client, PATH, ONE_NUMBER, PLATEAUS[0], 2 * PATIENCE) as load:
         climb(watch, PLATEAUS[0])
     loads = [load]
-    with steady(client, PATH, BODY, PLATEAUS[1], 4 * PATIENCE + OUTAGE) as load:
+    with steady(client, PATH, ONE_NUMBER, PLATEAUS[1], 4 * PATIENCE + OUTAGE) as load:
         climb(watch, PLATEAUS[1])
         with_keda_anew(watch)
         without_numbers(watch)
@@ -186,7 +187,7 @@ def test_pods_follow_the_load_and_hold_without_numbers(with_keda: KindLab, space
         print(f"{rate_of(load):.1f} requests a second where {rate} were to be sent")
 
     # Down.
-    with steady(client, PATH, BODY, QUIET, 2 * PATIENCE) as load:
+    with steady(client, PATH, ONE_NUMBER, QUIET, 2 * PATIENCE) as load:
         start = time.monotonic()
         took = watch.until(lambda: watch.ready() == LEAST, f"{LEAST} pods", PATIENCE)
         watch.during(LULL)
@@ -346,7 +347,7 @@ def test_an_autoscaler_without_an_answer_rings_where_requests_come_in(with_keda:
     lab = with_keda
     lab.load(["tritonserver"])
     config = triton_config(NAME, "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]")
-    uri = put_model(lab, NAME, {f"{NAME}/config.pbtxt": config, f"{NAME}/1/model.py": MODEL})
+    uri = put_model(lab, NAME, {f"{NAME}/config.pbtxt": config, f"{NAME}/1/model.py": WAITING_MODEL})
     query = f'kube_configmap_info{{namespace="{space}",configmap="{GATE}"}}'
     custom = {"metric": "custom", "query": query, "target": 1, "maxReplicas": 2, "pollingSeconds": 5}
     scaler = {"type": "autoscale", "properties": custom}
@@ -365,7 +366,7 @@ def test_an_autoscaler_without_an_answer_rings_where_requests_come_in(with_keda:
         "horizontalpodautoscaler='keda-hpa-MODEL-autoscale'}"
     )
     firing = "ALERTS{alertname='ModelScalerHasNoAnswer',namespace='SPACE',version='MODEL',alertstate='firing'}"
-    with steady(Client(lab, space, "asked"), PATH, BODY, 4, 900):
+    with steady(Client(lab, space, "asked"), PATH, ONE_NUMBER, 4, 900):
         began = time.monotonic()
         wait_until(lambda: all(number(silent, one) == 1 for one in models), what="no numbers", timeout=90, every=2)
         wait_until(lambda: number(firing, "asked") == 1, what="the alert", timeout=420, every=2)

@@ -21,7 +21,9 @@ from benchmarks.rollout.live import QUICK, Rollout, answer_of, put_version
 from tests import budget
 from tests.e2e.kind.serving import (
     ISVC,
+    ONE_NUMBER,
     SMALL,
+    WAITING_MODEL,
     Client,
     Load,
     Seen,
@@ -42,19 +44,7 @@ from velagen.lab.kind import KindLab, knative, stack
 from velagen.lab.vela import vela
 
 NAME = "kn"
-#: Takes a few milliseconds of no work: what limits the rate is the test's, not the machine.
-MODEL = """
-import time
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        time.sleep(0.005)
-        inputs = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", one.as_numpy())]) for one in inputs]
-"""
 PATH = f"/v2/models/{NAME}/infer"
-BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 #: Seconds of the average by which Knative scales: the shortest that it takes.
 SHORTEST = 6
 #: Seconds without a change after which a number of pods is believed.
@@ -98,7 +88,7 @@ def remove(api: Api) -> None:
 def deploy(lab: KindLab, space: str, *traits: Mapping[str, Any], **more: Any) -> Client:
     """Apply the model in knative mode, and give a client of the address that KServe says."""
     config = triton_config(NAME, "X TYPE_FP32 [1]", "Y TYPE_FP32 [1]")
-    uri = put_model(lab, NAME, {f"{NAME}/config.pbtxt": config, f"{NAME}/1/model.py": MODEL})
+    uri = put_model(lab, NAME, {f"{NAME}/config.pbtxt": config, f"{NAME}/1/model.py": WAITING_MODEL})
     properties = {"runtime": "triton", "modelUri": uri, "modelName": NAME, "resources": SMALL}
     up(lab, space, NAME, {**properties, "deploymentMode": "knative", **more}, *traits)
     wait_for(
@@ -138,8 +128,8 @@ def test_a_model_answers_and_says_so(with_knative: KindLab, space: str) -> None:
     client = deploy(lab, space)
     assert client.host == f"{NAME}-predictor-{space}.{knative.DOMAIN}"
     wait_until(lambda: client.send("/v2/health/ready").ok, what="an answer", timeout=60, every=0.25)
-    assert client.ask(PATH, BODY)["outputs"][0]["data"] == [1.0]
-    with steady(client, PATH, BODY, 10, 60) as load:
+    assert client.ask(PATH, ONE_NUMBER)["outputs"][0]["data"] == [1.0]
+    with steady(client, PATH, ONE_NUMBER, 10, 60) as load:
         time.sleep(20)
     assert load.failed == []
     wait_healthy(lab, space, NAME)
@@ -179,7 +169,7 @@ def test_no_pod_without_requests_and_none_is_lost(with_knative: KindLab, space: 
         # It serves nobody, and nothing is wrong with it.
         time.sleep(5)
         wait_healthy(lab, space, NAME)
-        with steady(client, PATH, BODY, 2, 300, at_once=128) as load:
+        with steady(client, PATH, ONE_NUMBER, 2, 300, at_once=128) as load:
             wait_for(lab, space, NAME, lambda: ready(lab, space) > 0, "a pod", PATIENCE)
             time.sleep(15)
         waited = [one for one in load.seen if one.took > 1]
@@ -236,7 +226,7 @@ def test_pods_follow_the_load(with_knative: KindLab, space: str) -> None:
     loads = []
     for rate in (4.0, 14.0):
         wanted = ceil(rate / (target * UTILIZATION))
-        with steady(client, PATH, BODY, rate, 2 * PATIENCE) as load:
+        with steady(client, PATH, ONE_NUMBER, rate, 2 * PATIENCE) as load:
             numbers, took = follow(lab, space, wanted)
         print(
             f"{rate:.0f} requests a second: {wanted} pods, and no other number any more, after {took:.0f} s: {numbers}"
