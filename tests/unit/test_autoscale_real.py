@@ -70,9 +70,9 @@ def test_the_runs_are_those_that_the_page_tells() -> None:
     assert told == [(step.rate, step.pods, step.took[0]) for step in STEPS]
     assert f"first two rows after {STEPS[0].took[1]} and {STEPS[1].took[1]} s" in PAGE
     # The test's own model and trait.
-    test = (ROOT / "tests" / "e2e" / "kind" / "test_kind_autoscale.py").read_text()
-    assert f"time.sleep({MODEL_SECONDS})" in test
-    assert "QUIET, PLATEAUS = 4.0, (28.0, 48.0)" in test
+    kind = ROOT / "tests" / "e2e" / "kind"
+    assert f"time.sleep({MODEL_SECONDS})" in (kind / "serving.py").read_text()
+    assert "QUIET, PLATEAUS = 4.0, (28.0, 48.0)" in (kind / "test_kind_autoscale.py").read_text()
 
 
 def test_the_page_has_the_error_as_it_is() -> None:
