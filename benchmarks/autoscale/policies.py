@@ -26,7 +26,7 @@ from velagen.lab.api import Api, ApiError
 from velagen.lab.images import recipes
 from velagen.lab.kind import KindLab, keda, stack
 from velagen.lab.traffic import local
-from velagen.monitoring.sources import CONTOUR
+from velagen.monitoring.sources import CONTOUR, ENVOY_CLUSTER, SOURCES
 from velagen.scaling.demo import Now, Scaled, follow, in_words, load_of
 from velagen.scaling.load import Load
 from velagen.scaling.record import Plateau, Record, Row, Span, least_of, rows
@@ -131,7 +131,8 @@ def cluster(space: str) -> str:
 
 def answered(space: str) -> str:
     """PromQL: answers in a second, those of a gateway without a pod too."""
-    return f'sum(rate(envoy_cluster_upstream_rq_completed{{envoy_cluster_name="{cluster(space)}"}}[30s]))'
+    (requests,) = SOURCES["envoy"].requests
+    return f'sum(rate({requests.name}{{{ENVOY_CLUSTER}="{cluster(space)}"}}[30s]))'
 
 
 def at(seconds: float) -> str:
@@ -421,9 +422,11 @@ def counted(prometheus: str, query: str) -> float | None:
 
 def milliseconds(prometheus: str, space: str, span: Span, begun: float) -> float:
     """How long a request took in a plateau by the gateway; 0 where it does not say."""
-    where = f'{{envoy_cluster_name="{cluster(space)}"}}[{max(10, round(span.end - span.start) - 15)}s]'
+    mean = SOURCES["envoy"].mean
+    assert mean
+    where = f'{{{ENVOY_CLUSTER}="{cluster(space)}"}}[{max(10, round(span.end - span.start) - 15)}s]'
     until = f"@ {begun + span.end:.0f}"
-    total, count = (f"sum(increase(envoy_cluster_upstream_rq_time_{one}{where} {until}))" for one in ("sum", "count"))
+    total, count = (f"sum(increase({name}{where} {until}))" for name in (mean.total, mean.count))
     return round(counted(prometheus, f"{total} / {count}") or 0.0, 1)
 
 
