@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.autoscale.policies --lab DIR``; each run is kept in runs/NAME.json, in the form of `velagen demo
 autoscale --record`, and ``--write`` makes the table of docs/autoscale.md of what is kept. The simulator is held against
-Little's law, slo and the crowd (``python -m benchmarks.autoscale.real``).
+Little's law and the crowd (``python -m benchmarks.autoscale.real``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.page import ROOT, write
 from benchmarks.standing import standing
 
 from velagen import autoscaling
+from velagen.kubernetes.quantity import amount
 from velagen.lab import wait_until
 from velagen.lab.api import Api, ApiError
 from velagen.lab.images import recipes
@@ -95,7 +96,6 @@ MINUTE: Final = 60.0
 #: Seconds until a model is up at the latest.
 _AHEAD: Final = 300.0
 _HPA: Final = ("autoscaling/v2", "HorizontalPodAutoscaler")
-_UNITS: Final = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6}
 
 #: The trait in a namespace, at a time.
 Properties = Callable[[str, float], Mapping[str, Any]]
@@ -361,8 +361,10 @@ RUNS_OF: Final = {
 
 def number(quantity: str) -> float:
     """A quantity of Kubernetes': ``2800m`` is 2.8."""
-    unit = _UNITS.get(quantity[-1:])
-    return float(quantity) if unit is None else float(quantity[:-1]) * unit
+    found = amount(quantity)
+    if found is None:
+        raise ValueError(f"{quantity} is no quantity")
+    return float(found)
 
 
 @dataclass

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from velagen.adopt.defaults import MODE, defaulted
 from velagen.adopt.table import ADDED, NAME_FLAGS, OTHER_TOOLS
 from velagen.kserve.cut import PARTS
+from velagen.kubernetes.quantity import amount
 
 Path = tuple[str, ...]
 #: Where one of the two has nothing.
@@ -18,8 +17,6 @@ ABSENT: Final = object()
 #: Which autoscaler, and the one without it (KServe pkg/constants/constants.go, DefaultAutoscalerClass).
 _CLASS: Final = "serving.kserve.io/autoscalerClass"
 _USUAL_CLASS: Final = "hpa"
-_UNITS: Final = {"": 0, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY: Final = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
 
 @dataclass(frozen=True)
@@ -97,15 +94,8 @@ _SAYING_EMPTY: Final = frozenset(("emptyDir", "podSelector", "namespaceSelector"
 def _quantity(value: Any) -> Any:
     """An amount in one form: ``1``, ``"1"`` and ``1000m`` are the same."""
     text = str(value).strip()
-    found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    try:
-        if found and found[2] in _BINARY:
-            return str((Decimal(found[1]) * 1024 ** _BINARY[found[2]]).normalize())
-        if found and found[2] in _UNITS:
-            return str((Decimal(found[1]) * Decimal(10) ** _UNITS[found[2]]).normalize())
-        return str(Decimal(text).normalize())
-    except InvalidOperation:
-        return text
+    found = amount(text)
+    return text if found is None else str(found.normalize())
 
 
 def _name_alike(wanted: dict[str, Any], got: dict[str, Any]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import yaml
 
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.lab.kind.layer import Site
+from velagen.lab.kind.upstream import parse
 from velagen.lab.objects import KSERVE_NAMESPACE
 from velagen.tools import source
 
@@ -24,9 +24,9 @@ _PATIENT = {"timeoutSeconds": 5, "failureThreshold": 6}
 def crds() -> list[KubernetesObject]:
     """Give the CRDs of Gateway API (experimental: Contour watches its TCP and TLS routes too) and Contour's own."""
     folder = source("gateway-api") / "config/crd/experimental"
-    things = _load(source("contour") / "examples/contour/01-crds.yaml")
+    things = parse((source("contour") / "examples/contour/01-crds.yaml").read_text())
     for path in sorted(folder.glob("gateway.networking.k8s.io_*.yaml")):
-        things += [thing for thing in _load(path) if thing["kind"] == "CustomResourceDefinition"]
+        things += [thing for thing in parse(path.read_text()) if thing["kind"] == "CustomResourceDefinition"]
     return things
 
 
@@ -49,7 +49,7 @@ def contour(envoy: str, node_port: int) -> list[KubernetesObject]:
         "03-contour.yaml",
         "03-envoy.yaml",
     ):
-        things += _load(folder / name)
+        things += parse((folder / name).read_text())
     config = {"gateway": {"gatewayRef": {"name": GATEWAY, "namespace": KSERVE_NAMESPACE}}}
     things.append(
         {
@@ -134,8 +134,3 @@ def envoy_image(lab: Site) -> str:
     """Give the reference of Envoy's image in a cluster."""
     recipe = recipes()["envoy"]
     return recipe.references[0] if lab.assembled else (recipe.official or recipe.references[0])
-
-
-def _load(path: Any) -> list[KubernetesObject]:
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [thing for thing in yaml.load_all(path.read_text(), loader) if thing]

@@ -6,15 +6,12 @@ Its admission webhooks are left out: `config/minimal`, which upstream releases a
 from __future__ import annotations
 
 import base64
-from typing import Any
-
-import yaml
 
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.lab.kind.certs import Pair
 from velagen.lab.kind.kubevela import secret
-from velagen.lab.kind.upstream import kustomized
+from velagen.lab.kind.upstream import kustomized, parse
 
 NAMESPACE = "keda"
 OPERATOR, ADAPTER = "keda-operator", "keda-metrics-apiserver"
@@ -42,8 +39,7 @@ def objects(pair: Pair) -> tuple[list[KubernetesObject], list[KubernetesObject]]
     """
     crds: list[KubernetesObject] = []
     things: list[KubernetesObject] = []
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for thing in yaml.load_all(kustomized("keda", "config/minimal"), loader):
+    for thing in parse(kustomized("keda", "config/minimal")):
         kind = thing["kind"]
         thing["metadata"].pop("creationTimestamp", None)
         if kind == "CustomResourceDefinition":

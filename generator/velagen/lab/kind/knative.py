@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.lab.kind.gateway import GATEWAY
+from velagen.lab.kind.upstream import parse
 from velagen.lab.objects import KSERVE_NAMESPACE
 from velagen.tools import source
 
@@ -102,9 +100,8 @@ _ORDER = {"Namespace": 0, "MutatingWebhookConfiguration": 2, "ValidatingWebhookC
 
 
 def _read(folder: Path) -> Iterator[KubernetesObject]:
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for path in sorted(folder.glob("*.yaml")):
-        yield from (thing for thing in yaml.load_all(path.read_text(), loader) if thing)
+        yield from parse(path.read_text())
 
 
 def _reference(recipe: str) -> str:

@@ -6,13 +6,12 @@ import copy
 import json
 from typing import Any
 
-import yaml
-
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab import objects
 from velagen.lab.api import Api
 from velagen.lab.kind.certs import Pair
 from velagen.lab.kind.kubevela import in_cluster, secret
+from velagen.lab.kind.upstream import parse
 from velagen.tools import table
 
 _KSERVE_CERT = "kserve-webhook-server-cert"
@@ -47,8 +46,7 @@ def kserve_objects(text: str, pair: Pair) -> tuple[list[KubernetesObject], list[
     things: list[KubernetesObject] = []
     hooks: list[KubernetesObject] = []
     namespace = objects.KSERVE_NAMESPACE
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for thing in yaml.load_all(text, loader):
+    for thing in parse(text):
         kind = (thing or {}).get("kind")
         if kind in {None, "CustomResourceDefinition", "Certificate", "Issuer"}:
             continue

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 
-import yaml
-
 from velagen.kubernetes.objects import KubernetesObject
 from velagen.lab.images import recipes
 from velagen.lab.kind.certs import Pair
 from velagen.lab.kind.kubevela import secret
-from velagen.lab.kind.upstream import kustomized
+from velagen.lab.kind.upstream import kustomized, parse
 
 NAMESPACE = "kube-system"
 NAME = IMAGE = "metrics-server"
@@ -34,7 +32,7 @@ def objects(pair: Pair) -> list[KubernetesObject]:
     Args:
         pair: a certificate for the name of `served`; upstream has the API server trust whoever answers.
     """
-    things = list(yaml.safe_load_all(kustomized("metrics-server", "manifests/base")))
+    things = parse(kustomized("metrics-server", "manifests/base"))
     for thing in things:
         if thing["kind"] == "Deployment":
             _here(thing)

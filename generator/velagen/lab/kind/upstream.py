@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from functools import cache
+from typing import Any
+
+import yaml
 
 from velagen.errors import Problem, VelagenError
+from velagen.kubernetes.objects import KubernetesObject
 from velagen.tools import source, tool
 
 
@@ -30,3 +34,9 @@ def kustomized(name: str, folder: str) -> str:
     if done.returncode != 0:
         raise VelagenError(Problem(f"kubectl kustomize: {done.stderr.strip()[-800:]}"))
     return done.stdout
+
+
+def parse(text: str) -> list[KubernetesObject]:
+    """Give the objects of a manifest."""
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [thing for thing in yaml.load_all(text, loader) if thing]
