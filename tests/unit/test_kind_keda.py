@@ -1,4 +1,4 @@
-"""KEDA in a kind lab: what is applied, where it comes from, and that only who asks for it waits for it."""
+"""KEDA in a kind lab: what is applied, and where it comes from."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from cryptography import x509
-from tests import budget
 
-from velagen.cli import main
-from velagen.errors import VelagenError
 from velagen.kubernetes.crds import crd_store
 from velagen.lab.images import recipes
-from velagen.lab.kind import LAYERS, KindLab, KindOptions, keda, stack
+from velagen.lab.kind import keda
 from velagen.lab.kind.certs import issue
-from velagen.lab.kind.options import EXTRA, layers_with
 from velagen.tools import source, table, wanted
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -93,52 +88,3 @@ def test_what_the_trait_renders_is_what_this_keda_takes() -> None:
                 found += 1
                 assert store.check(thing) == [], path.name
     assert found >= 8
-
-
-def test_only_who_asks_for_keda_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not set(EXTRA) & set(KindOptions().layers)
-    with_keda = layers_with("keda")
-    assert with_keda.index("prometheus") < with_keda.index("keda") < with_keda.index("addon")
-    assert [name for name in with_keda if name not in EXTRA] == list(LAYERS)
-    with pytest.raises(VelagenError, match="keda"):
-        stack.install(KindLab("x", folder=tmp_path), ["nonesuch"], None)
-
-    brought: list[tuple[str, str | None]] = []
-
-    def install(asked: list[tuple[str, str | None]]) -> list[Path]:
-        brought.extend(asked)
-        return []
-
-    monkeypatch.setattr("velagen.tools.install", install)
-    assert CliRunner().invoke(main, ["tools", "install", "--kind"]).exit_code == 0
-    names = {name for name, _ in brought}
-    assert {"prometheus", "kind", "vela"} <= names
-    assert not {name for name in names if name.startswith("keda")}
-
-    built: list[KindOptions] = []
-    monkeypatch.setattr(KindLab, "up", lambda lab: built.append(lab.options))
-    monkeypatch.setattr(KindLab, "ports", lambda lab: {})
-    for arguments in ([], ["--keda"]):
-        CliRunner().invoke(main, ["lab", "up", "--kind", "--dir", str(tmp_path / "lab"), *arguments])
-    assert [options.layers for options in built] == [LAYERS, with_keda]
-    said = CliRunner().invoke(main, ["lab", "up", "--keda", "--dir", str(tmp_path / "lab")])
-    assert said.exit_code != 0
-    assert "Add --kind" in said.output
-
-
-def test_a_run_with_a_bound_on_its_time_never_builds_keda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    images = list(keda.IMAGES.values())
-    assert not set(images) & set(budget.of_every_cluster())
-    assert {"prometheus", "node", "tritonserver"} <= set(budget.of_every_cluster())
-    monkeypatch.delenv(budget.UNTIL, raising=False)
-    budget.leave_out_if_unbuilt(images)
-    monkeypatch.setenv(budget.UNTIL, "1e12")
-    with pytest.raises(pytest.skip.Exception, match=r"left out: keda-operator 2.* and keda-adapter .* 18 minutes"):
-        budget.leave_out_if_unbuilt(images)
-    for name in ("keda-operator", "keda-adapter"):
-        row = table().row(name)
-        place = tmp_path / "tools" / name / row.version / name
-        place.parent.mkdir(parents=True)
-        place.touch(mode=0o755)
-    budget.leave_out_if_unbuilt(images)

@@ -1,4 +1,4 @@
-"""Knative in a kind lab: what is applied, where it comes from, and that only who asks for it waits for it."""
+"""Knative in a kind lab: what is applied, and where it comes from."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from tests import budget
 
-from velagen.cli import main
 from velagen.kubernetes.crds import crd_store
 from velagen.lab import objects
 from velagen.lab.images import recipes
-from velagen.lab.kind import LAYERS, KindLab, KindOptions, gateway, knative
-from velagen.lab.kind.options import EXTRA, layers_with
+from velagen.lab.kind import gateway, knative
 from velagen.tools import source, table, wanted
 
 Things = dict[tuple[str, str], dict[str, Any]]
@@ -97,35 +93,3 @@ def test_what_is_set_otherwise_than_upstream_has_it(named: Things) -> None:
         if kind == "ConfigMap":
             assert "_example" not in thing["data"]
             assert "knative.dev/example-checksum" not in thing["metadata"].get("annotations", {})
-
-
-def test_only_who_asks_for_knative_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not set(EXTRA) & set(KindOptions().layers)
-    brought: list[tuple[str, str | None]] = []
-
-    def install(asked: list[tuple[str, str | None]]) -> list[Path]:
-        brought.extend(asked)
-        return []
-
-    monkeypatch.setattr("velagen.tools.install", install)
-    assert CliRunner().invoke(main, ["tools", "install", "--kind"]).exit_code == 0
-    assert not {name for name, _ in brought if name.startswith(("knative", "kourier"))}
-
-    built: list[KindOptions] = []
-    monkeypatch.setattr(KindLab, "up", lambda lab: built.append(lab.options))
-    monkeypatch.setattr(KindLab, "ports", lambda lab: {})
-    for arguments in ([], ["--knative"], ["--knative", "--keda"]):
-        CliRunner().invoke(main, ["lab", "up", "--kind", "--dir", str(tmp_path / "lab"), *arguments])
-    assert [one.layers for one in built] == [LAYERS, layers_with("knative"), layers_with("keda", "knative")]
-    said = CliRunner().invoke(main, ["lab", "up", "--knative", "--dir", str(tmp_path / "lab")])
-    assert said.exit_code != 0
-    assert "--knative is for kind clusters" in said.output
-
-
-def test_a_run_with_a_bound_on_its_time_never_builds_knative(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    images = [*knative.IMAGES.values(), knative.PROXY]
-    assert not set(images) & set(budget.of_every_cluster())
-    monkeypatch.setenv(budget.UNTIL, "1e12")
-    with pytest.raises(pytest.skip.Exception, match=r"left out: knative-controller 0.* would have to be built first"):
-        budget.leave_out_if_unbuilt(images)

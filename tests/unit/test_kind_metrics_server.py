@@ -1,20 +1,15 @@
-"""metrics-server in a kind lab: what is applied, where it comes from, and that only who asks for it waits for it."""
+"""metrics-server in a kind lab: what is applied, and where it comes from."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from tests import budget
 
-from velagen.cli import main
 from velagen.kubernetes.crds import crd_store
 from velagen.lab.images import recipes
-from velagen.lab.kind import LAYERS, KindLab, KindOptions, metrics_server
+from velagen.lab.kind import metrics_server
 from velagen.lab.kind.certs import issue
-from velagen.lab.kind.options import layers_with
 from velagen.tools import source, table, wanted
 
 
@@ -52,25 +47,3 @@ def test_its_pod_runs_the_image_that_the_lab_has(rendered: list[dict[str, Any]])
     # Upstream's own arguments, and the one that a kind cluster needs.
     assert container["args"][-1] == "--kubelet-insecure-tls"
     assert any(argument.startswith("--secure-port=") for argument in container["args"])
-
-
-def test_only_who_asks_for_it_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[KindOptions] = []
-    monkeypatch.setattr(KindLab, "up", lambda lab: built.append(lab.options))
-    monkeypatch.setattr(KindLab, "ports", lambda lab: {})
-    for arguments in ([], ["--metrics-server"], ["--keda", "--metrics-server"]):
-        CliRunner().invoke(main, ["lab", "up", "--kind", "--dir", str(tmp_path / "lab"), *arguments])
-    both = layers_with("keda", "metrics-server")
-    assert [options.layers for options in built] == [LAYERS, layers_with("metrics-server"), both]
-    assert both.index("prometheus") < both.index("metrics-server") < both.index("addon")
-    said = CliRunner().invoke(main, ["lab", "up", "--metrics-server", "--dir", str(tmp_path / "lab")])
-    assert said.exit_code != 0
-    assert "--metrics-server is for kind clusters" in said.output
-
-
-def test_a_run_with_a_bound_on_its_time_never_builds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("VELAGEN_CACHE", str(tmp_path))
-    assert metrics_server.IMAGE not in budget.of_every_cluster()
-    monkeypatch.setenv(budget.UNTIL, "1e12")
-    with pytest.raises(pytest.skip.Exception, match=r"left out: metrics-server 0\.9\.0 would have to be built first"):
-        budget.leave_out_if_unbuilt([metrics_server.IMAGE])
