@@ -682,6 +682,13 @@ rolling_out = let(conditions(conditions_seen, "PredictorReady", "True", reason="
 #: KServe's Ready follows from the predictor and the route, and the route follows from these only where KServe makes it
 #: (pkg/apis/serving/v1beta1/inference_service_status.go, conditionSet; reconcilers/ingress).
 companions_failed = let(failed_of("^(Transformer|Explainer)Ready$"))
+#: Knative: the revision that is ready gets a pod, its first again or one more. KServe looks at one pod, and calls the
+#: model Loading while that one fetches it, whatever the others do (PropagateModelStatus in the same file).
+starts_a_pod = let(
+    (revision_ready != "")
+    & (first_given(observed.modelStatus.states.activeModelState, "") == "Loaded")
+    & (state_seen == "Loading")
+)
 stopped_conditions = let(conditions(conditions_seen, "Stopped", "True"))
 is_healthy = let(
     (is_stopped & (length(stopped_conditions) > 0))
@@ -690,7 +697,7 @@ is_healthy = let(
         & (length(ready_conditions) > 0)
         & (length(companions_failed) == 0)
         & (length(rolling_out) == 0)
-        & settled
+        & (settled | starts_a_pod)
         & (revision_created == revision_ready)
     )
 )
@@ -703,6 +710,8 @@ cause = let(reason_in(log))
 because = let(if_else(cause != "", f": {cause}", ""))
 exit_code = let(first_given(observed.modelStatus.lastFailureInfo.exitCode, 0))
 copies = let(first_given(observed.modelStatus.copies.totalCopies, 0))
+#: By the trait autoscale too.
+may_have_none = first_given(context.output.spec.predictor.minReplicas, 1) == 0
 
 locations = let([when(given(p.modelUri), p.modelUri), each(p.models, lambda one: first_given(one.uri, ""))])
 fetched_from = let(join(locations, ", "))
@@ -1285,6 +1294,11 @@ kfserving = Component(
         healthy=is_healthy,
         message=cases(
             (is_stopped, "Stopped, no pod runs: drop stopped to start it"),
+            (
+                context.status.healthy & starts_a_pod & (copies == 0) & may_have_none,
+                f"Starts a pod because a request came, which waits until the model is there; ready at {url}",
+            ),
+            (context.status.healthy & starts_a_pod, f"Starts a pod; ready at {url}"),
             (context.status.healthy, f"Ready at {url}"),
             (
                 (failure != "")

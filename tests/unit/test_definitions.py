@@ -1066,6 +1066,36 @@ AT_ZERO = {
     "states": {"activeModelState": "Loaded", "targetModelState": "Pending"},
     "copies": {"failedCopies": 0, "totalCopies": 0},
 }
+#: As a kind cluster with Knative's own controllers had it for three seconds in which a model without pods woke.
+WAKING: dict[str, Any] = {
+    "components": {
+        "predictor": {
+            "latestCreatedRevision": "m-predictor-00001",
+            "latestReadyRevision": "m-predictor-00001",
+            "latestRolledoutRevision": "m-predictor-00001",
+            "traffic": [{"latestRevision": True, "percent": 100, "revisionName": "m-predictor-00001"}],
+            "url": "http://m-predictor-n.knative.example.com",
+        }
+    },
+    "conditions": [
+        {"type": "IngressReady", "status": "True"},
+        {"type": "LatestDeploymentReady", "status": "True", "severity": "Info"},
+        {"type": "PredictorConfigurationReady", "status": "True", "severity": "Info"},
+        {"type": "PredictorReady", "status": "True"},
+        {"type": "PredictorRouteReady", "status": "True", "severity": "Info"},
+        {"type": "Ready", "status": "True"},
+        {"type": "RoutesReady", "status": "True", "severity": "Info"},
+        {"type": "Stopped", "status": "False", "severity": "Info"},
+    ],
+    "deploymentMode": "Knative",
+    "modelStatus": {
+        "copies": {"failedCopies": 0},
+        "states": {"activeModelState": "Loaded", "targetModelState": "Loading"},
+        "transitionStatus": "InProgress",
+    },
+    "observedGeneration": 1,
+    "url": "http://m-predictor-n.knative.example.com",
+}
 FAILED = {
     "transitionStatus": "BlockedByFailedLoad",
     "states": {"activeModelState": "", "targetModelState": "FailedToLoad"},
@@ -1110,6 +1140,20 @@ REVISIONS = {"predictor": {"latestCreatedRevision": "m-2", "latestReadyRevision"
         # No pod runs, and none is wanted: KServe counts it as one that is not loaded yet.
         ({"conditions": [READY], "modelStatus": AT_ZERO, "url": "http://m"}, True, "Ready at http://m"),
         ({"conditions": [], "modelStatus": AT_ZERO}, False, "Waiting for KServe, model Pending"),
+        (WAKING, True, f"Starts a pod; ready at {WAKING['url']}"),
+        # A new version is being fetched, or the first one.
+        ({**WAKING, "components": REVISIONS}, False, "The model is being fetched from s3://m/2"),
+        (
+            {**WAKING, "modelStatus": {**WAKING["modelStatus"], "states": {"targetModelState": "Loading"}}},
+            False,
+            "The model is being fetched from s3://m/2",
+        ),
+        # Its pod can't be started.
+        (
+            {**WAKING, "modelStatus": FAILED},
+            False,
+            "The model can't be loaded (see vela logs app): no such bucket",
+        ),
         (
             {"conditions": [{**READY, "status": "Unknown"}], "modelStatus": LOADED},
             False,
@@ -1191,6 +1235,24 @@ def test_component_status(oracle: Oracle, status: dict[str, Any] | None, healthy
     context = service(status)
     assert status_of(oracle, "kfserving", "healthPolicy", "isHealth", context) is healthy
     assert status_of(oracle, "kfserving", "customStatus", "message", context) == message
+
+
+@pytest.mark.parametrize(
+    ("least", "answering", "why"),
+    [
+        (0, 0, " because a request came, which waits until the model is there"),
+        # Seen where one pod answered, and KServe looked at the second.
+        (0, 1, ""),
+        # The only pod was ended by somebody.
+        (1, 0, ""),
+    ],
+)
+def test_a_model_that_may_have_no_pod_wakes(oracle: Oracle, least: int, answering: int, why: str) -> None:
+    copies = {"failedCopies": 0, **({"totalCopies": answering} if answering else {})}
+    context = service({**WAKING, "modelStatus": {**WAKING["modelStatus"], "copies": copies}})
+    context["output"]["spec"] = {"predictor": {"minReplicas": least}}
+    said = status_of(oracle, "kfserving", "customStatus", "message", context)
+    assert said == f"Starts a pod{why}; ready at {WAKING['url']}"
 
 
 def test_component_details(oracle: Oracle) -> None:
