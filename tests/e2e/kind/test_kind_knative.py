@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -47,6 +48,8 @@ NAME = "kn"
 PATH = f"/v2/models/{NAME}/infer"
 #: Seconds of the average by which Knative scales: the shortest that it takes.
 SHORTEST = 6
+#: The same where nobody writes another (config-autoscaler, stable-window).
+WINDOW = 60
 #: Seconds without a change after which a number of pods is believed.
 STEADY = 30
 #: Knative's own target: this part of what one pod is to bear (config-autoscaler,
@@ -223,15 +226,21 @@ def test_pods_follow_the_load(with_knative: KindLab, space: str) -> None:
     }
     client = deploy(lab, space, trait)
     wait_until(lambda: client.send("/v2/health/ready").ok, what="an answer", timeout=60, every=0.25)
+    borne = target * UTILIZATION
     loads = []
-    for rate in (4.0, 14.0):
-        wanted = ceil(rate / (target * UTILIZATION))
+    for before, rate in pairwise((0.0, 4.0, 14.0, 4.0)):
+        wanted = ceil(rate / borne)
         with steady(client, PATH, ONE_NUMBER, rate, 2 * PATIENCE) as load:
             numbers, took = follow(lab, space, wanted)
         print(
             f"{rate:.0f} requests a second: {wanted} pods, and no other number any more, after {took:.0f} s: {numbers}"
         )
         loads.append(load)
+        if rate < before:
+            # Pods go by the average of the window, which falls evenly from one rate to the other.
+            assert numbers == sorted(numbers, reverse=True), "a pod came back while the load fell"
+            expected = WINDOW * (before - wanted * borne) / (before - rate)
+            assert expected - 10 <= took <= expected + 30, expected
     failed = [one for load in loads for one in load.failed]
     print(f"{sum(len(load.seen) for load in loads)} requests, {len(failed)} failed")
     assert failed == []
