@@ -64,3 +64,62 @@ def test_structs_of_one_field_are_folded_below_the_top_only() -> None:
 def test_a_comment_keeps_its_field_apart() -> None:
     marked = cue.Struct((cue.Field("x", cue.Lit(1), doc=("+patchStrategy=retainKeys",)),))
     assert "a: {\n\t\t// +patchStrategy" in text(cue.Field("p", cue.Struct((cue.Field("a", marked),))))
+
+
+def selected(*names: str) -> cue.Expr:
+    found: cue.Expr = cue.Ident(names[0])
+    for name in names[1:]:
+        found = cue.Selector(found, name)
+    return found
+
+
+def either(value: cue.Expr, default: cue.Expr, *asked: cue.Expr) -> cue.Expr:
+    guards = tuple(cue.Guard(cue.present(one)) for one in asked or (value,))
+    given = cue.Comprehension(guards, cue.Struct((cue.Embed(value),)))
+    return cue.Index(cue.ListLit((given, default)), cue.Lit(0))
+
+
+SEVEN = either(selected("p", "x"), cue.Lit(7))
+
+
+def rewritten(*decls: cue.Decl) -> str:
+    return cue.to_cue(cue.with_defaults(cue.File(decls)))
+
+
+def test_a_default_is_said_in_cues_own_words_where_it_is_computed_with() -> None:
+    whole = either(selected("p", "a", "b"), cue.Lit(""), selected("p", "a"), selected("p", "a", "b"))
+    assert rewritten(
+        cue.Field("sum", cue.Binary("+", SEVEN, cue.Lit(1))),
+        cue.Field("text", cue.Interpolation(("x is ", SEVEN))),
+        cue.Field("called", cue.call("strings", "ToUpper", whole)),
+        cue.Field("not", cue.Unary("!", either(selected("p", "on"), cue.Lit(False)))),
+        cue.Comprehension((cue.Guard(cue.Binary(">", SEVEN, cue.Lit(0))),), cue.Struct((cue.Field("y", SEVEN),))),
+    ) == (
+        'import (\n\t"strings"\n)\n\n'
+        "sum:    (*p.x | 7) + 1\n"
+        'text:   "x is \\(*p.x | 7)"\n'
+        'called: strings.ToUpper(*p.a.b | "")\n'
+        "not:    !(*p.on | false)\n"
+        "if (*p.x | 7) > 0 {y: [if p.x != _|_ {p.x}, 7][0]}\n"
+    )
+
+
+def test_an_intermediate_is_rewritten_where_all_who_name_it_compute_with_it() -> None:
+    used = cue.Field("a", cue.Binary("<", cue.Ident("x"), cue.Lit(1)))
+    assert rewritten(cue.LetDecl("x", SEVEN), used).startswith("let x = *p.x | 7\n")
+    assert rewritten(cue.LetDecl("x", SEVEN), used, cue.Field("b", cue.Ident("x"))).startswith("let x = [if")
+    assert rewritten(cue.Field(cue.Name("_#x"), SEVEN)) == "_#x: *p.x | 7\n"
+
+
+def test_what_is_asked_for_something_else_stays_as_it_is() -> None:
+    other = either(selected("p", "x"), cue.Lit(7), selected("p", "y"))
+    a_list = either(selected("p", "x"), cue.ListLit(()))
+    of_two = cue.Binary("|", SEVEN, cue.Lit(1))
+    for one in (cue.Binary("+", other, cue.Lit(1)), cue.call("strings", "Join", a_list), of_two, SEVEN):
+        assert "*p.x" not in rewritten(cue.Field("a", one))
+
+
+def test_a_loop_over_what_may_be_absent_asks_whether_it_is_there() -> None:
+    source = either(selected("p", "list"), cue.ListLit(()))
+    loop = cue.Comprehension((cue.For("one", source),), cue.Struct((cue.Embed(cue.Ident("one")),)))
+    assert rewritten(cue.Field("a", cue.ListLit((loop,)))) == "a: [if p.list != _|_ for one in p.list {one}]\n"

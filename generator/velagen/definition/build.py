@@ -219,7 +219,7 @@ class _Builder:
             raise VelagenError(_placed(self._problems, self._definition, self._source))
         metadata = cue.Field(self._definition.name, self.metadata)
         template = cue.Field(cue.Name("template"), self.template)
-        return cue.to_cue(cue.File((metadata, template), doc=self._instead_of()))
+        return _text(cue.File((metadata, template), doc=self._instead_of()))
 
     def _instead_of(self) -> tuple[str, ...]:
         """What a component says of others' traits, as comments, which the catalog of an addon's folder reads."""
@@ -361,7 +361,7 @@ class _Builder:
         ]
         if not compiler.problems:
             self._problems += wrong_raw(compiler.raws, (*decls, *_BESIDE))
-        text = cue.to_cue(cue.File(decls)).rstrip("\n") + "\n"
+        text = _text(cue.File(decls)).rstrip("\n") + "\n"
         return cue.Field(name, cue.Lit(text, raw=True)), body.type
 
     # ------------------------------------------------------------ template
@@ -486,6 +486,11 @@ class _Builder:
                     )
                 )
         return cue.Field(cue.Name("output"), compiler.manifest(output, what="output"))
+
+
+def _text(file: cue.File) -> str:
+    """The text of a template, its status or its notes, as a person would write it."""
+    return cue.to_cue(cue.with_defaults(file))
 
 
 def _short(decl: cue.Decl) -> cue.Decl:
@@ -634,7 +639,7 @@ def _addon_template(
     beside = [one for one in compiled.declarations if one not in judged]
     parameter_file = cue.File((*beside, cue.Field(cue.Name("parameter"), compiled.parameter)))
     return BuiltAddonTemplate(
-        template_cue=cue.to_cue(cue.File((*judged, *compiler.intermediates(), *decls), package="main")),
+        template_cue=_text(cue.File((*judged, *compiler.intermediates(), *decls), package="main")),
         parameter_cue=cue.to_cue(parameter_file),
         notes_cue=text,
         schema=source.schema,
@@ -681,4 +686,4 @@ def _definitions(
 
 def _notes(compiler: TemplateCompiler, notes: object) -> str:
     body = compiler.body(notes, JsonType("string"), "notes")
-    return cue.to_cue(cue.File((*compiler.intermediates(), cue.Field(cue.Name("notes"), body))))
+    return _text(cue.File((*compiler.intermediates(), cue.Field(cue.Name("notes"), body))))
