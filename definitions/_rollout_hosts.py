@@ -31,7 +31,7 @@ IN_CLUSTER = r"[.]svc([.]|$)|[.]cluster[.]local$"
 #: The route that KServe makes for the stable version.
 kserve_route = answer("more", "kserveRoute").value
 url = first_given(live.status.url, "")
-host_of_url = split(split(first_given(split(url, "://")[1], url), "/")[0], ":")[0]
+host_of_url = let(split(split(first_given(split(url, "://")[1], url), "/")[0], ":")[0])
 #: The names by which KServe serves the model. With a path template one is the domain itself, which all models share.
 kserve_hosts = let(
     cases(

@@ -66,7 +66,8 @@ class _Rewriting:
     def _computed(self, node: Node) -> Node:
         """*node* where it is computed with."""
         match _either(node):
-            case _, value, Lit() as default:
+            # Of what has a default itself, the default would be lost behind another one.
+            case _, value, (Lit() | Interpolation() | Call()) as default:
                 return Binary("|", Unary("*", value), default)
         return self.changed(node)
 

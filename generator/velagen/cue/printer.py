@@ -91,6 +91,15 @@ _FEW, _SHORT = 6, 100
 _TYPES = frozenset({"string", "bytes", "int", "number", "float", "bool", "null", "_", "_|_"})
 #: Characters in a line that holds a condition and the one field under it.
 _LINE = 120
+_COMPARING = frozenset(["==", "!=", "<", "<=", ">", ">=", "=~", "!~"])
+#: A text with holes of so many characters in all is split where its line is too long, and those of so many stand alone.
+_MUCH, _LONG_PIECE = 100, 60
+_TEXT_FUNCTIONS = frozenset(
+    {
+        *("strings.Join", "strings.Replace", "strings.ToLower", "strings.ToUpper", "strings.TrimPrefix"),
+        *("strings.TrimSpace", "strings.TrimSuffix", "regexp.ReplaceAll", "json.Marshal", "strconv.FormatFloat"),
+    }
+)
 #: Past this a row of clauses or conditions goes on in the next line. (The texts of a status stand 16 further in.)
 _LONGEST = 140
 
@@ -151,6 +160,7 @@ class _Printer:
         """The lines of *decls*; the values of neighbouring one-line fields stand in a column."""
         lines: list[str] = []
         column: list[tuple[str, str]] = []
+        ahead, self._ahead = self._ahead, 0
 
         def flush() -> None:
             width = max((len(label) for label, _ in column), default=0)
@@ -160,7 +170,7 @@ class _Printer:
         for decl in decls:
             if isinstance(decl, s.Field):
                 head, last = self._head(decl, folds=bool(indent))
-                value = self._expr(last, indent)
+                value = self._behind(f"{head} ", last, indent)
                 if decl.attribute:
                     value += f" @{decl.attribute}"
                 stands_alone = "\n" in value or value.startswith(("{", "[")) or last is not decl.value
@@ -175,6 +185,7 @@ class _Printer:
             flush()
             lines.extend(self._decl(decl, indent))
         flush()
+        self._ahead = ahead
         return lines
 
     def _head(self, field: s.Field, *, folds: bool) -> tuple[str, s.Expr]:
@@ -200,10 +211,7 @@ class _Printer:
             case s.LetDecl(name=name, value=value, doc=doc):
                 above = [indent + line for text in doc for line in comment_lines(text)]
                 head = f"let {name} = "
-                self._ahead = len(head)
-                text = self._expr(value, indent)
-                self._ahead = 0
-                return [*above, f"{indent}{head}{text}"]
+                return [*above, f"{indent}{head}{self._behind(head, value, indent)}"]
             case s.Embed(of=of):
                 return [indent + self._expr(of, indent)]
             case s.Ellipsis(of=of):
@@ -214,13 +222,39 @@ class _Printer:
                 return [indent + self._comprehension(decl, indent)]
         raise TypeError(f"no declaration: {type(decl).__name__}")
 
+    def _behind(self, head: str, node: s.Node, indent: str) -> str:
+        """*node*, of which the first line stands behind *head*."""
+        self._ahead += len(head)
+        text = self._expr(node, indent)
+        self._ahead -= len(head)
+        return text
+
+    def _is_long(self, text: str, node: s.Node, indent: str) -> bool:
+        """Whether *node*, which *text* has in one line or in several, does not fit on one."""
+        if self._on_one_line:
+            return False
+        if "\n" in text:
+            self._on_one_line += 1
+            text = self._expr(node, indent)
+            self._on_one_line -= 1
+        return len(indent.expandtabs(4)) + self._ahead + len(text) > _LONGEST
+
+    def _alone(self, node: s.Node, indent: str) -> str:
+        """*node* in a line of its own below *indent*."""
+        ahead, self._ahead = self._ahead, 0
+        text = self._expr(node, indent + "\t")
+        self._ahead = ahead
+        return text
+
     def _ellipsis(self, of: s.Expr | None, indent: str) -> str:
         return "..." if of is None else "..." + self._expr(of, indent, _UNARY_STRENGTH)
 
     def _comprehension(self, node: s.Comprehension, indent: str, further: str | None = None) -> str:
         """Its text; clauses that don't fit on a line, and the body under them, stand at *further*, else at *indent*."""
         # CUE takes a comma, and so a new line, before each further clause: https://cuelang.org/docs/reference/spec/.
-        clauses = self._filled([self._clause(clause, indent) for clause in node.clauses], indent, further or indent)
+        first, *others = node.clauses
+        texts = [self._clause(first, indent), *(self._clause(clause, further or indent) for clause in others)]
+        clauses = self._filled(texts, indent, further or indent)
         if "\n" in clauses:
             indent = further or indent
         body = node.body if isinstance(node.body, s.Struct) else s.Struct((s.Embed(node.body),))
@@ -234,8 +268,10 @@ class _Printer:
                 inside = "\n".join(lines)
                 return f"{clauses} {{\n{inside}\n{indent}}}"
         text = self._struct(body, indent)
-        if "\n" in clauses and "\n" not in text and body.decls and not self._on_one_line:
-            text = f"{{\n{indent}\t{text[1:-1]}\n{indent}}}"
+        is_long = "\n" in clauses or len(indent.expandtabs(4)) + self._ahead + len(clauses) + len(text) > _LONGEST
+        if is_long and "\n" not in text and body.decls and not self._on_one_line:
+            inside = "\n".join(self._decls(body.decls, indent + "\t"))
+            text = f"{{\n{inside}\n{indent}}}"
         return f"{clauses} {text}"
 
     def _filled(self, parts: list[str], indent: str, further: str) -> str:
@@ -277,8 +313,8 @@ class _Printer:
                 return f"[{head}{self._expr(matching, '')}]"
             case s.Dynamic(of=of):
                 return f"({self._expr(of, '')})"
-            case s.Interpolation():
-                return self._expr(label, "")
+            case s.Interpolation(parts=parts):
+                return self._interpolation(parts, "")
         raise TypeError(f"no label: {type(label).__name__}")
 
     def _is_plain(self, label: str) -> bool:
@@ -297,7 +333,16 @@ class _Printer:
                 text = self._literal(value, raw, indent)
                 return f"({text})" if text.startswith("-") and strength > _UNARY_STRENGTH else text
             case s.Interpolation(parts=parts):
-                return self._interpolation(parts, indent)
+                text = self._interpolation(parts, indent)
+                if (
+                    self._on_one_line
+                    or len(parts) == 1
+                    or "\n" in text
+                    or not self._is_hard_to_read(text, parts, indent)
+                ):
+                    return text
+                text = f"\n{indent}\t".join(self._pieces(parts, indent))
+                return f"({text})" if strength > _BINARY_STRENGTH["+"] else text
             case s.Selector(of=of, name=""):
                 return f'{self._expr(of, indent, _PRIMARY_STRENGTH)}[""]'  # no version of CUE takes `.""`
             case s.Selector(of=of, name=name):
@@ -310,8 +355,12 @@ class _Printer:
             case s.Index(of=of, index=index):
                 return f"{self._expr(of, indent, _PRIMARY_STRENGTH)}[{self._expr(index, indent)}]"
             case s.Call(function=function, args=args):
-                inside = ", ".join(self._expr(arg, indent) for arg in args)
-                return f"{self._expr(function, indent, _PRIMARY_STRENGTH)}({inside})"
+                name = self._expr(function, indent, _PRIMARY_STRENGTH)
+                inside = ", ".join(self._behind(f"{name}(", arg, indent) for arg in args)
+                if len(args) == 1 or any(map(_opens, args)) or not self._is_long(f"{name}({inside})", node, indent):
+                    return f"{name}({inside})"
+                below = "".join(f"{indent}\t{self._alone(arg, indent)},\n" for arg in args)
+                return f"{name}(\n{below}{indent})"
             case s.Unary(op=op, of=of):
                 text = op + self._expr(of, indent, _UNARY_STRENGTH)
                 return f"({text})" if strength > _UNARY_STRENGTH else text
@@ -328,7 +377,10 @@ class _Printer:
                 operands.append(self._operand(op, left, indent, own))
                 ends = [f" {op}"] * (len(operands) - 1) + [""]
                 row = [operand + end for operand, end in zip(reversed(operands), ends, strict=True)]
-                text = self._filled(row, indent, indent + "\t") if op in {"&&", "||"} else " ".join(row)
+                fills = op in {"&&", "||", "+"} or (
+                    op in _COMPARING and len(row[-1]) > _LONG_PIECE and "\n" not in row[0]
+                )
+                text = self._filled(row, indent, indent + "\t") if fills else " ".join(row)
                 return f"({text})" if strength > own else text
             case s.Struct():
                 return self._struct(node, indent)
@@ -394,6 +446,33 @@ class _Printer:
             return f'"{text}"'
         return _in_lines(text, indent)
 
+    def _is_hard_to_read(self, text: str, parts: tuple[str | s.Expr, ...], indent: str) -> bool:
+        """Whether *text* is a long line, and not for its words alone."""
+        words = sum(len(part) for part in parts if isinstance(part, str))
+        return len(indent.expandtabs(4)) + self._ahead + len(text) > _LONGEST and len(text) - words > _MUCH
+
+    def _pieces(self, parts: tuple[str | s.Expr, ...], indent: str) -> list[str]:
+        """*parts* as operands of ``+``: what is a text and long by itself stands alone, the others in literals."""
+        pieces: list[str] = []
+        together: list[str | s.Expr] = []
+
+        def flush() -> None:
+            if together:
+                pieces.append(self._interpolation(tuple(together), indent))
+                together.clear()
+
+        for part in parts:
+            text = self._interpolation((part,), indent)
+            if isinstance(part, s.Expr) and len(text) > _LONG_PIECE and _is_text(part):
+                flush()
+                pieces.append(self._expr(part, indent + "\t", _BINARY_STRENGTH["+"] + 1))
+                continue
+            if together and len(self._interpolation((*together, part), indent)) > _SHORT:
+                flush()
+            together.append(part)
+        flush()
+        return [f"{piece} +" for piece in pieces[:-1]] + pieces[-1:]
+
     def _struct(self, node: s.Struct, indent: str) -> str:
         if not node.decls:
             return "{}"
@@ -425,12 +504,42 @@ class _Printer:
         inner = indent if hugs else indent + "\t"
         if hugs and isinstance(items[0], s.Comprehension):
             return "[" + self._comprehension(items[0], indent, indent + "\t") + "]"
+        ahead = self._ahead
+        if not hugs:
+            self._ahead = 0
         texts = [self._expr(item, inner) for item in items]
+        self._ahead = ahead
         one_line = "[" + ", ".join(texts) + "]"
         if hugs or self._on_one_line or ("\n" not in one_line and len(one_line) <= 100):
             return one_line
         lines = "".join(f"{inner}{text},\n" for text in texts)
         return f"[\n{lines}{indent}]"
+
+
+def _opens(node: s.Node) -> bool:
+    """Whether *node* begins with a bracket that its own lines stand in."""
+    match node:
+        case s.Index(of=of):
+            return _opens(of)
+        case s.Call(args=args):
+            return any(map(_opens, args))
+    return isinstance(node, (s.ListLit, s.Struct))
+
+
+def _is_text(node: s.Node) -> bool:
+    """Whether *node* is a text whatever happens, so that ``+`` takes it as an interpolation does."""
+    match node:
+        case s.Lit(value=value):
+            return isinstance(value, str)
+        case s.Interpolation():
+            return True
+        case s.Call(function=s.Selector(of=s.Package(path=path), name=str(name))):
+            return f"{_package_name(path)}.{name}" in _TEXT_FUNCTIONS
+        case s.Index(of=s.ListLit(items=items), index=s.Lit(value=0)):
+            return all(map(_is_text, items))
+        case s.Comprehension(body=s.Struct(decls=(s.Embed(of=of),))):
+            return _is_text(of)
+    return False
 
 
 def _is_short(decl: s.Decl) -> bool:
