@@ -28,9 +28,12 @@ _BINARY_STRENGTH = {
 }  # fmt: skip
 _UNARY_STRENGTH = 8
 _PRIMARY_STRENGTH = 9
-_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 #: Characters that may not stand in CUE source as they are, or that an editor would hide.
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\u202a-\u202e\u2066-\u2069]")
+#: What is escaped in a text of one line, and of several.
+_NOT_IN_TEXT = re.compile(rf'["\\\n\r\t]|{_UNSAFE.pattern}')
+_NOT_IN_LINES = re.compile(rf"[\\\r]|{_UNSAFE.pattern}")
 _LINE_BREAKS = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -64,18 +67,13 @@ def _escape(text: str, *, multiline: bool) -> str:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"a lone surrogate at position {error.start} is not text") from error
-    out = []
-    for char in text:
-        if multiline and char in "\n\t":
-            out.append(char)
-        elif char in _ESCAPES:
-            out.append(_ESCAPES[char])
-        elif _UNSAFE.match(char):
-            out.append(f"\\u{ord(char):04x}")
-        else:
-            out.append(char)
-    joined = "".join(out)
-    return joined.replace('"""', '\\"\\"\\"') if multiline else joined.replace('"', '\\"')
+    escaped = (_NOT_IN_LINES if multiline else _NOT_IN_TEXT).sub(_escaped, text)
+    return escaped.replace('"""', '\\"\\"\\"') if multiline else escaped
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char = found[0]
+    return _ESCAPES.get(char) or f"\\u{ord(char):04x}"
 
 
 def comment_lines(text: str) -> list[str]:
@@ -113,28 +111,26 @@ class _Printer:
         self._ahead = 0
 
     @cached_property
-    def _packages(self) -> list[str]:
-        """What is imported, by path."""
-        found: set[str] = set()
+    def _named(self) -> tuple[list[str], set[str]]:
+        """What is imported, by path, and the names that expressions refer to."""
+        paths: set[str] = set()
+        names: set[str] = set()
         for node in self._root.walk():
             match node:
+                case s.Ident(name=name):
+                    names.add(name)
                 case s.Package(path=path):
-                    found.add(path)
-                case s.Raw(imports=imports):
-                    found.update(imports)
-        return sorted(found)
+                    paths.add(path)
+                case s.Raw(text=text, imports=imports):
+                    paths.update(imports)
+                    names.update(re.findall(r"[A-Za-z_$][\w$]*", text))
+        return sorted(paths), names
 
     @cached_property
     def _captured(self) -> set[str]:
         """Names that a bare label would capture for everything below it, so data labels that equal them are quoted."""
-        found = {_package_name(path) for path in self._packages}
-        for node in self._root.walk():
-            match node:
-                case s.Raw(text=text):
-                    found.update(re.findall(r"[A-Za-z_$][\w$]*", text))
-                case s.Ident(name=name):
-                    found.add(name)
-        return found
+        paths, names = self._named
+        return names | set(map(_package_name, paths))
 
     def print(self) -> str:
         if not isinstance(self._root, s.File):
@@ -148,8 +144,9 @@ class _Printer:
             blocks.append("\n".join(line for text in self._root.doc for line in comment_lines(text)))
         if self._root.package:
             blocks.append(f"package {self._root.package}")
-        if self._packages:
-            body = "\n".join("\t" + quote(path) for path in self._packages)
+        packages, _ = self._named
+        if packages:
+            body = "\n".join("\t" + quote(path) for path in packages)
             blocks.append(f"import (\n{body}\n)")
         blocks.append("\n".join(self._decls(self._root.decls, "")))
         return "\n\n".join(blocks) + "\n"

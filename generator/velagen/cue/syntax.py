@@ -51,7 +51,12 @@ class Node:
         while stack:
             node = stack.pop()
             yield node
-            stack.extend(reversed(list(node.children())))
+            for name in reversed(_fields(type(node))):
+                value = getattr(node, name)
+                if isinstance(value, Node):
+                    stack.append(value)
+                elif isinstance(value, tuple):
+                    stack.extend(item for item in reversed(value) if isinstance(item, Node))
 
 
 _known_fields: dict[type[Node], tuple[str, ...]] = {}
