@@ -106,11 +106,12 @@ def flags_taken(runtime: Expression) -> Reference:
     A flag is known by every spelling that its server takes, or drops without a word: `--flag=value` and `--flag value`,
     one dash or two, `_` or `-` between its words, and what argparse and getopt_long take for an abbreviation.
     """
-    server = let(comment("Servers that take the same flags have one table.", choose(runtime, FLAGS_OF, runtime)))
+    server = let(comment("Whose flags: servers that take the same have one table.", choose(runtime, FLAGS_OF, runtime)))
     words_given = let(
         comment(
-            "The flags and variables that args and env hold: what is said of each, how it is looked for, of which "
-            "server.",
+            "The flags and variables that args and env hold: what is said of each, the word that flagsOwned is "
+            "searched for "
+            "(a long flag by its beginning, since servers take abbreviations, another as a whole), of which server.",
             [
                 *_words_of(p, "", server),
                 *(
@@ -126,8 +127,8 @@ def flags_taken(runtime: Expression) -> Reference:
     )
     flags_owned = let(
         comment(
-            "By server: what to write, and in the place of which flags and variables. A word is looked for in the text "
-            "by its beginning, or as a whole, so there is a space before and after each.",
+            "By server: what to write, and in the place of which flags and variables, each with a space before and "
+            "behind.",
             {name: {what: f" {' '.join(flags)} " for what, flags in table.items()} for name, table in OWNED.items()},
         )
     )

@@ -14,7 +14,6 @@ from typing import Any
 from velagen import (
     choose,
     comment,
-    concat,
     each,
     first_given,
     given,
@@ -34,7 +33,10 @@ from velagen.schema.opened import PLAIN, json_pattern
 from velagen.template.body import Refusal, When
 from velagen.template.expression import Expression, Reference, Value
 
-_FIELDS = json.loads((Path(__file__).parents[1] / "schemas" / "pod.json").read_text(encoding="utf-8"))["$defs"]
+_SCHEMAS = Path(__file__).parents[1] / "schemas"
+_FIELDS = json.loads((_SCHEMAS / "pod.json").read_text(encoding="utf-8"))["$defs"]
+#: The names of what ``pod`` takes.
+_POD = json.loads((_SCHEMAS / "kfserving.json").read_text(encoding="utf-8"))["$defs"]["pod"]["properties"]
 
 #: What of ``pod`` is a word of ours, belongs to the container, or is added to: all else goes to KServe as it is.
 _OURS = (
@@ -137,13 +139,17 @@ def _made(one: Reference) -> Value:
                 when(given(pod.sharedMemory), {"name": SHM, "mountPath": SHM_PATH}),
             ]
         },
-        when(given(pod.security) & (pod.security != "restricted")): {"security": pod.security},
+        when(given(pod.security) & (pod.security != "restricted")): {
+            "security": comment(
+                "runtime: the pod keeps what its images say. Without this it runs as restricted asks.", pod.security
+            )
+        },
     }
 
 
 pods_made = let(
     comment(
-        "What becomes of it: all parts have it made in one place, and only where it is given.",
+        "What becomes of pod, by part: what goes into the pod's spec as it is, and what is put together with ours.",
         {each(pods_given): lambda _, one: {one.part: _made(one)}},
     )
 )
@@ -188,16 +194,16 @@ def is_restricted(part: str | Reference) -> Expression:
 # What is refused ----------------------------------------------------------------------------------------------------
 
 
-#: What envFrom is called among the fields of a pod, which it is not.
-_ENV_FROM = "envFrom of the container"
+#: What the JSON of a container's envFrom looks like, made plain.
+_ENV_FROM = json_pattern(_FIELDS["envFrom"])[1:-1]
 #: Fields with a sentence of their own.
 _JUDGED = ("sharedMemory", "spread", "security")
 
 
 def _patterns() -> dict[str, str]:
     """By field of ``pod``: what its JSON looks like, made plain."""
-    ours = {_ENV_FROM: json_pattern(_FIELDS["envFrom"])[1:-1], **dict.fromkeys(_JUDGED, ".*")}
-    names = sorted({*_FIELDS} - {"envFrom", "fieldRef", "resourceFieldRef", "fileKeyRef", "sidecars"})
+    ours = dict.fromkeys(_JUDGED, ".*")
+    names = sorted({*_POD} & {*_FIELDS} - {"sidecars"})
     free = {"type": "object", "additionalProperties": {"type": "string"}}
     ours |= dict.fromkeys(("labels", "annotations"), json_pattern(free)[1:-1])
     return {name: json_pattern(_usual(name))[1:-1] for name in names} | ours
@@ -229,19 +235,10 @@ def _usual(field: str) -> dict[str, Any]:
 
 pod_fields = let(
     comment(
-        "What Kubernetes has in each field, as a pattern over the value's JSON: the API server drops a field that it "
-        "does not know without a word.",
+        "What Kubernetes has in each field, as a pattern over the value's JSON in which <NAME> is a key and s a text: "
+        "the API server drops a field that it does not know without a word.",
         _patterns(),
     )
-)
-env_from_given = let(
-    [
-        each(
-            parts_given,
-            lambda one: {"at": one.at, "pod": {_ENV_FROM: one.of.envFrom}, "runsAs": False},
-            where=lambda one: given(one.of.envFrom),
-        )
-    ]
 )
 
 
@@ -304,8 +301,23 @@ def _refused(one: Reference) -> Value:
     ]
 
 
-pods_refused = let([each(concat(pods_given, env_from_given), _refused)])
-pod_refused = let([each(pods_refused, lambda found: found[0], where=lambda found: length(found) > 0)])
+pods_refused = let(comment("What is wrong with each pod, all of it.", [each(pods_given, _refused)]))
+pod_refused = let(
+    comment(
+        "The first of each, and what envFrom of a container may not hold.",
+        [
+            each(pods_refused, lambda found: found[0], where=lambda found: length(found) > 0),
+            each(
+                parts_given,
+                lambda one: (
+                    f"{one.at}envFrom holds a field that Kubernetes does not have there, or a value of another type: "
+                    "velagen check says which"
+                ),
+                where=lambda one: given(one.of.envFrom) & ~matches(_plain(one.of.envFrom), f"^(?:{_ENV_FROM})$"),
+            ),
+        ],
+    )
+)
 
 
 def pod_checks() -> list[Refusal]:

@@ -81,8 +81,8 @@ stable = context.output
 predictor = stable.spec.predictor
 mode_of_model = let(
     comment(
-        "In Knative mode KServe splits the traffic itself (patch); in standard mode it routes nothing, so the new "
-        "version and the route are objects of their own (outputs).",
+        "In Knative mode, and with provider: kserve, KServe splits the traffic itself (patch); else it routes nothing, "
+        "so the new version and the route are objects of their own (outputs).",
         first_given(stable.metadata.annotations[DEPLOYMENT_MODE], ""),
     )
 )
@@ -108,7 +108,9 @@ stable_host = f"{context.name}-{entry}.{context.namespace}.svc.cluster.local"
 service_host = f"{context.name}.{context.namespace}.svc.cluster.local"
 versions = let(
     comment(
-        "The new versions: one, or each candidate.",
+        "The new versions, one or each candidate: object is the InferenceService, output its key in outputs, of and "
+        "shown "
+        "are for sentences.",
         [
             when(
                 missing(p.candidates),
@@ -164,7 +166,12 @@ grpc_port = ports_of_model[1].containerPort
 old_revision = f"prev-{context.name}-predictor"
 most_in_knative = 63 - len("prev--predictor")
 most_characters = let(
-    comment("What KServe calls a version's objects has to fit 63 characters.", longest_name(entry)),
+    comment(
+        "KServe puts isvc. before a version's name in a label, the part and the namespace behind it in a host: each "
+        "may "
+        "have 63 characters.",
+        longest_name(entry),
+    ),
 )
 too_long = let([each(versions, lambda one: one.object, where=lambda one: length(one.object) > most_characters)])
 most_of_name = most_characters - length(too_long[0]) + length(context.name)
@@ -277,7 +284,8 @@ def cookies_of_kept(one: Reference) -> list[Value]:
 
 protocols = let(
     comment(
-        "gRPC's requests as KServe's own route knows them (reconcilers/ingress/httproute_reconciler.go).",
+        "The port of each protocol and how its requests are told, as KServe's own route does "
+        "(reconcilers/ingress/httproute_reconciler.go): gRPC first, REST is what is left.",
         [
             when(has_grpc, {"port": grpc_port, "gatewayApi": [GRPC_REQUEST], "istio": GRPC_OF_ISTIO}),
             {"port": HTTP, "gatewayApi": [], "istio": {}},
@@ -318,7 +326,12 @@ def rules(protocol: Reference) -> list[Value]:
     ]
 
 
-rules_of_gateway = let(flatten([each(protocols, rules)]))
+rules_of_gateway = let(
+    comment(
+        "Rules of the HTTPRoute, by protocol: testers, then the clients that a version keeps, then all by weight.",
+        flatten([each(protocols, rules)]),
+    )
+)
 route = http_route({"name": route_name}, p.route.gateway, optional(p.route.hosts), rules_of_gateway)
 
 
@@ -358,7 +371,12 @@ def rules_for_istio(protocol: Reference) -> list[Value]:
     ]
 
 
-rules_of_istio = let(flatten([each(protocols, rules_for_istio)]))
+rules_of_istio = let(
+    comment(
+        "The same of the VirtualServices, where the first that fits counts.",
+        flatten([each(protocols, rules_for_istio)]),
+    )
+)
 
 
 def service_of_istio(name: str, hosts: Value, gateway: Value, seen_by: Mapping[object, Value]) -> Value:
@@ -384,30 +402,41 @@ hosts_service = service_of_istio(
 is_in_cluster = r"[.]svc([.]|$)|[.]cluster[.]local$"
 #: What no user wrote right, candidate by candidate.
 same = let(
-    [
-        each(
-            versions,
-            lambda one: one.of,
-            where=lambda one: first_given(predictor.model.storageUri, "") == one.modelUri,
-        )
-    ]
+    comment(
+        "New versions at the component's own location, as errs calls them.",
+        [
+            each(
+                versions,
+                lambda one: one.of,
+                where=lambda one: first_given(predictor.model.storageUri, "") == one.modelUri,
+            )
+        ],
+    )
 )
 least_of_stable = first_given(predictor.minReplicas, 1)
 too_many = let(
-    [
-        when(missing(p.candidates) & (p.minReplicas > least_of_stable), ""),
-        each(
-            first_given(p.candidates, []),
-            lambda one: one.name,
-            where=lambda one: first_given(one.minReplicas, p.minReplicas) > least_of_stable,
-        ),
-    ]
+    comment(
+        "New versions with more pods than the component, which KServe does not give them (provider: kserve).",
+        [
+            when(missing(p.candidates) & (p.minReplicas > least_of_stable), ""),
+            each(
+                first_given(p.candidates, []),
+                lambda one: one.name,
+                where=lambda one: first_given(one.minReplicas, p.minReplicas) > least_of_stable,
+            ),
+        ],
+    )
 )
 names = let([each(first_given(p.candidates, []), lambda one: one.name)])
 are_distinct = let(length(unique(names)) == length(names))
 #: route_name and the second one of Istio's are called so, and KServe makes a route for each version, called like it.
 TAKEN = (STABLE, "split")
-taken = let([each(names, lambda name: name, where=lambda name: one_of(name, *TAKEN))])
+taken = let(
+    comment(
+        "Names that the cookie has for the component, and the route for itself.",
+        [each(names, lambda name: name, where=lambda name: one_of(name, *TAKEN))],
+    )
+)
 twice = let(
     comment(
         "Candidates that ask for one header twice, which no gateway takes.",
@@ -445,16 +474,20 @@ own_hosts = let(
 
 # Status: with knative, or KServe's own weights, nothing of it is an output here: the component's own status tells.
 not_ready = let(
-    [
-        each(
-            versions,
-            lambda one: one,
-            where=lambda one: (
-                given(context.outputs[one.output].kind)
-                & (length(conditions(context.outputs[one.output].status.conditions, "Ready", "True")) == 0)
-            ),
-        )
-    ]
+    comment(
+        "New versions that are not Ready. Where KServe splits, none is an output, and the component's own status "
+        "tells.",
+        [
+            each(
+                versions,
+                lambda one: one,
+                where=lambda one: (
+                    given(context.outputs[one.output].kind)
+                    & (length(conditions(context.outputs[one.output].status.conditions, "Ready", "True")) == 0)
+                ),
+            )
+        ],
+    )
 )
 is_healthy = length(not_ready) == 0
 OF_ITS_OWN = "The new version: an InferenceService of its own."

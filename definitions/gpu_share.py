@@ -49,7 +49,7 @@ asked = let(
 )
 mib = let(
     comment(
-        "The memory that is asked for in MiB, whole ones.",
+        "The memory that is asked for in whole MiB, rounded up; 0 with fraction.",
         cases((given(p.memory), ceil(quantity(p.memory) / (1 << 20))), otherwise=0),
     )
 )
@@ -57,7 +57,8 @@ gpu_mib = choose(p.gpu, GPU_MIB)
 
 parts = let(
     comment(
-        "Time-slicing and MPS give one of so many equal parts: as many as each have the memory that is asked for.",
+        "In how many equal parts the GPU is cut: 1/fraction, or as many as still have the memory; 0 where it is not "
+        "known.",
         cases(
             (given(p.fraction), floor(1 / p.fraction + 0.5)),
             (given(p.memory) & given(p.gpu), floor(gpu_mib / mib)),
@@ -121,16 +122,19 @@ HAS_SHARES = '"shares" in device.capacity[device.driver] && device.capacity[devi
 IS_SHARED = "device.allowMultipleAllocations && "
 
 device_selector = let(
-    cases(
-        (p.shared & given(p.memory), f'{IS_SHARED}{HAS_MEMORY}quantity("{mib}Mi")) >= 0'),
-        (p.shared, f'{IS_SHARED}{HAS_SHARES}quantity("{parts}")) == 0'),
-        (given(p.gpu), f'{HAS_PROFILE}"{mig_profile}"'),
-        otherwise=f'{HAS_MEMORY}quantity("{mib}Mi")) >= 0',
+    comment(
+        "What DRA looks for, in CEL: a device that shares its memory, or its shares; a MIG profile; so much memory.",
+        cases(
+            (p.shared & given(p.memory), f'{IS_SHARED}{HAS_MEMORY}quantity("{mib}Mi")) >= 0'),
+            (p.shared, f'{IS_SHARED}{HAS_SHARES}quantity("{parts}")) == 0'),
+            (given(p.gpu), f'{HAS_PROFILE}"{mig_profile}"'),
+            otherwise=f'{HAS_MEMORY}quantity("{mib}Mi")) >= 0',
+        ),
     )
 )
 device_request = let(
     comment(
-        "One device: the MIG profile, or any with so much memory; shared, a part of one.",
+        "What each pod claims: one device of the class, and with shared a part of it.",
         {
             "name": "gpu",
             "exactly": {
@@ -148,8 +152,12 @@ device_request = let(
         },
     )
 )
-#: A template's spec can't be changed: another request is another template, and pods of the old one keep theirs.
-template_name = let(f"{context.name}-gpu-{replace_pattern(sha256(to_json(device_request)), '^(.{8}).*$', '$1')}")
+template_name = let(
+    comment(
+        "A ResourceClaimTemplate can't be changed: another request is another one, and pods of the old keep theirs.",
+        f"{context.name}-gpu-{replace_pattern(sha256(to_json(device_request)), '^(.{8}).*$', '$1')}",
+    )
+)
 
 
 def modes_with(*levels: str) -> list[str]:
@@ -163,8 +171,9 @@ hides_the_gpu = (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) 
 )
 image_depends_on_gpu = let(
     comment(
-        "KServe takes the GPU build of these servers' images only where it finds nvidia.com/gpu or nvidia.com/mig-... "
-        "in the limits, unless a tag is given.",
+        "By modelFormat.name: KServe takes the GPU build of these servers' images only where it finds "
+        "nvidia.com/gpu or "
+        "nvidia.com/mig-... in the limits, unless a tag is given.",
         choose(
             first_given(predictor.model.modelFormat.name, ""),
             dict.fromkeys(("vLLM", "huggingface", "tensorflow", "pytorch"), True),
@@ -218,7 +227,8 @@ gpu_share = Trait(
                         ),
                         when(given(p.memory)): {
                             "affinity": comment(
-                                "And whose GPUs have the memory for as many parts of this size.",
+                                "And whose GPUs have the memory for as many parts of this size (Gt is more than, so "
+                                "one less is written).",
                                 {
                                     "nodeAffinity": {
                                         "requiredDuringSchedulingIgnoredDuringExecution": {

@@ -83,7 +83,8 @@ from velagen.template.expression import Expression, Reference, Value
 
 family = let(
     comment(
-        "servingRuntime without runtime: a server of which nothing is known but its name.",
+        "The runtime; other for a servingRuntime alone or an image of one's own, of which nothing is known but its "
+        "name.",
         first_given(p.runtime, "other"),
     )
 )
@@ -100,7 +101,9 @@ format_name = let(
         "What KServe calls the format, where it is not the runtime's name.", first_given(p.modelFormat.name, own_format)
     )
 )
-location = let(comment("Empty where an image of one's own has the model in it.", first_given(p.modelUri, "")))
+location = let(
+    comment("Empty with models, and where an image of one's own has the model in it.", first_given(p.modelUri, ""))
+)
 served_name = let(comment("The name clients call the model by.", first_given(p.modelName, context.name)))
 
 is_triton = one_of(family, "triton", "onnx")
@@ -122,7 +125,7 @@ protocol_used = let(
 grpc_prefix = choose(family, GRPC_PREFIXES, "grpc-")
 kserve_version = let(
     comment(
-        "The same as this ServingRuntime lists it: gRPC is grpc-v2 on most, v2 on the others.",
+        "protocolUsed as this ServingRuntime lists it: gRPC is grpc-v2 on most, v2 on the others.",
         if_else(is_grpc, f"{grpc_prefix}{protocol_used}", protocol_used),
     )
 )
@@ -224,7 +227,8 @@ def grace(own: Reference) -> dict[object, Value]:
     return {
         when(~is_knative & missing(own.pod.terminationGracePeriodSeconds)): {
             "terminationGracePeriodSeconds": comment(
-                "Kubernetes' own 30, and the seconds for which a pod goes on answering (preStop below).", 30 + DRAIN
+                "Kubernetes' own 30, and the 10 for which a container that is to end goes on answering (its preStop).",
+                30 + DRAIN,
             )
         }
     }
@@ -265,7 +269,9 @@ TRITON_LINKS = "/mnt/batching-models"
 LINKS = "batching-models"
 is_batching = is_triton & given(p.dynamicBatching)
 #: The same where nothing of dynamicBatching is written.
-batches = let(is_batching)
+batches = let(
+    comment("Whether Triton's program needs a volume, for its links to the models (see command below).", is_batching)
+)
 triton_settings = {
     "preferred_batch_size": p.dynamicBatching.preferredBatchSizes,
     "max_queue_delay_microseconds": p.dynamicBatching.maxQueueDelayMicroseconds,
@@ -282,7 +288,9 @@ names_models = given(p.models) & (family == "mlflow")
 is_of_several = matches(family, "^(triton|onnx|mlflow)$")
 places = let(
     comment(
-        "Where KServe brings several places to; several models are folders of one repository.",
+        "What KServe brings where, if it is more than one place: beside the model artifacts, or several models, a "
+        "folder "
+        "each.",
         [
             when(given(p.artifacts), {"uri": location, "mountPath": MODELS_PATH}),
             each(p.artifacts, lambda one: {"uri": one.uri, "mountPath": one.path}),
@@ -357,17 +365,23 @@ def container_resources(resources: Reference) -> Value:
 
 
 resources_given = let(
-    [
-        each(
-            parts_given,
-            lambda one: {"part": one.part, "at": one.at, "of": one.of.resources},
-            where=lambda one: given(one.of.resources),
-        )
-    ]
+    comment(
+        "The parts that have resources.",
+        [
+            each(
+                parts_given,
+                lambda one: {"part": one.part, "at": one.at, "of": one.of.resources},
+                where=lambda one: given(one.of.resources),
+            )
+        ],
+    )
 )
 resources_made = let(
     comment(
-        "Requests and limits of each part that has some.",
+        "Requests and limits by part. KServe has some of its own, so what is given for one of the two holds for "
+        "both; its "
+        "CRD takes no fraction that is a number, so amounts become texts, and devices (a name with /) stay as they "
+        "are.",
         {each(resources_given): lambda _, one: {one.part: container_resources(one.of)}},
     )
 )
@@ -550,10 +564,14 @@ def _container(one: Reference) -> dict[object, Value]:
         "resources": optional(resources_made[one.part]),
         when(given(context_given)): {"securityContext": context_given},
         when(missing(context_given) & (given(own.runAsUser) | restricted)): {
-            "securityContext": {
-                "runAsUser": optional(own.runAsUser),
-                when(restricted): security(first_given(own.runAsUser, 1) == 0),
-            }
+            "securityContext": comment(
+                "What Pod Security restricted asks for, but for what its user wrote; Knative takes seccomp's here "
+                "alone.",
+                {
+                    "runAsUser": optional(own.runAsUser),
+                    when(restricted): security(first_given(own.runAsUser, 1) == 0),
+                },
+            )
         },
         when(one.place == "server"): {
             when(given(p.port) | is_grpc): {
@@ -575,7 +593,12 @@ def _container(one: Reference) -> dict[object, Value]:
     }
 
 
-containers_made = let({each(containers_wanted): lambda _, one: {one.place: _container(one)}})
+containers_made = let(
+    comment(
+        "These containers, by where they stand: server, collocated, transformer, explainer.",
+        {each(containers_wanted): lambda _, one: {one.place: _container(one)}},
+    )
+)
 
 
 def companion(part: str) -> Value:
@@ -605,7 +628,8 @@ def companion(part: str) -> Value:
 
 longest_part = let(
     comment(
-        "KServe and Knative put a part's name behind the component's: with the longest it has to fit 63 characters.",
+        "KServe and Knative put a part's name behind the component's: with the longest, and what else stands around it "
+        "(isvc. in a label, the namespace in a host), it has to fit 63 characters.",
         if_else(given(p.transformer) & ~is_collocated, "transformer", "predictor"),
     )
 )
@@ -648,7 +672,12 @@ def failed_of(types: str) -> Expression:
 
 
 #: Stopped is False while all is well. IngressReady and Ready follow from the others, and say less.
-failed_conditions = let(concat(failed_of("^(Predictor|Transformer|Explainer)Ready$"), failed_of("Ready$")))
+failed_conditions = let(
+    comment(
+        "The parts' first: the others follow from these, and say less.",
+        concat(failed_of("^(Predictor|Transformer|Explainer)Ready$"), failed_of("Ready$")),
+    )
+)
 #: What the details show as well, where KubeVela allows no intermediates (pkg/definition/ast/transformer.go).
 transition_seen = first_given(observed.modelStatus.transitionStatus, "UpToDate")
 state_seen = first_given(
@@ -678,34 +707,50 @@ revision_ready = let(first_given(observed.components.predictor.latestReadyRevisi
 #: Standard mode: old replicas answer and new ones are not all there yet. KServe 0.20 counts that as Ready, with the
 #: Deployment's reason (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateRawStatus), which is
 #: NewReplicaSetAvailable once all are; scaling leaves it so.
-rolling_out = let(conditions(conditions_seen, "PredictorReady", "True", reason="MinimumReplicasAvailable"))
+rolling_out = let(
+    comment(
+        "KServe 0.20 counts a Deployment as ready while old pods answer and new ones come; this is its reason until "
+        "then.",
+        conditions(conditions_seen, "PredictorReady", "True", reason="MinimumReplicasAvailable"),
+    )
+)
 #: KServe's Ready follows from the predictor and the route, and the route follows from these only where KServe makes it
 #: (pkg/apis/serving/v1beta1/inference_service_status.go, conditionSet; reconcilers/ingress).
 companions_failed = let(failed_of("^(Transformer|Explainer)Ready$"))
 #: Knative: the revision that is ready gets a pod, its first again or one more. KServe looks at one pod, and calls the
 #: model Loading while that one fetches it, whatever the others do (PropagateModelStatus in the same file).
 starts_a_pod = let(
-    (revision_ready != "")
-    & (first_given(observed.modelStatus.states.activeModelState, "") == "Loaded")
-    & (state_seen == "Loading")
+    comment(
+        "Knative: one pod more, or the first again; KServe says Loading of the model while this one fetches it.",
+        (revision_ready != "")
+        & (first_given(observed.modelStatus.states.activeModelState, "") == "Loaded")
+        & (state_seen == "Loading"),
+    )
 )
 stopped_conditions = let(conditions(conditions_seen, "Stopped", "True"))
 is_healthy = let(
-    (is_stopped & (length(stopped_conditions) > 0))
-    | (
-        ~is_stopped
-        & (length(ready_conditions) > 0)
-        & (length(companions_failed) == 0)
-        & (length(rolling_out) == 0)
-        & (settled | starts_a_pod)
-        & (revision_created == revision_ready)
+    comment(
+        "Stopped as asked for; or ready with all its parts, in its newest version (Pending: no pod, as nobody asks; or it starts one).",
+        (is_stopped & (length(stopped_conditions) > 0))
+        | (
+            ~is_stopped
+            & (length(ready_conditions) > 0)
+            & (length(companions_failed) == 0)
+            & (length(rolling_out) == 0)
+            & (settled | starts_a_pod)
+            & (revision_created == revision_ready)
+        ),
     )
 )
 
 # What is wrong, in a user's words, with KServe's own sentence behind a colon or in brackets ---------------------------
 
 log = let(log_seen)
-cause = let(reason_in(log))
+cause = let(
+    comment(
+        "The log's last line, without what KServe's storage initializer begins it with ([Ss]torage).", reason_in(log)
+    )
+)
 #: A server that is killed may have said nothing.
 because = let(if_else(cause != "", f": {cause}", ""))
 exit_code = let(first_given(observed.modelStatus.lastFailureInfo.exitCode, 0))
@@ -763,22 +808,28 @@ not_ready = let(conditions(conditions_seen, status="False", matching="^(Predicto
 
 #: Neither KServe nor the Deployment passes on that an image can't be pulled.
 secrets_wanted = let(
-    [
-        when(
-            given(image) & missing(pod.imagePullSecrets) & waits,
-            f"; if the registry of {image} asks for a password, name its secret in {at}pod.imagePullSecrets",
-        )
-        for image, waits, at, pod in (
-            (p.image, contains(not_ready, "PredictorReady"), "", p.pod),
-            (p.transformer.image, contains(not_ready, "PredictorReady") & is_collocated, "", p.pod),
-            (p.transformer.image, contains(not_ready, "TransformerReady"), "transformer.", p.transformer.pod),
-            (p.explainer.image, contains(not_ready, "ExplainerReady"), "explainer.", p.explainer.pod),
-        )
-    ]
+    comment(
+        "Nobody passes on that an image can't be pulled: what it may be for lack of.",
+        [
+            when(
+                given(image) & missing(pod.imagePullSecrets) & waits,
+                f"; if the registry of {image} asks for a password, name its secret in {at}pod.imagePullSecrets",
+            )
+            for image, waits, at, pod in (
+                (p.image, contains(not_ready, "PredictorReady"), "", p.pod),
+                (p.transformer.image, contains(not_ready, "PredictorReady") & is_collocated, "", p.pod),
+                (p.transformer.image, contains(not_ready, "TransformerReady"), "transformer.", p.transformer.pod),
+                (p.explainer.image, contains(not_ready, "ExplainerReady"), "explainer.", p.explainer.pod),
+            )
+        ],
+    )
 )
 #: KServe looks at one pod, which may be of the version before, and never takes a failure back.
 locations_seen = let(
-    [each(locations, lambda one: one, where=lambda one: contains_text(log, f"Copying contents of {one} "))]
+    comment(
+        "Those that the storage initializer's log names: a failure whose log names others is of the version before.",
+        [each(locations, lambda one: one, where=lambda one: contains_text(log, f"Copying contents of {one} "))],
+    )
 )
 is_of_before = matches(log, "Copying contents of [a-z0-9]+://") & (length(locations_seen) == 0)
 waiting = let(
@@ -875,7 +926,8 @@ _JSON = to_json(p.models)
 _FOLDERS = {each(places): lambda _, one: {f"{one.mountPath}": 1}}
 beside_models = let(
     comment(
-        "What does not go with models.",
+        "What does not go with models. The first two are asked of its JSON, since its items may be anything: each is a "
+        "name and a uri; one alone has a name that KServe makes a volume's of.",
         [
             when(
                 given(p.models) & ~matches(_JSON, _MODELS),
@@ -914,13 +966,13 @@ apart = let(
                 for name in ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "logger", "pod")
             ),
             when(
+                is_collocated & (is_grpc | is_both),
+                "transformer.collocated needs protocol: rest: all requests come in at the transformer's one port",
+            ),
+            when(
                 is_collocated & given(p.transformer.artifactsUri),
                 "transformer.artifactsUri is not supported with collocated: true, where KServe gives the container the "
                 "model's files at /mnt/models: put its files there too (artifacts)",
-            ),
-            when(
-                is_collocated & (is_grpc | is_both),
-                "transformer.collocated needs protocol: rest: all requests come in at the transformer's one port",
             ),
             when(
                 given(p.explainer.collocated),
@@ -952,7 +1004,9 @@ def _scaled(at: str, own: Reference) -> list[Value]:
 
 
 _PAIRS = zip(_scaled("transformer", p.transformer), _scaled("explainer", p.explainer), strict=True)
-in_other_mode = let([one for pair in _PAIRS for one in pair])
+in_other_mode = let(
+    comment("Scaling by what the other deploymentMode knows.", [one for pair in _PAIRS for one in pair])
+)
 
 
 def _logs(one: Reference) -> Value:
@@ -965,7 +1019,7 @@ def _stores_half(one: Reference) -> Expression:
     return given(storage) & (missing(storage.key) | missing(storage.path) | missing(storage.parameters))
 
 
-loggers = let([each(parts_given, _logs, where=_stores_half)])
+loggers = let(comment("Loggers that KServe refuses.", [each(parts_given, _logs, where=_stores_half)]))
 
 
 def _uneven(one: Reference) -> Value:
@@ -989,10 +1043,12 @@ def _uneven(one: Reference) -> Value:
     ]
 
 
-uneven_by_part = let([each(resources_given, _uneven)])
+uneven_by_part = let(
+    comment("Kubernetes takes one amount of a device, or of huge pages.", [each(resources_given, _uneven)])
+)
 uneven = let(
     comment(
-        "Devices of which one amount is requested and another is the limit.",
+        "The first of each part.",
         [each(uneven_by_part, lambda found: found[0], where=lambda found: length(found) > 0)],
     )
 )

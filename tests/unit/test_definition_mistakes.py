@@ -495,7 +495,7 @@ other = let(choose(p.image, {"x": 1}, 0))
     assert text.count("let tiers = {") == 1
     assert "let otherByImage = {" in text
     # A field is called image.
-    assert "let image2 = [if tiers[parameter.image] != _|_ {tiers[parameter.image]}, 0][0]" in text
+    assert "let image2 = *tiers[parameter.image] | 0" in text
 
 
 def test_two_intermediates_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -394,7 +394,9 @@ class _Compiler:
         if outside:
             # `cue vet -c` passes over hidden fields that are not concrete, so a rule that waits needs a field it sees.
             seen = self.standalone and self._waits
-            declarations.append(Field(Name("rules") if seen else Hidden("parameter"), Struct(tuple(outside))))
+            doc = ("What is refused: the sentence of a broken rule meets 1, and the conflict is shown.",)
+            label = Name("rules") if seen else Hidden("parameter")
+            declarations.append(Field(label, Struct(tuple(outside)), doc=doc))
         if self.standalone and self._waits:
             root = Ident("parameter")
             any_given = Comprehension(
@@ -423,7 +425,9 @@ class _Compiler:
             return parameter
         # `context.name` is any text where KubeVela reads the definition alone, and one without NUL at render.
         alone = Guard(present(Binary("&", self.rendering(), Lit("\0"))))
-        note = Comment("What the form shows, and `vela show`; at render the checks of _parameter say it in words.")
+        note = Comment(
+            "For the form and `vela show`, where context.name is open; at render the checks of _parameter say it in words."
+        )
         bare, beyond = _named_once(parameter, beyond)
         return _extended(bare, [note, Comprehension((alone,), beyond)])
 
@@ -1221,7 +1225,7 @@ def _named_once(loose: Expr, shown: Struct) -> tuple[Expr, Struct]:
     moved = {repr(one.label): one for one in fields if one.value in worth}
     if not moved:
         return loose, shown
-    note = "The checks of _parameter say what these must be."
+    note = "Any value passes here, and the checks of _parameter refuse a wrong one in words."
     patterns = [
         Field(Pattern(Unary("=~", Lit(either(names[value]), raw=True))), value, doc=(note,) if value == TOP else ())
         # Last the long one: cue fmt lines up what follows the widest label.
