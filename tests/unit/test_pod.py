@@ -222,12 +222,22 @@ def test_security_is_the_runtimes_or_the_users() -> None:
         {"hostNetwork": "yes"},
         {"priorityClassName": 7},
         {"labels": {"a": 1}},
+        # Fields of a logger, whose schema stands beside a pod's.
+        {"loggerStorage": {"key": "a"}},
+        {"metadataHeaders": ["a"]},
     ],
 )
 def test_what_the_api_server_would_drop_is_refused(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     (problem,) = outcome_of(explainer={"image": "x", "pod": wrong}).problems
     assert problem.message.startswith(f"explainer.pod.{name} is not a field of a pod")
+
+
+def test_what_the_api_server_would_drop_of_env_from_is_refused() -> None:
+    wrong = [{"secretRef": {"nam": "a"}}]
+    for properties, at in (({"envFrom": wrong}, ""), ({"explainer": {"image": "x", "envFrom": wrong}}, "explainer.")):
+        (problem,) = outcome_of(**properties).problems
+        assert problem.message.startswith(f"{at}envFrom holds a field that Kubernetes does not have there")
 
 
 # ---------------------------------------------------------------- Kubernetes' own spelling
