@@ -499,10 +499,8 @@ def test_the_controllers_block_says_ratios_and_whether_the_goal_is_met() -> None
         "kfserving": [of_controller.Cost(110, 126, 5, 1, 20, 40, 210), of_controller.Cost(121, 138, 5, 1, 20, 40, 210)],
     }
     text = of_controller.block(found, 100, "1.11.0")
-    assert (
-        "| made | 105.0 (100.0 to 110.0) | 107.5 (105.0 to 110.0) | 115.5 (110.0 to 121.0) | 1.02 (1.00 to 1.05) | 1.10 |"
-        in text
-    )
+    made = ["105.0 (100.0 to 110.0)", "107.5 (105.0 to 110.0)", "115.5 (110.0 to 121.0)", "1.02 (1.00 to 1.05)", "1.10"]
+    assert f"| made | {' | '.join(made)} |" in text
     assert "made 1.10, met; looked at again 2.00, not met" in text
 
 

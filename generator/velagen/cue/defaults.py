@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from velagen.cue.syntax import (
     BOTTOM,
@@ -13,7 +14,6 @@ from velagen.cue.syntax import (
     Embed,
     Expr,
     Field,
-    File,
     For,
     Guard,
     Ident,
@@ -30,19 +30,21 @@ from velagen.cue.syntax import (
     present,
 )
 
+_SomeNode = TypeVar("_SomeNode", bound=Node)
 #: Operations that are computed with the default of a disjunction.
 _COMPUTING = frozenset(["==", "!=", "<", "<=", ">", ">=", "=~", "!~", "&&", "||", "+", "-", "*", "/"])
 
 
-def with_defaults(file: File) -> File:
-    """*file* with ``*x | 7`` for ``[if x != _|_ {x}, 7][0]`` wherever it is computed with.
+def with_defaults(whole: _SomeNode) -> _SomeNode:
+    """*whole* with ``*x | 7`` for ``[if x != _|_ {x}, 7][0]`` wherever it is computed with.
 
     That is in a condition, an operation, an argument or a text, and in an intermediate that is named there alone: CUE
     takes the default (https://cuelang.org/docs/reference/spec/#default-values). As a value of an object the list stays,
     since the disjunction would go on into it, and what a trait patches could choose its other side.
-    A loop over a list that may be absent, and is empty then, asks whether it is there.
+    A loop over a list that may be absent, and is empty then, asks whether it is there. *whole* is all that may name an
+    intermediate of it.
     """
-    return file.rebuilt(_Rewriting(frozenset(_held(file))).changed)
+    return whole.rebuilt(_Rewriting(frozenset(_held(whole))).changed)
 
 
 class _Rewriting:

@@ -15,7 +15,7 @@ has such a property are made by template.cue, and the list of them with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -145,10 +145,18 @@ def _text(template: cue.Struct, values: Mapping[str, tuple[str, cue.Expr]]) -> c
     if missing:
         raise LookupError(", ".join(sorted(missing)))
     # Text and names in turn.
-    parts = re.split(rf"\b{_HOLE}([A-Za-z]\w*)\b", cue.to_cue(cue.File(tuple(decls))))
+    parts = re.split(rf"\b{_HOLE}([A-Za-z]\w*)\b", _as_in_the_file(decls))
     given = dict(values.values())
     texts = tuple(given[part] if number % 2 else part for number, part in enumerate(parts))
     return cue.Interpolation(texts) if len(parts) > 1 else cue.Lit(parts[0])
+
+
+def _as_in_the_file(decls: Sequence[cue.Decl]) -> str:
+    """The text of *decls*, in the lines that they have in the definition's file, where they stand a tab further in."""
+    whole = cue.to_cue(cue.File((cue.Field(cue.Name("template"), cue.Struct(tuple(decls))),)))
+    before, _, inside = whole.partition("template: {\n")
+    lines = inside.removesuffix("}\n").split("\n")
+    return before + "\n".join(line.removeprefix("\t") for line in lines)
 
 
 def _open(parameter: cue.Expr, values: Mapping[str, tuple[str, cue.Expr]], missing: set[str]) -> cue.Expr:

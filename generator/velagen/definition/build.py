@@ -219,7 +219,7 @@ class _Builder:
             raise VelagenError(_placed(self._problems, self._definition, self._source))
         metadata = cue.Field(self._definition.name, self.metadata)
         template = cue.Field(cue.Name("template"), self.template)
-        return _text(cue.File((metadata, template), doc=self._instead_of()))
+        return cue.to_cue(cue.File((metadata, template), doc=self._instead_of()))
 
     def _instead_of(self) -> tuple[str, ...]:
         """What a component says of others' traits, as comments, which the catalog of an addon's folder reads."""
@@ -387,8 +387,13 @@ class _Builder:
         # `parameter` stays as it is: the form is derived from it.
         # An operation of a step is found where it stands.
         if isinstance(self._definition, WorkflowStep):
-            return cue.Struct((*judged, *placed(compiler.intermediates(), decls)))
-        return cue.Struct(tuple(one if one in (*immutable, parameter) else _short(one) for one in made))
+            return cue.with_defaults(cue.Struct((*judged, *placed(compiler.intermediates(), decls))))
+        return cue.Struct(
+            tuple(
+                one if one in (*immutable, parameter) else _short(one)
+                for one in cue.with_defaults(cue.Struct(made)).decls
+            )
+        )
 
     def _compiled_template(self) -> tuple[TemplateCompiler, list[cue.Decl], list[cue.Decl]]:
         """The compiler with its problems, the checks, and what is made."""
@@ -489,7 +494,7 @@ class _Builder:
 
 
 def _text(file: cue.File) -> str:
-    """The text of a template, its status or its notes, as a person would write it."""
+    """The text of a status, of the addon's own template or of its notes."""
     return cue.to_cue(cue.with_defaults(file))
 
 

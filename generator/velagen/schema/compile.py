@@ -426,7 +426,7 @@ class _Compiler:
         # `context.name` is any text where KubeVela reads the definition alone, and one without NUL at render.
         alone = Guard(present(Binary("&", self.rendering(), Lit("\0"))))
         note = Comment(
-            "For the form and `vela show`, where context.name is open; at render the checks of _parameter say it in words."
+            "For the form and `vela show`, where context.name is open; at render the checks of _parameter say it."
         )
         bare, beyond = _named_once(parameter, beyond)
         return _extended(bare, [note, Comprehension((alone,), beyond)])
