@@ -730,7 +730,8 @@ starts_a_pod = let(
 stopped_conditions = let(conditions(conditions_seen, "Stopped", "True"))
 is_healthy = let(
     comment(
-        "Stopped as asked for; or ready with all its parts, in its newest version (Pending: no pod, as nobody asks; or it starts one).",
+        "Stopped as asked for; or ready with all its parts, in its newest version (Pending: no pod, as nobody "
+        "asks; or it starts one).",
         (is_stopped & (length(stopped_conditions) > 0))
         | (
             ~is_stopped

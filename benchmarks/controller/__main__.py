@@ -235,8 +235,8 @@ def block(found: dict[str, list[Cost]], apps: int, kubevela: str) -> str:
         "",
         page.table(["", *(f"`{kind}`" for kind in KINDS), *(f"`{kind}`, ratio" for kind in KINDS[1:])], rows),
         "",
-        "`bare-model` makes the InferenceService and waits for it, and does nothing else: no definition of a model costs "
-        "less.",
+        "`bare-model` makes the InferenceService and waits for it, and does nothing else: no definition of a model "
+        "costs less.",
         "",
         f"Goal, at most {GOAL} times webservice's: {'; '.join(goals)}.",
     ]
