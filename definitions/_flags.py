@@ -110,8 +110,8 @@ def flags_taken(runtime: Expression) -> Reference:
     words_given = let(
         comment(
             "The flags and variables that args and env hold: what is said of each, the word that flagsOwned is "
-            "searched for "
-            "(a long flag by its beginning, since servers take abbreviations, another as a whole), of which server.",
+            "searched for (a long flag by its beginning, since servers take abbreviations, another as a whole), of "
+            "which server.",
             [
                 *_words_of(p, "", server),
                 *(

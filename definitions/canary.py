@@ -109,8 +109,7 @@ service_host = f"{context.name}.{context.namespace}.svc.cluster.local"
 versions = let(
     comment(
         "The new versions, one or each candidate: object is the InferenceService, output its key in outputs, of and "
-        "shown "
-        "are for sentences.",
+        "shown are for sentences.",
         [
             when(
                 missing(p.candidates),
@@ -168,8 +167,7 @@ most_in_knative = 63 - len("prev--predictor")
 most_characters = let(
     comment(
         "KServe puts isvc. before a version's name in a label, the part and the namespace behind it in a host: each "
-        "may "
-        "have 63 characters.",
+        "may have 63 characters.",
         longest_name(entry),
     ),
 )

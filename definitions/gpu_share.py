@@ -171,9 +171,8 @@ hides_the_gpu = (divides_equally & (p.resourceName == "nvidia.com/gpu.shared")) 
 )
 image_depends_on_gpu = let(
     comment(
-        "By modelFormat.name: KServe takes the GPU build of these servers' images only where it finds "
-        "nvidia.com/gpu or "
-        "nvidia.com/mig-... in the limits, unless a tag is given.",
+        "By modelFormat.name: KServe takes the GPU build of these servers' images only where it finds nvidia.com/gpu "
+        "or nvidia.com/mig-... in the limits, unless a tag is given.",
         choose(
             first_given(predictor.model.modelFormat.name, ""),
             dict.fromkeys(("vLLM", "huggingface", "tensorflow", "pytorch"), True),

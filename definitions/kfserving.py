@@ -289,8 +289,7 @@ is_of_several = matches(family, "^(triton|onnx|mlflow)$")
 places = let(
     comment(
         "What KServe brings where, if it is more than one place: beside the model artifacts, or several models, a "
-        "folder "
-        "each.",
+        "folder each.",
         [
             when(given(p.artifacts), {"uri": location, "mountPath": MODELS_PATH}),
             each(p.artifacts, lambda one: {"uri": one.uri, "mountPath": one.path}),
@@ -378,10 +377,9 @@ resources_given = let(
 )
 resources_made = let(
     comment(
-        "Requests and limits by part. KServe has some of its own, so what is given for one of the two holds for "
-        "both; its "
-        "CRD takes no fraction that is a number, so amounts become texts, and devices (a name with /) stay as they "
-        "are.",
+        "Requests and limits by part. KServe has some of its own, so what is given for one of the two holds for both; "
+        "its CRD takes no fraction that is a number, so amounts become texts, and devices (a name with /) stay as "
+        "they are.",
         {each(resources_given): lambda _, one: {one.part: container_resources(one.of)}},
     )
 )

@@ -280,3 +280,12 @@ LAYOUT = cue.File(
         ),
     )
 )
+
+
+def test_calls_in_calls_are_printed_once_each() -> None:
+    nested: cue.Expr = cue.Ident("text")
+    for number in range(40):
+        nested = cue.call("strings", "Replace", nested, cue.Lit(f"a{number}"), cue.Lit("b"), cue.Lit(-1))
+    lines = cue.to_cue(cue.File((cue.LetDecl("x", nested),))).splitlines()
+    assert sum("strings.Replace(" in line for line in lines) >= 30
+    assert max(len(line.expandtabs(4)) for line in lines) <= 200

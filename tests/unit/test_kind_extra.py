@@ -21,6 +21,12 @@ IMAGES = {
     "metrics-server": [metrics_server.IMAGE],
     "knative": [*knative.IMAGES.values(), knative.PROXY],
 }
+#: What a run that would have to build them says of each.
+LEFT_OUT = {
+    "keda": r"left out: keda-operator 2.* and keda-adapter .* 18 minutes",
+    "metrics-server": r"left out: metrics-server 0\.9\.0 would have to be built first",
+    "knative": r"left out: knative-controller 0.* would have to be built first",
+}
 
 
 def tools_of(layer: str) -> list[str]:
@@ -81,7 +87,7 @@ def test_a_run_with_a_bound_on_its_time_never_builds_it(
     monkeypatch.setenv(budget.UNTIL, "1e12")
     rows = [table().row(*wanted(tool)) for tool in tools_of(layer)]
     named = " and ".join(map(str, rows))
-    with pytest.raises(pytest.skip.Exception) as left_out:
+    with pytest.raises(pytest.skip.Exception, match=LEFT_OUT[layer]) as left_out:
         budget.leave_out_if_unbuilt(images)
     minutes = sum(row.build.minutes for row in rows if row.build)
     assert str(left_out.value) == f"left out: {named} would have to be built first, {minutes:.0f} minutes"

@@ -226,14 +226,16 @@ class _Printer:
         self._ahead -= len(head)
         return text
 
-    def _is_long(self, text: str, node: s.Node, indent: str) -> bool:
-        """Whether *node*, which *text* has in one line or in several, does not fit on one."""
+    def _is_long(self, node: s.Node, indent: str) -> bool:
+        """Whether *node* may stand in several lines, and does not fit on one.
+
+        Asked of one line: printed as it will be, nested calls would double the work by level.
+        """
         if self._on_one_line:
             return False
-        if "\n" in text:
-            self._on_one_line += 1
-            text = self._expr(node, indent)
-            self._on_one_line -= 1
+        self._on_one_line += 1
+        text = self._expr(node, indent)
+        self._on_one_line -= 1
         return len(indent.expandtabs(4)) + self._ahead + len(text) > _LONGEST
 
     def _alone(self, node: s.Node, indent: str) -> str:
@@ -353,11 +355,11 @@ class _Printer:
                 return f"{self._expr(of, indent, _PRIMARY_STRENGTH)}[{self._expr(index, indent)}]"
             case s.Call(function=function, args=args):
                 name = self._expr(function, indent, _PRIMARY_STRENGTH)
+                if len(args) > 1 and not any(map(_opens, args)) and self._is_long(node, indent):
+                    below = "".join(f"{indent}\t{self._alone(arg, indent)},\n" for arg in args)
+                    return f"{name}(\n{below}{indent})"
                 inside = ", ".join(self._behind(f"{name}(", arg, indent) for arg in args)
-                if len(args) == 1 or any(map(_opens, args)) or not self._is_long(f"{name}({inside})", node, indent):
-                    return f"{name}({inside})"
-                below = "".join(f"{indent}\t{self._alone(arg, indent)},\n" for arg in args)
-                return f"{name}(\n{below}{indent})"
+                return f"{name}({inside})"
             case s.Unary(op=op, of=of):
                 text = op + self._expr(of, indent, _UNARY_STRENGTH)
                 return f"({text})" if strength > _UNARY_STRENGTH else text
@@ -501,11 +503,7 @@ class _Printer:
         inner = indent if hugs else indent + "\t"
         if hugs and isinstance(items[0], s.Comprehension):
             return "[" + self._comprehension(items[0], indent, indent + "\t") + "]"
-        ahead = self._ahead
-        if not hugs:
-            self._ahead = 0
-        texts = [self._expr(item, inner) for item in items]
-        self._ahead = ahead
+        texts = [self._expr(item, indent) if hugs else self._alone(item, indent) for item in items]
         one_line = "[" + ", ".join(texts) + "]"
         if hugs or self._on_one_line or ("\n" not in one_line and len(one_line) <= 100):
             return one_line

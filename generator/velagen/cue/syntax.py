@@ -19,12 +19,7 @@ class Node:
 
     def children(self) -> Iterator[Node]:
         """The nodes directly below this one, in source order."""
-        for name in _fields(type(self)):
-            value = getattr(self, name)
-            if isinstance(value, Node):
-                yield value
-            elif isinstance(value, tuple):
-                yield from (item for item in value if isinstance(item, Node))
+        yield from _below(self)
 
     def rebuilt(self, change: Callable[[Node], Node]) -> Self:
         """This node with what *change* makes of each of its children; itself where none has changed.
@@ -51,12 +46,19 @@ class Node:
         while stack:
             node = stack.pop()
             yield node
-            for name in reversed(_fields(type(node))):
-                value = getattr(node, name)
-                if isinstance(value, Node):
-                    stack.append(value)
-                elif isinstance(value, tuple):
-                    stack.extend(item for item in reversed(value) if isinstance(item, Node))
+            stack.extend(reversed(_below(node)))
+
+
+def _below(node: Node) -> list[Node]:
+    """The nodes directly below *node*; a list, since whole trees are walked through."""
+    found: list[Node] = []
+    for name in _fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, Node):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found.extend(item for item in value if isinstance(item, Node))
+    return found
 
 
 _known_fields: dict[type[Node], tuple[str, ...]] = {}
